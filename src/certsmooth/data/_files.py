@@ -1,0 +1,112 @@
+"""Reading files that may be damaged or hostile: every failure becomes a `DataError` that names the file."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from certsmooth.errors import CertsmoothError, DataError
+
+# What gzip, lzma, tarfile, zipfile, numpy, csv and PIL raise on damaged input. MemoryError: a damaged header
+# that announces an absurd size.
+_DAMAGE = (
+    OSError,
+    EOFError,
+    ValueError,
+    SyntaxError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+    lzma.LZMAError,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    Image.DecompressionBombError,
+)
+
+
+@contextmanager
+def reading(where: object, *, expected: str) -> Iterator[None]:
+    """Turn what the libraries raise while they read a damaged file into a `DataError`.
+
+    Args:
+        where: the file, as the error names it.
+        expected: what the file should be, for example "a JPEG or PNG image".
+
+    Raises:
+        DataError: the body raised one of the libraries' errors; the body's own errors of certsmooth pass.
+    """
+    try:
+        yield
+    except CertsmoothError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(f"{where}: cannot be read ({type(error).__name__}: {error}); must be {expected}") from error
+
+
+def open_packed(path: Path) -> IO[bytes]:
+    """Open a file for reading; unpack it if its name ends in ``.gz``, ``.bz2`` or ``.xz``.
+
+    The checksum of a packed file is checked when it is read to its end. Use within `reading`.
+    """
+    if path.suffix == ".gz":
+        return cast(IO[bytes], gzip.open(path, "rb"))
+    if path.suffix == ".bz2":
+        return cast(IO[bytes], bz2.open(path, "rb"))
+    if path.suffix == ".xz":
+        return cast(IO[bytes], lzma.open(path, "rb"))
+    return path.open("rb")
+
+
+def decode(data: bytes, *, where: object) -> Image.Image:
+    """Decode a JPEG or PNG image completely.
+
+    Args:
+        data: the bytes of the file.
+        where: the file, as errors name it.
+
+    Raises:
+        DataError: the image is truncated, damaged, or in another format.
+    """
+    with reading(where, expected="a whole JPEG or PNG image"):
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        image.load()
+    return image
+
+
+def decode_exact(data: bytes, *, shape: tuple[int, int, int], where: object) -> npt.NDArray[np.uint8]:
+    """Decode an image that must have just this shape, without resizing or conversion.
+
+    Args:
+        data: the bytes of the file.
+        shape: (c, h, w); c is 1 (greyscale) or 3 (RGB).
+        where: the file, as errors name it.
+
+    Returns:
+        uint8 [c, h, w].
+
+    Raises:
+        DataError: the image is damaged, or has another size or mode.
+    """
+    channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
+    with reading(where, expected="a whole JPEG or PNG image"):
+        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+        # Before decoding: a small file can announce a huge image.
+        if image.size != (width, height) or image.mode != mode:
+            raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {(width, height)}")
+        pixels = np.asarray(image, dtype=np.uint8)
+    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
