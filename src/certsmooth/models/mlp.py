@@ -1,0 +1,19 @@
+"""Three fully connected layers of width 20 with ReLU: the toy example of IDRS (Súkeník et al. 2022), A.1."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+
+
+def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Build it for images, or points, of any shape."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(math.prod(image_shape), 20),
+        nn.ReLU(),
+        nn.Linear(20, 20),
+        nn.ReLU(),
+        nn.Linear(20, num_classes),
+    )

@@ -1,0 +1,93 @@
+"""Writing files so that each is either the old one or the complete new one; reading records strictly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from certsmooth.errors import CertsmoothError
+
+T = TypeVar("T")
+
+
+@contextmanager
+def atomic_write(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the place of ``path`` only when the block ends without an exception.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and the file is renamed.
+    After an exception, or on a full disk, ``path`` is what it was before and the temporary file is gone.
+
+    Args:
+        path: the file to write; its folder must exist.
+        error: the class of the error raised, for callers whose users expect their own.
+
+    Yields:
+        A binary file, open for writing. Its name does not end in the suffix of ``path``: writers that guess a
+        format from a name need to be told.
+
+    Raises:
+        CertsmoothError: the system refused (disk full, read-only, no such folder, ...); names ``path``.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        # "x" and not tempfile: the file gets the permissions that any new file of this user gets.
+        with temporary.open("xb") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                temporary.replace(path)
+            except BaseException:
+                temporary.unlink()
+                raise
+    except OSError as cause:
+        raise error(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+
+
+def file_digest(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> str:
+    """Return the SHA-256 of a file, ``sha256:`` and 64 hexadecimal digits: how artefacts refer to it.
+
+    Args:
+        path: the file.
+        error: the class of the error raised.
+
+    Raises:
+        CertsmoothError: the file cannot be read; names ``path``.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as cause:
+        raise error(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def decode_record(record: type[T], text: str, *, source: str, error: type[CertsmoothError]) -> T:
+    """Return the dataclass of which ``text`` is the JSON, with every field of its declared type.
+
+    A dataclass refuses unknown fields and silent conversions if its ``__pydantic_config__`` says so.
+
+    Args:
+        record: the dataclass.
+        text: its fields as JSON.
+        source: where the text comes from, for messages.
+        error: the class of the error raised.
+
+    Raises:
+        CertsmoothError: a field is missing, unknown, of the wrong type or not valid; names it and ``source``.
+    """
+    try:
+        return TypeAdapter(record).validate_json(text)
+    except ValidationError as cause:
+        problems = []
+        for problem in cause.errors():
+            field = ".".join(str(part) for part in problem["loc"]) or record.__name__
+            problems.append(f"{field}: {problem['msg']}; found {problem['input']!r}")
+        raise error(f"{source}: {'; '.join(problems)}") from cause
