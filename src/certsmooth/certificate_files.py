@@ -1,0 +1,276 @@
+"""Per-image certificates as files: tab-separated values in the field's format, and how they were made.
+
+The first columns are ``idx label predict radius correct time``, the format of the certificates that Cohen et
+al. and SmoothAdv published; more columns follow. A sidecar of the same name, ending in ``.json``, holds the
+provenance and the sha256 of the table, so that neither can change without the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import numpy as np
+
+from certsmooth.certificates import ABSTAIN, Guarantee
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.storage import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROVENANCE_KEYS = (
+    "dataset",
+    "description",
+    "fingerprint",
+    "images",
+    "n0",
+    "n",
+    "alpha",
+    "seed",
+    "device",
+    "seconds",
+    "numeric_type",
+    "versions",
+    "git_commit",
+    "memory",
+)
+"""What every sidecar says; ``memory`` is null, or has `MEMORY_KEYS`."""
+
+MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
+
+
+def _real_or_empty(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def _duration(text: str) -> float:
+    """Seconds of ``15.4`` or ``0:00:13.736080``; both occur in published files."""
+    if ":" not in text:
+        return float(text)
+    hours, minutes, seconds = text.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column: how its text is read, which values are right, and that in words."""
+
+    read: Callable[[str], int | float | str]
+    valid: Callable[[pd.Series[Any]], pd.Series[bool]]
+    right: str
+
+
+_GUARANTEES = get_args(Guarantee)
+
+_FIELD_COLUMNS = {
+    "idx": _Column(int, lambda v: v >= 0, "an integer >= 0"),
+    "label": _Column(int, lambda v: v >= -1, "a class, or -1 where it is unknown"),
+    "predict": _Column(int, lambda v: v >= ABSTAIN, f"a class, or {ABSTAIN} (abstain)"),
+    "radius": _Column(float, lambda v: (v >= 0) & (v < np.inf), "a finite number >= 0"),
+    "correct": _Column(int, lambda v: v.isin((0, 1)), "0 or 1"),
+    "time": _Column(_duration, lambda v: (v >= 0) & (v < np.inf), "seconds, or h:mm:ss"),
+}
+_COLUMNS = _FIELD_COLUMNS | {
+    "sigma": _Column(float, lambda v: (v > 0) & (v < np.inf), "a finite number > 0"),
+    "p_a_lower": _Column(float, lambda v: v.between(0, 1), "a probability"),
+    "n": _Column(int, lambda v: v >= 1, "an integer >= 1"),
+    "alpha": _Column(float, lambda v: (v > 0) & (v < 1), "a probability, neither 0 nor 1"),
+    "guarantee": _Column(str, lambda v: v.isin(_GUARANTEES), f"one of {', '.join(_GUARANTEES)}"),
+    "radius_before_memory": _Column(
+        _real_or_empty, lambda v: v.isna() | ((v >= 0) & (v < np.inf)), "a finite number >= 0, or empty"
+    ),
+}
+COLUMNS = tuple(_COLUMNS)
+"""The columns of a certificates file, in order."""
+
+
+def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Write per-image certificates and, beside them, how they were made.
+
+    Radii are not rounded: reading returns the same float64.
+
+    Args:
+        path: ends in ``.tsv``; the sidecar is ``path.with_suffix(".json")``.
+        frame: has the columns `COLUMNS`, in any order, and one row per image.
+        provenance: has the keys `PROVENANCE_KEYS` and is JSON-able.
+
+    Raises:
+        ConfigError: ``path`` does not end in ``.tsv``.
+        CountsError: a column is missing, unknown or of the wrong type, a value is not valid, a key of the
+            provenance is missing, or the file cannot be written.
+    """
+    sidecar = _sidecar(path)
+    _check_header(path, tuple(frame.columns), in_order=False)
+    frame = frame.loc[:, list(COLUMNS)]
+    for name, column in _COLUMNS.items():
+        kinds = "iub" if column.read is int else "OTU" if column.read is str else "fiu"
+        if frame[name].dtype.kind not in kinds:
+            raise CountsError(f"{path}: column {name} has type {frame[name].dtype}; must be {column.right}")
+    frame = frame.astype({"correct": np.int64})
+    _check_values(path, frame, _COLUMNS)
+    _check_provenance(path, provenance)
+    table = frame.to_csv(sep="\t", index=False, lineterminator="\n").encode()
+    record = {"sha256": hashlib.sha256(table).hexdigest(), "provenance": dict(provenance)}
+    try:
+        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as cause:
+        raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
+    # The table first: if the second write fails, an older sidecar does not match it, and reading says so.
+    with atomic_write(path, error=CountsError) as file:
+        file.write(table)
+    with atomic_write(sidecar, error=CountsError) as file:
+        file.write(text.encode())
+
+
+def read_certificates(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read certificates that `write_certificates` wrote, and check every value.
+
+    Args:
+        path: ends in ``.tsv``; its sidecar lies beside it.
+
+    Returns:
+        A frame with the columns `COLUMNS` (``time`` in seconds, ``correct`` 0 or 1), and the provenance.
+
+    Raises:
+        ConfigError: ``path`` does not end in ``.tsv``.
+        CountsError: a file is missing or not readable, the table is not the one that the sidecar was written
+            for, or a value is not valid; the message names the file, the line, the column and what would be
+            right.
+    """
+    sidecar = _sidecar(path)
+    content = _read(path)
+    try:
+        record = json.loads(_read(sidecar))
+    except ValueError as cause:
+        raise CountsError(f"{sidecar}: not JSON ({cause}); must be as write_certificates wrote it") from cause
+    if not isinstance(record, dict) or record.keys() != {"sha256", "provenance"}:
+        raise CountsError(f"{sidecar}: must hold exactly the keys sha256 and provenance")
+    found = hashlib.sha256(content).hexdigest()
+    if found != record["sha256"]:
+        raise CountsError(
+            f"{path}: its sha256 is {found}, but {sidecar.name} was written for {record['sha256']}; "
+            "one of the two was changed: restore both, or certify again"
+        )
+    _check_provenance(sidecar, record["provenance"])
+    return _parse(path, content, _COLUMNS), record["provenance"]
+
+
+def read_published_certificates(path: Path) -> pd.DataFrame:
+    """Read a table in the field's format, as published by the authors of Cohen et al. 2019 and SmoothAdv.
+
+    Args:
+        path: tab-separated, with exactly the columns ``idx label predict radius correct time``.
+
+    Returns:
+        A frame with these columns, ``time`` in seconds (published as seconds, or as h:mm:ss).
+
+    Raises:
+        CountsError: the file is missing or a value is not valid; the message names file, line, column and
+            what would be right.
+    """
+    return _parse(path, _read(path), _FIELD_COLUMNS)
+
+
+def _sidecar(path: Path) -> Path:
+    if path.suffix != ".tsv":
+        raise ConfigError(f"{path}: a certificates file must end in .tsv (its sidecar ends in .json)")
+    return path.with_suffix(".json")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _parse(path: Path, content: bytes, columns: Mapping[str, _Column]) -> pd.DataFrame:
+    """Return the typed and checked table."""
+    import pandas as pd
+
+    try:
+        lines = content.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as cause:
+        raise CountsError(f"{path}: not UTF-8 text ({cause}); must be tab-separated values") from cause
+    _check_header(path, tuple(lines[0].split("\t")), columns=tuple(columns))
+    rows = [line.split("\t") for line in lines[1:]]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise CountsError(f"{path}: line {number}: {len(row)} fields; must be {len(columns)}, separated by tabs")
+    frame = pd.DataFrame(
+        {
+            name: [_value(path, n, name, column, row[k]) for n, row in enumerate(rows, start=2)]
+            for k, (name, column) in enumerate(columns.items())
+        }
+    )
+    _check_values(path, frame, columns)
+    return frame
+
+
+def _value(path: Path, line: int, name: str, column: _Column, text: str) -> int | float | str:
+    try:
+        return column.read(text)
+    except ValueError as cause:
+        raise CountsError(f"{path}: line {line}, column {name}: {text!r}; must be {column.right}") from cause
+
+
+def _check_header(
+    path: Path, found: tuple[str, ...], *, columns: tuple[str, ...] = COLUMNS, in_order: bool = True
+) -> None:
+    if found != columns if in_order else sorted(found) != sorted(columns):
+        raise CountsError(f"{path}: columns {' '.join(map(str, found))!r}; must be {' '.join(columns)!r}")
+
+
+def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column]) -> None:
+    """Raise CountsError at the first row that is not a certificate."""
+    if frame.empty:
+        raise CountsError(f"{path}: no certificates; must have one line per image")
+    for name, column in columns.items():
+        _refuse(path, frame, ~column.valid(frame[name]), name, f"must be {column.right}")
+    abstain = frame["predict"] == ABSTAIN
+    right = ((frame["predict"] == frame["label"]) & ~abstain).astype(np.int64)
+    _refuse(path, frame, frame["idx"].duplicated(), "idx", "must be unique, and occurred before")
+    _refuse(path, frame, abstain & (frame["radius"] != 0), "radius", "must be 0, as the prediction abstains")
+    _refuse(
+        path,
+        frame,
+        frame["correct"] != right,
+        "correct",
+        "must be 1 exactly if predict is label and no abstention",
+    )
+    if "radius_before_memory" in columns:
+        lost = (frame["guarantee"] == "memory") & frame["radius_before_memory"].isna()
+        _refuse(path, frame, lost, "radius_before_memory", "must be a number where the guarantee is memory")
+
+
+def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series[bool], name: str, right: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise CountsError(f"{path}: line {row + 2}, column {name}: {frame[name].iloc[row]}; {right}")
+
+
+def _check_provenance(path: Path, provenance: object) -> None:
+    if not isinstance(provenance, Mapping):
+        raise CountsError(f"{path}: provenance is {provenance!r}; must be a mapping with {', '.join(PROVENANCE_KEYS)}")
+    _check_keys(path, "provenance", provenance, PROVENANCE_KEYS)
+    memory = provenance["memory"]
+    if memory is not None:
+        if not isinstance(memory, Mapping):
+            raise CountsError(f"{path}: provenance.memory is {memory!r}; must be null or a mapping")
+        _check_keys(path, "provenance.memory", memory, MEMORY_KEYS)
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(provenance["fingerprint"])):
+        raise CountsError(
+            f"{path}: provenance.fingerprint is {provenance['fingerprint']!r}; must be sha256: and 64 digits"
+        )
+
+
+def _check_keys(path: Path, where: str, mapping: Mapping[str, Any], required: tuple[str, ...]) -> None:
+    missing = [key for key in required if key not in mapping]
+    if missing:
+        raise CountsError(f"{path}: {where} lacks {', '.join(missing)}; must have {', '.join(required)}")

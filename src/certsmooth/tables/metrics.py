@@ -1,0 +1,120 @@
+"""What a set of certificates is worth, with the uncertainty that comes from a finite test set.
+
+Pure functions. Arrays of certificates have the shape [s, n]: s training seeds, n images, the same images for
+each seed. Every interval is about the images only: the trained models are taken as given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+CONFIDENCE = 0.95
+RESAMPLES = 2000
+"""Bootstrap resamples; the Monte Carlo error of an interval's end is then about 3 % of the interval's
+half-width."""
+
+
+def certified(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"], at: float) -> Float[np.ndarray, " n"]:
+    """Return, for each image, the fraction of seeds whose model is correct with a radius of at least ``at``.
+
+    Args:
+        correct: the prediction is the label (an abstention is not).
+        radius: certified radii, in the norm and the coordinates of the certificate.
+        at: the radius asked for, >= 0. At 0, correct predictions count whatever their radius.
+    """
+    return np.asarray((correct & (radius >= at)).mean(axis=0))
+
+
+def certified_accuracy(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"], at: float) -> float:
+    """Return the certified accuracy at a radius (Cohen et al. 2019, section 4), the mean over seeds."""
+    return float((correct & (radius >= at)).sum() / correct.size)
+
+
+def certified_radii(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"]) -> Float[np.ndarray, " n"]:
+    """Return the radius of each image, 0 where the prediction is wrong, as the mean over seeds."""
+    return np.asarray(np.where(correct, radius, 0.0).mean(axis=0))
+
+
+def average_certified_radius(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"]) -> float:
+    """Return the ACR (DDRS, section 4; from MACER), the mean over seeds."""
+    return float(certified_radii(correct, radius).mean())
+
+
+def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
+    """Return the Clopper-Pearson interval of an accuracy, at confidence `CONFIDENCE`.
+
+    The mean over several seeds is treated as if one model had this accuracy. That errs on the wide side:
+    among quantities between 0 and 1 with a given mean, the 0/1 outcome of one model has the largest variance.
+
+    Args:
+        accuracy: a fraction of ``images``.
+        images: how many images it was measured on.
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    lower, upper = proportion_confint(accuracy * images, images, alpha=1 - CONFIDENCE, method="beta")
+    return float(lower), float(upper)
+
+
+def mean_interval(values: Float[np.ndarray, " n"], *, rng: np.random.Generator) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean over images, at confidence `CONFIDENCE`.
+
+    Args:
+        values: one per image, for example its `certified_radii`.
+        rng: draws the `RESAMPLES` resamples of the images.
+    """
+    from scipy.stats import bootstrap
+
+    result = bootstrap(
+        (values,),
+        np.mean,
+        n_resamples=RESAMPLES,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        batch=100,
+        rng=rng,
+    )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """Images on which only one of two methods succeeds.
+
+    Attributes:
+        first_only: images where the first method is better.
+        second_only: images where the second method is better.
+        p_value: two-sided; the probability of a split at least as uneven if either were as likely.
+    """
+
+    first_only: int
+    second_only: int
+    p_value: float
+
+
+def mcnemar(first: Float[np.ndarray, " n"], second: Float[np.ndarray, " n"]) -> PairedComparison:
+    """Compare two methods on the same images with McNemar's exact test.
+
+    With several seeds, an image counts for the method that succeeds in the larger fraction of its seeds: the
+    sign test over images, which for one seed is McNemar's.
+
+    Args:
+        first: `certified` of one method.
+        second: that of the other, on the same images in the same order.
+    """
+    from statsmodels.stats.contingency_tables import mcnemar as exact_test
+
+    first_only, second_only = int((first > second).sum()), int((second > first).sum())
+    p_value = exact_test([[0, first_only], [second_only, 0]], exact=True).pvalue
+    return PairedComparison(first_only, second_only, float(p_value))
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Return p values adjusted for their number (Holm 1979), in the order given."""
+    from statsmodels.stats.multitest import multipletests
+
+    return tuple(float(p) for p in multipletests(p_values, method="holm")[1]) if p_values else ()

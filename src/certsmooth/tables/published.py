@@ -1,0 +1,68 @@
+"""Numbers that papers published, from ``published.csv``: shown beside ours and never mixed with them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from importlib import resources
+
+from certsmooth.errors import ConfigError, nearest
+from certsmooth.tables.result import Entry, Metric, Row
+
+
+def published_rows(paper: str, table: int, dataset: str) -> tuple[Row, ...]:
+    """Return the rows of a paper's table that give certified accuracies, and ACRs where the paper does.
+
+    Args:
+        paper: ``"ddrs"``, ``"smoothadv"``, ``"adre"`` or ``"idrs"``.
+        table: its number in the paper.
+        dataset: for example ``"cifar10"``.
+
+    Raises:
+        ConfigError: there is no such table; the message names the nearest one.
+    """
+    records = [r for r in _records() if r["metric"] in ("certified_accuracy", "acr")]
+    wanted = f"{paper} {table} {dataset}"
+    chosen = [r for r in records if _name(r) == wanted]
+    if not chosen:
+        raise ConfigError(f"published table {wanted!r} is unknown; {nearest(wanted, {_name(r) for r in records})}")
+    rows: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for record in chosen:
+        rows.setdefault((record["method"], record["sigma"]), []).append(record)
+    return tuple(_row(records) for records in rows.values())
+
+
+def _records() -> list[dict[str, str]]:
+    text = resources.files("certsmooth.tables").joinpath("published.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def _name(record: dict[str, str]) -> str:
+    return f"{record['paper']} {record['table']} {record['dataset']}"
+
+
+def _row(records: list[dict[str, str]]) -> Row:
+    first = records[0]
+    return Row(
+        kind="published",
+        paper=first["paper"],
+        table=first["table"],
+        dataset=first["dataset"],
+        norm=first["norm"],
+        method=first["method"],
+        train=first["train"],
+        certify=first["certify"],
+        guarantee=(),
+        sigma=first["sigma"],
+        selected_on="published",
+        seeds=(),
+        images=None,
+        entries=tuple(_entry(record) for record in records),
+    )
+
+
+def _entry(record: dict[str, str]) -> Entry:
+    sigma = None if record["sigma"] in ("best", "") else float(record["sigma"])
+    radius = float(record["radius"]) if record["metric"] == "certified_accuracy" else None
+    metric: Metric = "acr" if radius is None else "certified_accuracy"
+    return Entry(metric, radius, float(record["value"]), None, None, record["unit"], sigma, {})
