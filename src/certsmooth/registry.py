@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from certsmooth.errors import ConfigError, nearest
@@ -19,8 +20,8 @@ def names(family: str) -> tuple[str, ...]:
     Args:
         family: the name of a sub-package of certsmooth, for example ``"models"``.
     """
-    package = importlib.import_module(f"certsmooth.{family}")
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+    folder = Path(__file__).parent / family  # not the imported package: names are needed where torch is not
+    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")))
 
 
 def member(family: str, name: str) -> ModuleType:

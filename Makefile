@@ -1,0 +1,41 @@
+# make table1   Table 1 from raw images          make test   the tests          make setup   the environment
+# make lint     ruff and mypy                    make bench  sampling throughput make lock    pin the dependencies
+SHELL := /bin/bash
+BIN := $(CURDIR)/.venv/bin
+export PATH := $(BIN):$(PATH)
+PYTHON ?= python3
+
+.PHONY: setup table1 test lint bench lock
+
+setup: .venv/.installed
+
+# uv where it exists, else venv and pip; the lock holds exact versions and hashes.
+.venv/.installed: requirements.lock pyproject.toml
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --allow-existing --python $(PYTHON) .venv \
+	  && VIRTUAL_ENV=.venv uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock \
+	  && VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --editable .; \
+	else \
+	  $(PYTHON) -m venv .venv \
+	  && $(BIN)/pip install --quiet --require-hashes --requirement requirements.lock \
+	  && $(BIN)/pip install --quiet --no-deps --editable .; \
+	fi
+	@touch $@
+
+table1: setup
+	snakemake --cores all results/table1.md
+
+test: setup
+	pytest
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+
+bench: setup
+	python benchmarks/sampling.py
+
+lock:
+	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	  --extra workflow --group dev pyproject.toml --output-file requirements.lock

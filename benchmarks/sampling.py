@@ -1,0 +1,132 @@
+"""Sampling throughput, in samples per second, on this machine in this run.
+
+(a) the base classifier's bare forward pass at its best batch size; (b) our sampling; (c) the plain loop of the field:
+one image at a time, batches of 1,000, randn, argmax, a count in Python. Rounds of a, b and c alternate and the best of
+each counts, so that a drift of the machine's speed hits all three.
+
+    python benchmarks/sampling.py [--rounds 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from certsmooth.models import BaseClassifier, ModelSpec, build
+from certsmooth.sampling import BLOCK, Sampler, SamplingPlan
+
+SIGMA = 0.25
+
+
+@dataclass(frozen=True)
+class Case:
+    """One base classifier to measure; ``samples`` per round, ``batches``: sizes tried for the bare forward pass."""
+
+    name: str
+    spec: ModelSpec
+    samples: int
+    batches: tuple[int, ...]
+
+
+def cases(device: torch.device) -> list[Case]:
+    """Return what to measure on a kind of device."""
+    cifar = (3, 32, 32)
+    if device.type == "cuda":
+        sizes = (500, 1000, 2000, 4000, 8000)
+        return [
+            Case(f"ResNet-18 {kind}", ModelSpec("resnet18_cifar", cifar, 10, None, kind, last), 200_000, sizes)
+            for kind, last in (("float32", False), ("tf32", True), ("bfloat16", True))
+        ]
+    digits = ModelSpec("small_cnn", (1, 8, 8), 10)
+    small = (32, 64, 100, 200, 400, 1000)
+    return [
+        Case("digits CNN float32", digits, 400_000, (1000, 2000, 4000, 8000, 16000)),
+        Case("ResNet-20 float32", ModelSpec("resnet20", cifar, 10), 4_000, small),
+        Case("ResNet-20 bfloat16", ModelSpec("resnet20", cifar, 10, None, "bfloat16", True), 8_000, small),
+    ]
+
+
+def bare(model: BaseClassifier, batch: torch.Tensor, samples: int) -> int:
+    """Forward passes only."""
+    with torch.inference_mode():
+        for _ in range(samples // len(batch)):
+            scores = model(batch)
+    scores[0, 0].item()  # waits for the device
+    return samples // len(batch) * len(batch)
+
+
+def ours(model: BaseClassifier, image: torch.Tensor, samples: int) -> int:
+    """Our sampling of several images."""
+    n, images = samples // 20 - BLOCK, image.expand(20, *image.shape[1:])
+    sampler = Sampler(model, num_classes=10, plan=SamplingPlan(n0=BLOCK, n=n, seed=0, dataset="bench"))
+    for _ in sampler.count(images, torch.full((20,), SIGMA), list(range(20))):
+        pass
+    return 20 * (n + BLOCK)
+
+
+def plain(model: BaseClassifier, image: torch.Tensor, samples: int) -> int:
+    """The loop of the field."""
+    counts = np.zeros(10, dtype=int)
+    with torch.no_grad():
+        for _ in range(samples // 1000):
+            batch = image.repeat(1000, 1, 1, 1)
+            noise = torch.randn_like(batch, device=batch.device) * SIGMA
+            for predicted in model(batch + noise).argmax(1).cpu().numpy():
+                counts[predicted] += 1
+    return samples // 1000 * 1000
+
+
+def rate(function: Callable[[], int]) -> float:
+    """Samples per second of one call."""
+    start = time.perf_counter()
+    return function() / (time.perf_counter() - start)
+
+
+def measure(case: Case, device: torch.device, rounds: int) -> tuple[float, int, float, float]:
+    """Return the best rate of (a), its batch size, and the best rates of (b) and (c).
+
+    The plain loop runs the same network in float32, contiguous: what the field runs.
+    """
+    model = build(case.spec, seed=0).freeze().to(device)
+    spec = case.spec
+    plain_model = build(ModelSpec(spec.architecture, spec.image_shape, 10), seed=0).freeze().to(device)
+    image = torch.rand(1, *spec.image_shape, device=device)
+    a: dict[int, float] = dict.fromkeys(case.batches, 0.0)
+    b = c = 0.0
+    for _ in range(rounds + 1):  # the first round only warms up, but a slower round never wins
+        for size in case.batches:
+            batch = torch.rand(size, *spec.image_shape, device=device)
+            a[size] = max(a[size], rate(partial(bare, model, batch, max(case.samples // 2, size))))
+        b = max(b, rate(lambda: ours(model, image, case.samples)))
+        c = max(c, rate(lambda: plain(plain_model, image, max(case.samples // 4, 2000))))
+    best = max(a, key=lambda size: a[size])
+    return a[best], best, b, c
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
+    print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
+    rows = []
+    for case in cases(device):
+        a, size, b, c = measure(case, device, rounds)
+        rows.append((case.name, f"{a:,.0f}", size, f"{b:,.0f}", f"{c:,.0f}", f"{b / a:.2f}", f"{b / c:.2f}"))
+        print(f"{case.name}: done")
+    headers = ("base classifier", "(a) bare/s", "batch", "(b) ours/s", "(c) plain/s", "b/a", "b/c")
+    print(tabulate(rows, headers=headers, stralign="right"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The certificate of Cohen, Rosenfeld and Kolter (ICML 2019): Gaussian noise of a constant sigma, l2 radius.
+
+Theorem 1 there, in the form that CERTIFY uses (p_B = 1 - p_A). Let f be a classifier, e ~ N(0, sigma^2 I),
+and g(x) the class that f(x + e) is most likely to return. If P(f(x + e) = c) >= p > 1/2, then g(x + d) = c
+for every d with ||d||_2 < sigma Phi^-1(p).
+
+Proof. Among all regions of N(x, sigma^2 I)-probability at least p, the lemma of Neyman and Pearson names the
+one with the least probability under N(x + d, sigma^2 I): the half-space where the likelihood ratio, a
+function of <d, z> alone, favours x. It has probability Phi(Phi^-1(p) - ||d|| / sigma) there, which is above
+1/2 exactly if ||d|| < sigma Phi^-1(p). So f(x + d + e) returns c with probability above 1/2, more than any
+other class.
+
+The statement is about one g, that is one sigma. If sigma depends on x, then g(x + d) smooths with another
+sigma and nothing follows: `MAX_SEMI_ELASTICITY` is 0.
+
+The class must be selected on other samples than those that estimate its probability. Given the selection, the
+count of the selected class among independent samples is binomial, so the bound of Clopper and Pearson fails
+with probability at most alpha. The count of the class that happens to lead among the *same* samples is not:
+it is a maximum of k counts, and the bound may then fail with a probability of up to k alpha.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+
+from certsmooth.bounds import binomial_p_value, check_alpha, clopper_pearson_lower
+from certsmooth.certificates import ABSTAIN, Bound, check_count_rows, check_counts
+
+MAX_SEMI_ELASTICITY = 0.0
+
+_ROUND_DOWN = 1.0 - 2.0**-46
+"""Covers the error of ndtri on (1/2, 1), measured as below 2**-50 of the value, and of two products."""
+
+
+def certify(
+    selection: Int[np.ndarray, "N k"],
+    estimation: Int[np.ndarray, "N k"],
+    sigma: Float[np.ndarray, " N"],
+    *,
+    alpha: float,
+) -> Bound:
+    """Certify N images: CERTIFY of Cohen et al., radius = sigma Phi^-1(p_a_lower), or abstention.
+
+    For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g is
+    that class everywhere in the open l2 ball of that radius. It abstains if p_a_lower <= 1/2. Radii are
+    rounded down.
+
+    Args:
+        selection: class counts of the samples that select the class: the most frequent one, the smallest
+            class index among equals.
+        estimation: class counts of the samples, drawn independently of the others, that bound its
+            probability.
+        sigma: standard deviation of each image's noise, in pixel coordinates [0, 1].
+        alpha: the probability of error per image, in (0, 1).
+
+    Raises:
+        ConfigError: an argument is not valid; the message names it.
+    """
+    check_counts(selection, estimation, sigma)
+    selected = selection.argmax(axis=1)
+    successes = np.take_along_axis(estimation, selected[:, None], axis=1)[:, 0]
+    p_a_lower = clopper_pearson_lower(successes, estimation.sum(axis=1), alpha=alpha)
+    radius = sigma.astype(np.float64) * (ndtri(np.maximum(p_a_lower, 0.5)) * _ROUND_DOWN)
+    predict = np.where(radius > 0, selected, ABSTAIN).astype(np.int64)
+    return Bound(predict=predict, radius=radius, p_a_lower=p_a_lower)
+
+
+def predict(counts: Int[np.ndarray, "N k"], *, alpha: float) -> npt.NDArray[np.int64]:
+    """Predict the class of N images without a radius: PREDICT of Cohen et al.
+
+    The two most frequent classes are compared by the exact two-sided test that they are equally likely. With
+    probability at least 1 - alpha per image, the answer is g(x) or abstention (their Proposition 1).
+
+    Args:
+        counts: class counts of the samples.
+        alpha: the probability of error per image, in (0, 1).
+
+    Returns:
+        The most frequent class, or -1 where the test does not reject at level alpha.
+
+    Raises:
+        ConfigError: an argument is not valid; the message names it.
+    """
+    check_alpha(alpha)
+    check_count_rows("counts", counts)
+    first = counts.argmax(axis=1)
+    second, most = np.partition(counts, -2, axis=1)[:, -2:].T
+    p_value = binomial_p_value(most, most + second)
+    return np.where(p_value <= alpha, first, ABSTAIN).astype(np.int64)

@@ -1,0 +1,231 @@
+"""The command line: one verb per step of the workflow; the rules of the workflow call these verbs and nothing else."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from certsmooth import runs
+from certsmooth.config import Params, read_params
+from certsmooth.errors import CertsmoothError, ConfigError, nearest
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+
+    from certsmooth.steps.certify import ImagesAt
+
+# Steps are imported when they are called: a verb that needs no torch starts without it.
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; return 0, or 2 after an error that is the user's to mend."""
+    options = _parser().parse_args(arguments)
+    try:
+        verb: Callable[[argparse.Namespace, Params], None] = options.verb
+        verb(options, read_params(options.params))
+    except CertsmoothError as error:
+        print(f"certsmooth: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _check(_: argparse.Namespace, params: Params) -> None:
+    from certsmooth.members import check_members
+
+    check_members(params)
+
+
+def _data(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.data import DataChoice, record_data
+
+    dataset = _key("--dataset", options.dataset, params.datasets)
+    record_data(DataChoice(**runs.data_slice(params, dataset)), options.output)
+
+
+def _train(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth import members
+    from certsmooth.steps.data import DataChoice
+    from certsmooth.steps.records import read_record
+    from certsmooth.steps.train import train_model
+
+    dataset = _key("--dataset", options.dataset, params.datasets)
+    name = _key("--training", options.training, params.trainings)
+    run = runs.ModelRun(dataset, name, options.sigma, options.seed)
+    chosen, training, description = params.datasets[dataset], params.trainings[name], runs.train_slice(params, run)
+    record = read_record(options.data)
+    train_model(
+        run,
+        choice=DataChoice(**runs.data_slice(params, dataset)),
+        record=options.data,
+        spec=members.build_spec(
+            architecture=chosen.architecture,
+            image_shape=tuple(record["image_shape"]),
+            num_classes=record["num_classes"],
+            normalisation=chosen.normalisation,
+            numeric_type=chosen.numeric_type,
+            channels_last=chosen.channels_last,
+            key=f"datasets.{dataset}",
+        ),
+        objective=members.build_objective(training.objective, key=f"trainings.{name}.objective"),
+        policy=members.build_policy(training.policy, sigma=run.sigma, key=f"trainings.{name}.policy"),
+        recipe=members.build_recipe(description["recipe"], key=f"datasets.{dataset}.recipe"),
+        description=description["training"],
+        device=_device(options),
+        output=options.output,
+        log=options.log,
+    )
+
+
+def _sample(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.members import build_policy
+    from certsmooth.sampling import SamplingPlan
+    from certsmooth.steps.data import DataChoice
+    from certsmooth.steps.sample import sample_shard
+
+    run = _run(options, params)
+    settings = runs.sample_slice(params, run)
+    policy = build_policy(
+        params.methods[run.method].policy,
+        sigma=run.sigma,
+        variant=dict(run.variant),
+        key=f"methods.{run.method}.policy",
+    )
+    sample_shard(
+        choice=DataChoice(**runs.data_slice(params, run.dataset)),
+        record=options.data,
+        part=options.part,
+        stride=settings["stride"] if options.part == "test" else 1,
+        shard=options.shard,
+        shards=runs.certification(params, run).shards,
+        model=options.checkpoint,
+        sigma=run.sigma,
+        policy=policy,
+        settings=settings["policy"],
+        plan=SamplingPlan(n0=settings["n0"], n=settings["n"], seed=settings["seed"], dataset=run.dataset),
+        device=_device(options),
+        output=options.output,
+    )
+
+
+def _certify(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.certify import Order, certify_counts
+    from certsmooth.storage import file_digest
+
+    run = _run(options, params)
+    settings, sampled = runs.certify_slice(params, run), runs.sample_slice(params, run)
+    certify_counts(
+        options.counts,
+        certificate=settings["certificate"],
+        alpha=settings["alpha"],
+        expect={
+            "dataset": run.dataset,
+            "part": options.part,
+            "checkpoint": file_digest(options.checkpoint),
+            "n0": sampled["n0"],
+            "n": sampled["n"],
+            "seed": sampled["seed"],
+            "policy": sampled["policy"],
+        },
+        record=options.data,
+        memory=Order(settings["seed"]) if settings["memory"] else None,
+        images_at=_images_at(params, run.dataset, options.part, options.data),
+        output=options.output,
+    )
+
+
+def _table(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.table import make_table
+
+    make_table(params, _key("table", options.name, params.tables), results=options.results)
+    print(options.results / f"{options.name}.md")
+
+
+def _images_at(params: Params, dataset: str, part: runs.Part, record: Path) -> ImagesAt:
+    """Return the function that gives the memory pass its pixels; only that pass loads them."""
+
+    def images_at(index: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+        from certsmooth.steps.data import DataChoice, load_part
+        from certsmooth.steps.records import read_record
+
+        split = load_part(DataChoice(**runs.data_slice(params, dataset)), part, read_record(record))
+        return split.images_at(index)
+
+    return images_at
+
+
+def _run(options: argparse.Namespace, params: Params) -> runs.CertificationRun:
+    dataset = _key("--dataset", options.dataset, params.datasets)
+    method = _key("--method", options.method, params.methods)
+    variant = runs.find_variant(params.methods[method], options.variant, key="--variant")
+    return runs.CertificationRun(dataset, method, options.sigma, options.seed, variant)
+
+
+def _key(option: str, name: str, valid: Collection[str]) -> str:
+    if name not in valid:
+        raise ConfigError(f"{option}: unknown {name!r}; {nearest(name, valid)}")
+    return name
+
+
+def _device(options: argparse.Namespace) -> torch.device:
+    import torch
+
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    if options.device != "auto":
+        return torch.device(options.device)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="certsmooth",
+        description="Train, smooth and certify image classifiers by randomized smoothing. Each verb is one step of the "
+        "workflow (see Snakefile); all read params.yaml.",
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--params", type=Path, default=Path("params.yaml"), help="configuration (default: %(default)s)")
+
+    def verb(name: str, function: Callable[[argparse.Namespace, Params], None], text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=text, parents=[common])
+        added.set_defaults(verb=function)
+        return added
+
+    verb("check", _check, "Check every key and value of params.yaml.")
+    data = verb("data", _data, "Fetch a data set and record what it is: shape, sizes, fingerprints.")
+    train = verb("train", _train, "Train one base classifier; goes on after the last finished epoch if it was killed.")
+    sample = verb("sample", _sample, "Count the classes of noisy copies of each image; goes on with the next image.")
+    certify = verb("certify", _certify, "Turn counts into certificates: prediction and radius of each image.")
+    table = verb("table", _table, "Compare methods: a table (Markdown, CSV, JSON) and its figure (SVG, PNG).")
+
+    for each in (data, train, sample, certify):
+        each.add_argument("--dataset", required=True, help="a key of datasets")
+        each.add_argument("--output", required=True, type=Path, help="file to write")
+    for each in (train, sample, certify):
+        each.add_argument("--data", required=True, type=Path, help="record of the data set, from `certsmooth data`")
+        each.add_argument("--sigma", required=True, type=float, help="noise level, in pixel coordinates [0, 1]")
+        each.add_argument("--seed", required=True, type=int, help="training seed")
+    for each in (train, sample):
+        each.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+        each.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    for each in (sample, certify):
+        each.add_argument("--method", required=True, help="a key of methods")
+        each.add_argument("--variant", default="default", help="values of the options that are lists: iterations=100")
+        each.add_argument("--part", required=True, choices=runs.PARTS, help="which images")
+        each.add_argument("--checkpoint", required=True, type=Path, help="base classifier, from `certsmooth train`")
+    train.add_argument("--training", required=True, help="a key of trainings")
+    train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
+    sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
+    certify.add_argument("--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
+    table.add_argument("name", help="a key of tables")
+    table.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

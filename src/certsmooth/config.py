@@ -1,0 +1,272 @@
+"""params.yaml -> frozen dataclasses: the structure of the experiment, checked before anything runs.
+
+This module imports no numerical library, so that the workflow can read the configuration at once. The options of the
+members (models, objectives, sigma policies, recipes) are checked by `certsmooth.runs.check_members`, which builds each.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_type_hints
+
+import yaml
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import ErrorDetails
+
+from certsmooth.errors import ConfigError, nearest
+from certsmooth.registry import names
+
+_STRICT = ConfigDict(extra="forbid", strict=False)
+Option = bool | int | float | str | None
+Options = Mapping[str, Option | tuple[Option, ...]]
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become parts of paths and of commands
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Member:
+    """A member of a family and its options."""
+
+    name: str
+    options: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Certification:
+    """How images are certified.
+
+    Attributes:
+        n0: selection samples.
+        n: estimation samples.
+        alpha: each certificate is wrong with at most this probability.
+        stride: every stride-th image of the test split.
+        shards: jobs that the sampling of a part of the data is split into.
+    """
+
+    n0: int
+    n: int
+    alpha: float
+    stride: int = 1
+    shards: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("n0", "n", "stride", "shards"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)}; must be at least 1")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class DatasetParams:
+    """One data set: where it comes from, what is trained on it, how it is certified.
+
+    Attributes:
+        source: a local copy; null for the data set's own way.
+        options: of the data set's member.
+        validation: share of the training split that is held back to choose sigma and K.
+        sigmas: the noise levels trained and certified.
+        architecture: a member of certsmooth.models.
+        normalisation: mean and std per channel, the first layer of the model; null for none.
+        numeric_type: float32, tf32 or bfloat16: part of the base classifier.
+        channels_last: memory format of the base classifier.
+        recipe: fields of certsmooth.training.Recipe.
+        recipes: per training, what differs from ``recipe``.
+        certification: see `Certification`.
+    """
+
+    source: str | None = None
+    options: Options = field(default_factory=dict)
+    validation: float
+    sigmas: tuple[float, ...]
+    architecture: str
+    normalisation: Mapping[str, tuple[float, ...]] | None = None
+    numeric_type: str = "float32"
+    channels_last: bool = False
+    recipe: Options
+    recipes: Mapping[str, Options] = field(default_factory=dict)
+    certification: Certification
+
+    def __post_init__(self) -> None:
+        if not 0 < self.validation < 1:
+            raise ValueError(f"validation: {self.validation}; must be in (0, 1)")
+        if not self.sigmas or any(not 0 < sigma < float("inf") for sigma in self.sigmas):
+            raise ValueError(f"sigmas: {list(self.sigmas)}; must be one or more numbers > 0")
+        if len(set(self.sigmas)) != len(self.sigmas):
+            raise ValueError(f"sigmas: {list(self.sigmas)}; must differ")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Training:
+    """What is trained: an objective and the sigma policy of the training noise."""
+
+    objective: Member
+    policy: Member
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Method:
+    """One row of a table: a training, and how its classifiers are smoothed and certified.
+
+    Attributes:
+        label: as the table prints it.
+        train: as the table prints it (FS or DS in DDRS).
+        certify: as the table prints it.
+        training: a key of ``trainings``.
+        policy: sigma policy of the certification; an option that is a list makes one run per value.
+        certificate: a member of certsmooth.certificates.
+        memory: whether the memory pass follows (DDRS, Section 3.5).
+        certification: fields of `Certification` that differ from the data set's.
+    """
+
+    label: str
+    train: str
+    certify: str
+    training: str
+    policy: Member
+    certificate: str
+    memory: bool = False
+    certification: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Published:
+    """Which published rows stand beside ours."""
+
+    paper: str
+    table: int
+    dataset: str
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Table:
+    """One table: its rows and columns."""
+
+    title: str
+    methods: tuple[str, ...]
+    baseline: str
+    radii: tuple[float, ...]
+    published: Published | None = None
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Params:
+    """All of params.yaml.
+
+    Attributes:
+        dataset: the data set that the tables are about; a key of ``datasets``.
+        seed: of the validation split, the certification noise and the memory's order.
+        training_seeds: one base classifier per seed.
+        datasets: by the name of their member.
+        trainings: by name.
+        methods: by name.
+        tables: by the name of their file.
+    """
+
+    dataset: str
+    seed: int
+    training_seeds: tuple[int, ...]
+    datasets: Mapping[str, DatasetParams]
+    trainings: Mapping[str, Training]
+    methods: Mapping[str, Method]
+    tables: Mapping[str, Table]
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or not self.training_seeds or min(self.training_seeds) < 0:
+            raise ValueError(
+                f"seed: {self.seed}, training_seeds: {list(self.training_seeds)}; must be >= 0, at least one"
+            )
+        for section in ("datasets", "trainings", "methods", "tables"):
+            for name in getattr(self, section):
+                if not _NAME.fullmatch(name):
+                    raise ValueError(f"{section}: bad name {name!r}; must be letters, digits, '_', '-' and '.'")
+        _known("dataset", self.dataset, self.datasets)
+        for name, dataset in self.datasets.items():
+            _known(f"datasets.{name}", name, names("data"))
+            _known(f"datasets.{name}.architecture", dataset.architecture, names("models"))
+            for training in dataset.recipes:
+                _known(f"datasets.{name}.recipes", training, self.trainings)
+        for name, chosen in self.trainings.items():
+            _known(f"trainings.{name}.objective.name", chosen.objective.name, names("objectives"))
+            _known(f"trainings.{name}.policy.name", chosen.policy.name, names("sigma"))
+        for name, method in self.methods.items():
+            _known(f"methods.{name}.training", method.training, self.trainings)
+            _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
+            _known(f"methods.{name}.certificate", method.certificate, names("certificates"))
+            for dataset in self.datasets.values():
+                merge_certification(dataset.certification, method.certification, key=f"methods.{name}.certification")
+        for name, table in self.tables.items():
+            for row in (*table.methods, table.baseline):
+                _known(f"tables.{name}.methods", row, self.methods)
+
+
+def merge_certification(base: Certification, changes: Options, *, key: str) -> Certification:
+    """Return ``base`` with some fields changed.
+
+    Raises:
+        ConfigError: an unknown field or a bad value; the message starts with ``key``.
+    """
+    merged = {f.name: getattr(base, f.name) for f in fields(base)} | dict(changes)
+    return _build(Certification, merged, key)
+
+
+def read_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or a key or value is wrong; the message names the key, the value
+            and the nearest valid one.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds {type(content).__name__}; must be a mapping of keys")
+    return parse_params(content, name=str(path))
+
+
+def parse_params(content: Mapping[str, Any], *, name: str = "params") -> Params:
+    """Check the content of params.yaml, as `read_params` does."""
+    return _build(Params, content, name)
+
+
+def _build(cls: type[T], content: Mapping[str, Any], name: str) -> T:
+    try:
+        return TypeAdapter(cls).validate_python(dict(content))
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{name}: {_explain(cls, item)}" for item in error.errors())) from error
+
+
+def _explain(cls: type, error: ErrorDetails) -> str:
+    location = [str(part) for part in error["loc"]]
+    key, found = ".".join(location), error["input"]
+    if error["type"] == "unexpected_keyword_argument":
+        return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, location[:-1]))}"
+    if error["type"] in ("missing", "missing_argument"):
+        return f"missing key {key}"
+    if error["type"] == "value_error":
+        return f"{key}.{error['ctx']['error']}".lstrip(".")
+    return f"{key}: {found!r}; {error['msg']}"
+
+
+def _valid_keys(cls: object, location: list[str]) -> list[str]:
+    """Return the keys of the section at ``location``: the fields of the dataclass that its type leads to."""
+    for part in location:
+        hints = get_type_hints(cls) if is_dataclass(cls) else {}
+        cls = hints.get(part, cls)
+        while not is_dataclass(cls) and get_args(cls):
+            cls = next((a for a in get_args(cls) if is_dataclass(a) or get_args(a)), None)
+    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
+
+
+def _known(key: str, value: str, valid: Collection[str]) -> None:
+    if value not in valid:
+        raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")

@@ -1,0 +1,122 @@
+"""Builds members of the families from the options of params.yaml, and checks all of them before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from typing import Any, TypeVar, cast
+
+from certsmooth import data
+from certsmooth.config import Member, Options, Params
+from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.models import ModelSpec, Normalisation
+from certsmooth.objectives import TrainingObjective
+from certsmooth.registry import member
+from certsmooth.runs import variants
+from certsmooth.sigma import SigmaPolicy
+from certsmooth.training import Recipe
+
+T = TypeVar("T")
+
+
+def build_policy(chosen: Member, *, sigma: float, variant: Mapping[str, Any] | None = None, key: str) -> SigmaPolicy:
+    """Build a sigma policy.
+
+    Args:
+        chosen: its name and options.
+        sigma: its constant or starting sigma.
+        variant: values for the options that are lists.
+        key: where in params.yaml it stands.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    options = {**chosen.options, **(variant or {}), "sigma": sigma}
+    return cast(SigmaPolicy, _construct(member("sigma", chosen.name).Policy, options, f"{key}.options"))
+
+
+def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
+    """Build a training objective.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    cls = member("objectives", chosen.name).Objective
+    return cast(TrainingObjective, _construct(cls, chosen.options, f"{key}.options"))
+
+
+def build_recipe(options: Options, *, key: str) -> Recipe:
+    """Build a training recipe.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    return _construct(Recipe, options, key)
+
+
+def build_spec(
+    *,
+    architecture: str,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    normalisation: Mapping[str, tuple[float, ...]] | None,
+    numeric_type: str,
+    channels_last: bool,
+    key: str,
+) -> ModelSpec:
+    """Build the description of a base classifier.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
+    layer = _construct(Normalisation, normalisation, f"{key}.normalisation") if normalisation else None
+    options = {
+        "architecture": architecture,
+        "image_shape": image_shape,
+        "num_classes": num_classes,
+        "normalisation": layer,
+        "numeric_type": numeric_type,
+        "channels_last": channels_last,
+    }
+    return _construct(ModelSpec, options, key)
+
+
+def check_members(params: Params) -> None:
+    """Build every policy, objective and recipe that params.yaml names, so that a bad option is found at once.
+
+    Raises:
+        ConfigError: the first option that is unknown, missing or bad.
+    """
+    for name, dataset in params.datasets.items():
+        key = f"datasets.{name}"
+        data.check_options(name, cast("Mapping[str, int | float]", dataset.options))
+        build_recipe(dataset.recipe, key=f"{key}.recipe")
+        for changed, changes in dataset.recipes.items():
+            build_recipe({**dataset.recipe, **changes}, key=f"{key}.recipes.{changed}")
+        for sigma in dataset.sigmas:
+            _check_policies(params, sigma)
+    for name, training in params.trainings.items():
+        build_objective(training.objective, key=f"trainings.{name}.objective")
+
+
+def _check_policies(params: Params, sigma: float) -> None:
+    for name, training in params.trainings.items():
+        build_policy(training.policy, sigma=sigma, key=f"trainings.{name}.policy")
+    for name, method in params.methods.items():
+        for variant in variants(method):
+            build_policy(method.policy, sigma=sigma, variant=dict(variant), key=f"methods.{name}.policy")
+
+
+def _construct(cls: type[T], options: Mapping[str, Any], key: str) -> T:
+    """Call a dataclass with options, and name the key in every error."""
+    known = {f.name: f for f in fields(cast(Any, cls)) if f.init}
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
+    for name, f in known.items():
+        if name not in options and f.default is MISSING and f.default_factory is MISSING:
+            raise ConfigError(f"{key}: missing key {name!r}")
+    try:
+        return cls(**options)
+    except CertsmoothError as error:
+        raise ConfigError(f"{key}: {error}") from error

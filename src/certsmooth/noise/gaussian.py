@@ -1,0 +1,32 @@
+"""Isotropic Gaussian noise, for l2 certificates (Cohen et al. 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+
+def from_words(words: Int[Tensor, "g w"], out: Float[Tensor, "g w"]) -> None:
+    """Fill ``out`` with standard normal numbers made of uniform 32-bit words (Box and Muller 1958).
+
+    The first half of each row gives the radius, u = |word + 1/2| / 2^31 in (0, 1], the second half the angle. The
+    words next to 0 are exact in float32, so that the tail reaches sqrt(-2 log 2^-32) = 6.66, not only as far as the 24
+    bits of a float32 uniform number would allow.
+
+    Args:
+        words: int32, uniform over all 2^32 values; w is even.
+        out: float32, overwritten.
+    """
+    half = words.shape[1] // 2
+    radius = words[:, :half].to(torch.float32).add_(0.5).abs_().mul_(2.0**-31).log_().mul_(-2).sqrt_()
+    angle = words[:, half:].to(torch.float32).mul_(math.pi * 2.0**-31)
+    torch.mul(radius, torch.cos(angle), out=out[:, :half])
+    torch.mul(radius, angle.sin_(), out=out[:, half:])
+
+
+def from_generator(generator: Generator, out: Float[Tensor, " m"]) -> None:
+    """Fill ``out`` with standard normal numbers of ``generator``, which lives on out's device."""
+    out.normal_(generator=generator)

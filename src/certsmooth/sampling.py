@@ -1,0 +1,359 @@
+"""Class counts under noise: the hot path.
+
+What an image's counts depend on. The noise of an image is a function of (seed, data set, stage, image) alone
+(`certsmooth.noise.NoiseStreams`). Images are processed in groups of `GROUP` consecutive positions; within a group, the
+noise blocks of all images, selection before estimation, form one sequence that is cut into batches of one fixed shape,
+the last one padded. Which rows share a batch therefore follows from the list of images, n0, n and the batch size, not
+from shards, workers or interruptions: a shard is a union of whole groups, and a run that goes on inside a group
+repeats the batch in which it was killed. Every forward pass on the CPU uses one thread, and batches run side by side in
+as many workers as there are threads, so that the arithmetic does not depend on the number of cores either.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth.errors import ConfigError, DataError, ModelError
+from certsmooth.modes import evaluation
+from certsmooth.noise import NoiseStreams
+from certsmooth.registry import member
+from certsmooth.sigma import SigmaPolicy
+
+GROUP = 50
+"""Images that share batches and one call of the sigma policy; shards are unions of whole groups."""
+
+BLOCK = 100
+"""Noise samples per block: the unit that batches are made of."""
+
+_CPU_BATCH_ELEMENTS = 256_000  # fits the second-level cache of the processors measured in benchmarks/
+_GPU_BATCH_ELEMENTS = 12_500_000
+_SIGMA_DRAW_ELEMENTS = 2**22  # noise that the sigma policy keeps at a time, for a group
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What is drawn for each image.
+
+    Attributes:
+        n0: selection samples, >= 1.
+        n: estimation samples, >= 1.
+        seed: of all noise.
+        dataset: name that the noise depends on.
+        noise: a member of certsmooth.noise.
+    """
+
+    n0: int
+    n: int
+    seed: int
+    dataset: str
+    noise: str = "gaussian"
+
+    def __post_init__(self) -> None:
+        for name in ("n0", "n"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: {getattr(self, name)}; must be at least 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed: {self.seed}; must be at least 0")
+
+    def streams(self) -> NoiseStreams:
+        """Return the noise that is drawn."""
+        return NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+
+    def blocks(self) -> list[tuple[str, int, int]]:
+        """Return the blocks of one image: (stage, block number, samples of it that count)."""
+        return [
+            (stage, block, min(BLOCK, samples - block * BLOCK))
+            for stage, samples in (("selection", self.n0), ("estimation", self.n))
+            for block in range(-(-samples // BLOCK))
+        ]
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Counts of one finished image; ``position`` is its place in the group."""
+
+    position: int
+    selection: Int[Tensor, " k"]
+    estimation: Int[Tensor, " k"]
+    batch_size: int
+
+
+def default_batch_size(image_shape: Sequence[int], device: torch.device) -> int:
+    """Return the rows per forward pass that measured best on the kind of device: a multiple of `BLOCK`."""
+    elements = _CPU_BATCH_ELEMENTS if device.type == "cpu" else _GPU_BATCH_ELEMENTS
+    return max(1, elements // (prod(image_shape) * BLOCK)) * BLOCK
+
+
+class Sampler:
+    """Counts classes of a base classifier under noise.
+
+    Args:
+        model: base classifier; images [b, *image_shape] in, one score per class [b, num_classes] out. It is run in
+            evaluation mode, from several threads at once on the CPU.
+        num_classes: number of classes.
+        plan: what is drawn.
+        batch_size: rows per forward pass; None for `default_batch_size`. When memory runs out it is halved, with a
+            warning, and the counts record what was used.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, num_classes: int, plan: SamplingPlan, batch_size: int | None = None
+    ) -> None:
+        if num_classes < 2:
+            raise ConfigError(f"num_classes: {num_classes}; must be at least 2")
+        if batch_size is not None and batch_size < 1:
+            raise ConfigError(f"batch_size: {batch_size}; must be at least 1")
+        self.model = model
+        self.num_classes = num_classes
+        self.plan = plan
+        self.batch_size = batch_size
+
+    def sigmas(
+        self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
+    ) -> Float[Tensor, " g"]:
+        """Return sigma(x) of a group of images, float64 on the CPU.
+
+        The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are.
+
+        Args:
+            policy: the sigma policy; its noise is the stage "sigma" of each image.
+            images: at most `GROUP` images.
+            identities: what the noise of each image depends on.
+
+        Raises:
+            ModelError: the policy returned a sigma that is not positive and finite.
+        """
+        rows = torch.arange(GROUP).clamp(max=len(images) - 1)
+        padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
+        start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
+        draw = _SigmaNoise(self.plan, policy.samples, padded, names)
+        with evaluation(self.model), _threads(images.device, 1):
+            sigma = policy(self.model, padded, start, draw)[: len(images)].to("cpu", torch.float64)
+        if not bool((sigma.isfinite() & (sigma > 0)).all()):
+            raise ModelError(f"sigma policy {type(policy).__module__}: returned {sigma.tolist()}; must be > 0")
+        return sigma
+
+    def count(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        *,
+        start: int = 0,
+    ) -> Iterator[ImageCounts]:
+        """Yield the counts of a group of images, one image after the other, as each is finished.
+
+        Args:
+            images: at most `GROUP` images, float32, on the device that the model lives on.
+            sigma: noise level of each image, > 0, in pixel coordinates [0, 1].
+            identities: what the noise of each image depends on.
+            start: first image to count; earlier ones only fill the batch they share with it.
+
+        Raises:
+            ModelError: the model's output has not the shape [b, num_classes] or holds NaN; the image is named.
+            DataError: more than `GROUP` images, or a sigma that is not positive.
+        """
+        if len(images) > GROUP or not bool((sigma.isfinite() & (sigma > 0)).all()):
+            raise DataError(f"{len(images)} images, sigma {sigma.tolist()}; at most {GROUP} images, sigma > 0")
+        size = self.batch_size or default_batch_size(images.shape[1:], images.device)
+        while start < len(images):
+            try:
+                for finished in self._count(images, sigma, identities, start, size):
+                    yield finished
+                    start = finished.position + 1
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error) or size == 1:
+                    raise
+            else:
+                return
+            size = size // 2 if size <= BLOCK else max(BLOCK, size // 2 // BLOCK * BLOCK)
+            warnings.warn(f"out of memory: going on with batches of {size} images", stacklevel=2)
+            self.batch_size = size
+
+    def _count(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        start: int,
+        size: int,
+    ) -> Iterator[ImageCounts]:
+        blocks = self.plan.blocks()
+        per_batch = max(1, size // BLOCK)
+        sequence = [(p, *block) for p in range(len(images)) for block in blocks]
+        batches = [sequence[i : i + per_batch] for i in range(0, len(sequence), per_batch)]
+        first = start * len(blocks) // per_batch
+        runner = _BatchRunner(self, images, sigma, identities, per_batch, size)
+        totals = torch.zeros(len(images), 2, self.num_classes, dtype=torch.int64)
+        done = start
+        with evaluation(self.model), _workers(images.device) as (executor, workers):
+            for batch, table in _in_order(executor, workers + 1, runner, batches[first:]):
+                _credit(totals, batch, table, identities)
+                last, stage, block, _ = batch[-1]
+                complete = last + ((stage, block) == blocks[-1][:2])
+                for position in range(done, complete):
+                    yield ImageCounts(position, totals[position, 0], totals[position, 1], size)
+                done = max(done, complete)
+
+
+_Batch = list[tuple[int, str, int, int]]  # (position in the group, stage, block, samples that count)
+
+
+class _BatchRunner:
+    """Makes one batch, runs it, and returns its table of counts [blocks, num_classes + 1] on the model's device.
+
+    The last column counts rows whose scores hold NaN: reading it needs no extra synchronisation with the device.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        images: Tensor,
+        sigma: Tensor,
+        identities: Sequence[int | str],
+        per_batch: int,
+        rows: int,
+    ) -> None:
+        self.model = sampler.model
+        self.num_classes = sampler.num_classes
+        self.streams = sampler.plan.streams()
+        self.images = images.to(torch.float32)
+        self.sigma = sigma.to(images.device, torch.float32)
+        self.identities = identities
+        self.per_batch = per_batch
+        self.rows = rows
+        self.buffers = threading.local()
+
+    def __call__(self, batch: _Batch) -> Int[Tensor, "blocks classes"]:
+        with torch.inference_mode():
+            noisy = self._noisy(batch)
+            bins = torch.cat([self._bins(part) for part in torch.split(noisy, self.rows)])
+            return self._table(batch, bins)
+
+    def _noisy(self, batch: _Batch) -> Float[Tensor, " rows *shape"]:
+        shape = self.images.shape[1:]
+        if not hasattr(self.buffers, "noise"):
+            self.buffers.noise = self.images.new_zeros(self.per_batch, BLOCK, prod(shape))
+        noise: Tensor = self.buffers.noise
+        sources = [(stage, self.identities[position]) for position, stage, _, _ in batch]
+        self.streams.fill(noise[: len(batch)], sources, [block[2] for block in batch])
+        # A batch that is not full repeats its last image: the shape stays, the padding is not counted.
+        positions = [block[0] for block in batch] + [batch[-1][0]] * (self.per_batch - len(batch))
+        index = torch.tensor(positions, device=noise.device)
+        base = self.images.flatten(1)[index].unsqueeze(1)
+        return torch.addcmul(base, noise, self.sigma[index].view(-1, 1, 1)).view(-1, *shape)
+
+    def _bins(self, images: Float[Tensor, " rows *shape"]) -> Int[Tensor, " rows"]:
+        scores = self.model(images)
+        if not isinstance(scores, Tensor) or scores.shape != (len(images), self.num_classes):
+            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ModelError(f"the model returned {found}; must be [{len(images)}, {self.num_classes}] scores")
+        return torch.where(scores.isnan().any(1), self.num_classes, scores.argmax(1))
+
+    def _table(self, batch: _Batch, bins: Int[Tensor, " rows"]) -> Int[Tensor, "blocks classes"]:
+        width = self.num_classes + 2  # classes, NaN, rows that do not count
+        valid = torch.zeros(self.per_batch, 1, dtype=torch.int64)
+        valid[: len(batch), 0] = torch.tensor([block[3] for block in batch])
+        counted = torch.arange(BLOCK, device=bins.device) < valid.to(bins.device)
+        bins = torch.where(counted, bins.view(self.per_batch, BLOCK), width - 1)
+        flat = bins + width * torch.arange(self.per_batch, device=bins.device).unsqueeze(1)
+        table = torch.zeros(self.per_batch * width, dtype=torch.int64, device=bins.device)
+        table.scatter_add_(0, flat.flatten(), torch.ones_like(flat).flatten())
+        return table.view(self.per_batch, width)[: len(batch), : width - 1]
+
+
+def _credit(totals: Tensor, batch: _Batch, table: Tensor, identities: Sequence[int | str]) -> None:
+    table = table.cpu()
+    if bool(table[:, -1].any()):
+        position = batch[int(table[:, -1].nonzero()[0])][0]
+        raise ModelError(f"the model returned NaN for image {identities[position]}; scores must be numbers")
+    where = torch.tensor([(block[0], int(block[1] == "estimation")) for block in batch])
+    totals.index_put_((where[:, 0], where[:, 1]), table[:, :-1], accumulate=True)
+
+
+class _SigmaNoise:
+    """Step -> standard noise of that step for each image of a group, [samples, b, *shape]."""
+
+    def __init__(
+        self, plan: SamplingPlan, samples: int, images: Float[Tensor, " b *shape"], identities: Sequence[int | str]
+    ) -> None:
+        size = max(1, samples * prod(images.shape[1:]))
+        self.steps = min(100, max(1, _SIGMA_DRAW_ELEMENTS // (GROUP * size)))
+        self.samples = samples
+        self.streams = plan.streams()
+        self.sources = [("sigma", identity) for identity in identities]
+        self.shape = images.shape
+        self.buffer = images.new_empty(len(images), self.steps * samples, prod(images.shape[1:]), dtype=torch.float32)
+        self.block = -1
+
+    def __call__(self, step: int) -> Float[Tensor, "n b *shape"]:
+        block, offset = divmod(step, self.steps)
+        if block != self.block:
+            self.streams.fill(self.buffer, self.sources, [block] * len(self.sources))
+            self.block = block
+        rows = self.buffer[:, offset * self.samples : (offset + 1) * self.samples]
+        return rows.transpose(0, 1).reshape(self.samples, *self.shape)
+
+
+def _in_order(
+    executor: ThreadPoolExecutor, window: int, runner: _BatchRunner, batches: Sequence[_Batch]
+) -> Iterator[tuple[_Batch, Tensor]]:
+    """Yield (batch, table) in order, ``window`` batches under way at a time."""
+    pending: deque[tuple[_Batch, Future[Tensor]]] = deque()
+    try:
+        for batch in batches:
+            pending.append((batch, executor.submit(runner, batch)))
+            if len(pending) >= window:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+@contextmanager
+def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield a pool: one single-threaded worker per CPU thread, or one that keeps another device busy."""
+    workers = torch.get_num_threads() if device.type == "cpu" else 1
+
+    def single_threaded() -> None:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+
+    with (
+        _threads(device, torch.get_num_threads()),
+        ThreadPoolExecutor(workers, "certsmooth", single_threaded) as executor,
+    ):
+        yield executor, workers
+
+
+@contextmanager
+def _threads(device: torch.device, number: int) -> Iterator[None]:
+    """Set the number of threads of CPU kernels, and restore it."""
+    before = torch.get_num_threads()
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

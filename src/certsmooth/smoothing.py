@@ -1,0 +1,158 @@
+"""A smoothed classifier for any torch module: sample, certify, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth.certificates import certify, cohen, guarantee
+from certsmooth.counts import Counts
+from certsmooth.errors import ConfigError, DataError
+from certsmooth.noise import image_identities
+from certsmooth.sampling import GROUP, Sampler, SamplingPlan
+from certsmooth.session import Memory
+from certsmooth.sigma import SigmaPolicy
+
+
+class SmoothedClassifier:
+    """The classifier g(x) = argmax_c P(f(x + sigma(x) eps) = c), eps standard normal (Cohen et al. 2019, eq. 1).
+
+    The noise of an image is a function of the seed and of the image's pixels, not of the batch that it comes in.
+
+    Args:
+        model: base classifier f; images [b, *shape] in, one score per class [b, num_classes] out. It is run in
+            evaluation mode, in its own numeric type and on the device of its parameters: that program is what is
+            certified.
+        num_classes: number of classes.
+        sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`.
+        pixel_range: images outside it are refused; None for data that are not images.
+        memory: for a data-dependent sigma (DDRS, Section 3.5): what was certified before. Certificates are then made to
+            agree with it, and enter it.
+
+    Example:
+        >>> smoothed = SmoothedClassifier(model, num_classes=10, sigma=FixedSigma(0.25))
+        >>> smoothed.certify(images, n0=100, n=10_000, alpha=0.001, seed=0)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        num_classes: int,
+        sigma: SigmaPolicy,
+        pixel_range: tuple[float, float] | None = (0.0, 1.0),
+        memory: Memory | None = None,
+    ) -> None:
+        if num_classes < 2:
+            raise ConfigError(f"num_classes: {num_classes}; must be at least 2")
+        self.model = model
+        self.num_classes = num_classes
+        self.sigma = sigma
+        self.pixel_range = pixel_range
+        self.memory = memory
+
+    def sample(self, x: Float[Tensor, " b *shape"], *, n0: int, n: int, seed: int) -> Counts:
+        """Count the classes of n0 + n noisy copies of each image.
+
+        Args:
+            x: images, pixels in ``pixel_range``.
+            n0: selection samples.
+            n: estimation samples, independent of the selection samples.
+            seed: of the noise.
+
+        Returns:
+            The counts; ``index`` is the position in the batch, ``label`` is -1.
+
+        Raises:
+            DataError: x is not a batch of finite images in the pixel range.
+            ModelError: the model returned NaN, or not one score per class.
+            ConfigError: n0 < 1, n < 1 or seed < 0.
+        """
+        images = self._checked(x)
+        sampler = Sampler(self.model, num_classes=self.num_classes, plan=SamplingPlan(n0, n, seed, dataset=""))
+        rows = [row for start in range(0, len(x), GROUP) for row in self._group(sampler, images[start : start + GROUP])]
+        sigma, selection, estimation, batch_size = zip(*rows, strict=True)
+        return Counts(
+            index=np.arange(len(x)),
+            label=np.full(len(x), -1),
+            sigma=np.asarray(sigma, dtype=np.float64),
+            selection=np.stack(selection),
+            estimation=np.stack(estimation),
+            batch_size=np.asarray(batch_size),
+        )
+
+    def _group(
+        self, sampler: Sampler, images: Float[Tensor, " g *shape"]
+    ) -> Iterator[tuple[float, Int[np.ndarray, " k"], Int[np.ndarray, " k"], int]]:
+        identities = image_identities(images)
+        sigma = sampler.sigmas(self.sigma, images, identities)
+        for row in sampler.count(images, sigma, identities):
+            yield float(sigma[row.position]), row.selection.numpy(), row.estimation.numpy(), row.batch_size
+
+    def certify(
+        self, x: Float[Tensor, " b *shape"], *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int
+    ) -> pd.DataFrame:
+        """Certify each image (CERTIFY of Cohen et al. 2019).
+
+        Args:
+            x: images, pixels in ``pixel_range``.
+            n0: selection samples.
+            n: estimation samples.
+            alpha: each certificate is wrong with at most this probability.
+            seed: of the noise.
+
+        Returns:
+            One row per image: ``predict`` (-1: abstain), ``radius`` (l2, in pixel coordinates; 0 if it abstains),
+            ``p_a_lower``, ``sigma``, ``guarantee``. The guarantee is ``global`` for a constant sigma: the prediction is
+            the same everywhere in the ball. With a data-dependent sigma it is ``none``, or ``memory`` if there is one:
+            then it holds for this memory's session and order only.
+
+        Raises:
+            DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1).
+        """
+        counts = self.sample(x, n0=n0, n=n, seed=seed)
+        bound = certify("cohen", counts.selection, counts.estimation, counts.sigma, alpha=alpha)
+        predict, radius, promise = bound.predict, bound.radius, guarantee("cohen", self.sigma.semi_elasticity)
+        if self.memory is not None:
+            predict, radius = self.memory.enter(self._points(x), predict, radius)
+            promise = "memory"
+        columns = {"predict": predict, "radius": radius, "p_a_lower": bound.p_a_lower, "sigma": counts.sigma}
+        return pd.DataFrame(columns | {"guarantee": promise})
+
+    def predict(
+        self, x: Float[Tensor, " b *shape"], *, n: int = 100_000, alpha: float = 0.001, seed: int
+    ) -> Int[np.ndarray, " b"]:
+        """Predict the class of each image (PREDICT of Cohen et al. 2019).
+
+        Args:
+            x: images, pixels in ``pixel_range``.
+            n: samples.
+            alpha: with at most this probability the answer is neither the smoothed classifier's class nor -1.
+            seed: of the noise.
+
+        Returns:
+            int64 [b]: the class, or -1 (abstain). With a memory, an image in a certified ball gets the ball's class.
+
+        Raises:
+            DataError, ModelError, ConfigError: as `certify`.
+        """
+        counts = self.sample(x, n0=1, n=n, seed=seed)
+        predict = cohen.predict(counts.estimation, alpha=alpha)
+        return predict if self.memory is None else self.memory.recall(self._points(x), predict)
+
+    def _points(self, x: Tensor) -> Float[np.ndarray, "b d"]:
+        return x.detach().flatten(1).to("cpu", torch.float32).numpy()
+
+    def _checked(self, x: Tensor) -> Float[Tensor, " b *shape"]:
+        if x.ndim < 2 or len(x) == 0 or not x.is_floating_point():
+            raise DataError(f"images: {x.dtype} {list(x.shape)}; must be floating point [b, *shape] with b >= 1")
+        low, high = (-torch.inf, torch.inf) if self.pixel_range is None else self.pixel_range
+        if not bool(x.isfinite().all()) or bool((x < low).any()) or bool((x > high).any()):
+            raise DataError(f"images: values from {x.min():g} to {x.max():g}; must be finite and in [{low}, {high}]")
+        device = next((p.device for p in self.model.parameters()), x.device)
+        return x.detach().to(device, torch.float32)

@@ -1,0 +1,62 @@
+"""A content hash of the source that a step depends on, so that the workflow reruns a step when its code changes."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parent
+
+
+def source_digest(*modules: str) -> str:
+    """Return a hash of the modules and of all of this package that they import, directly or not.
+
+    Members of families are imported by name at run time: give those that the step uses.
+
+    Args:
+        modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
+    """
+    seen: set[Path] = set()
+    todo = [_path(tuple(module.split("."))) for module in modules]
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo.extend(_imports(path))
+    digest = hashlib.sha256()
+    for path in sorted(seen):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _imports(path: Path) -> tuple[Path, ...]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return tuple(_path(parts) for node in ast.walk(tree) for parts in _names(node))
+
+
+def _names(node: ast.AST) -> Iterator[tuple[str, ...]]:
+    """Yield the modules of this package that a node imports, as parts of their names."""
+    if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "certsmooth":
+        base = tuple(node.module.split(".")[1:])
+        yield base
+        for alias in node.names:
+            if _exists((*base, alias.name)):
+                yield (*base, alias.name)
+    elif isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.split(".")[0] == "certsmooth":
+                yield tuple(alias.name.split(".")[1:])
+
+
+def _exists(parts: tuple[str, ...]) -> bool:
+    path = _ROOT.joinpath(*parts)
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def _path(parts: tuple[str, ...]) -> Path:
+    path = _ROOT.joinpath(*parts)
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")

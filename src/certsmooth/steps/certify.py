@@ -1,0 +1,150 @@
+"""Turn counts into certificates; no sampling, no base classifier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from certsmooth.certificate_files import write_certificates
+from certsmooth.certificates import ABSTAIN, Bound, certify, guarantee
+from certsmooth.counts import Counts, concatenate
+from certsmooth.counts_files import read_counts
+from certsmooth.errors import CountsError
+from certsmooth.memory import memory_pass, shuffled_order
+from certsmooth.steps.records import read_record
+
+ImagesAt = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.generic]]
+"""Indices of images -> their pixels, for the memory pass."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which images enter the memory: a shuffle with this seed."""
+
+    seed: int
+
+
+def certify_counts(
+    counts_paths: Sequence[Path],
+    *,
+    certificate: str,
+    alpha: float,
+    expect: Mapping[str, Any],
+    record: Path,
+    memory: Order | None,
+    images_at: ImagesAt,
+    output: Path,
+) -> None:
+    """Certify the gathered shards of one part of a data set.
+
+    Args:
+        counts_paths: one file per shard.
+        certificate: a member of certsmooth.certificates.
+        alpha: each certificate is wrong with at most this probability.
+        expect: what the counts' identity must say: the counts of another data set, model or setting are refused.
+        record: the data set's record; the fingerprint of the counts must be there.
+        memory: order of the memory pass; None for no memory.
+        images_at: where the memory pass gets pixels from.
+        output: certificates (TSV), with their provenance beside them (JSON).
+
+    Raises:
+        CountsError: counts that are damaged, incomplete, or of something else.
+    """
+    content = read_record(record)
+    counts, identity = _gather(counts_paths, expect)
+    fingerprint = content["parts"][identity["part"]]["fingerprint"]
+    if identity["fingerprint"] != fingerprint:
+        raise CountsError(
+            f"{counts_paths[0]}: sampled on data {identity['fingerprint']}; {record} says {fingerprint}: sample again"
+        )
+    bound = certify(certificate, counts.selection, counts.estimation, counts.sigma, alpha=alpha)
+    promise = guarantee(certificate, identity["semi_elasticity"])
+    final, report = bound, None
+    if memory is not None:
+        final, report = _remember(bound, images_at(counts.index), memory)
+        promise = "memory"
+    logs = [_read_log(path.with_suffix(".json")) for path in counts_paths]
+    frame = _frame(counts, final, bound, [s for log in logs for s in log["seconds"]], alpha, promise)
+    provenance = {
+        "dataset": identity["dataset"],
+        "description": content["description"],
+        "part": identity["part"],
+        "fingerprint": identity["fingerprint"],
+        "images": len(counts),
+        "stride": identity["stride"],
+        "n0": identity["n0"],
+        "n": identity["n"],
+        "alpha": alpha,
+        "seed": identity["seed"],
+        "policy": identity["policy"],
+        "checkpoint": identity["checkpoint"],
+        "device": identity["device"],
+        "threads": logs[0]["threads"],
+        "seconds": float(frame["time"].sum()),
+        "numeric_type": identity["model"]["numeric_type"],
+        "versions": logs[0]["versions"],
+        "git_commit": logs[0]["git_commit"],
+        "memory": report,
+    }
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_certificates(output, frame, provenance)
+
+
+def _gather(paths: Sequence[Path], expect: Mapping[str, Any]) -> tuple[Counts, dict[str, Any]]:
+    parts = [read_counts(path, expect=expect) for path in paths]
+    shards = [identity.pop("shard") for _, identity in parts]
+    if shards != [[i, len(paths)] for i in range(len(paths))]:
+        raise CountsError(f"{paths[0].parent}: shards {shards}; must be each of {len(paths)}, in order")
+    for path, (_, identity) in zip(paths, parts, strict=True):
+        for key, value in identity.items():
+            if value != parts[0][1][key]:
+                raise CountsError(f"{path}: {key} is {value!r}, but {parts[0][1][key]!r} in {paths[0]}; sample again")
+    return concatenate([counts for counts, _ in parts]), parts[0][1]
+
+
+def _remember(bound: Bound, images: npt.NDArray[np.generic], memory: Order) -> tuple[Bound, dict[str, Any]]:
+    order = shuffled_order(len(bound.predict), seed=memory.seed)
+    result = memory_pass(images, bound.predict, bound.radius, order=order)
+    report = {
+        "conflicts": result.conflicts,
+        "repredicted": int((result.predict != bound.predict).sum()),
+        "capped": int(((result.predict == bound.predict) & (result.radius < bound.radius)).sum()),
+        "order": f"shuffled, seed {memory.seed}",
+    }
+    return Bound(result.predict, result.radius, bound.p_a_lower), report
+
+
+def _frame(
+    counts: Counts, final: Bound, before: Bound, seconds: Sequence[float], alpha: float, promise: str
+) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "idx": counts.index,
+            "label": counts.label,
+            "predict": final.predict,
+            "radius": final.radius,
+            "correct": ((final.predict == counts.label) & (final.predict != ABSTAIN)).astype(np.int64),
+            "time": np.asarray(seconds, dtype=np.float64),
+            "sigma": counts.sigma,
+            "p_a_lower": final.p_a_lower,
+            "n": counts.estimation.sum(axis=1),
+            "alpha": alpha,
+            "guarantee": promise,
+            "radius_before_memory": before.radius,
+        }
+    )
+
+
+def _read_log(path: Path) -> dict[str, Any]:
+    try:
+        log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CountsError(f"{path}: not the log of counts ({error}); sample again") from error
+    return log

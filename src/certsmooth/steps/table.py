@@ -1,0 +1,62 @@
+"""Compare certificates: a table, and the figure beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certsmooth.certificate_files import read_certificates
+from certsmooth.config import Params
+from certsmooth.figures.curves import write_curves
+from certsmooth.runs import PARTS, CertificationRun, Part, table_runs
+from certsmooth.tables import CertifiedRun
+from certsmooth.tables.table import build_table, write_table
+
+
+def certificates_path(results: Path, run: CertificationRun, part: Part) -> Path:
+    """Return where the certificates of a run lie."""
+    return results / "certificates" / run.folder / f"{part}.tsv"
+
+
+def make_table(params: Params, name: str, *, results: Path) -> None:
+    """Write a table as Markdown, CSV and JSON, and its figure as SVG and PNG.
+
+    Args:
+        params: the configuration.
+        name: a key of ``tables``.
+        results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it.
+
+    Raises:
+        CountsError: certificates are missing or damaged.
+    """
+    table = params.tables[name]
+    runs = [_read(params, run, part, results) for run in table_runs(params, name) for part in PARTS]
+    published = table.published and (table.published.paper, table.published.table, table.published.dataset)
+    result = build_table(
+        runs,
+        name=name,
+        title=table.title,
+        radii=table.radii,
+        baseline_method=table.baseline,
+        published=published or None,
+    )
+    figures = results / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    write_curves(runs, figures, name=name, title=table.title)
+    write_table(result, results, figure=f"figures/{name}.svg")
+
+
+def _read(params: Params, run: CertificationRun, part: Part, results: Path) -> CertifiedRun:
+    method = params.methods[run.method]
+    frame, provenance = read_certificates(certificates_path(results, run, part))
+    return CertifiedRun(
+        method=run.method,
+        label=method.label,
+        train=method.train,
+        certify=method.certify,
+        sigma=run.sigma,
+        variant={key: value for key, value in run.variant if value is not None},
+        seed=run.seed,
+        part=part,
+        frame=frame,
+        provenance=provenance,
+    )

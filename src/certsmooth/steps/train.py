@@ -1,0 +1,82 @@
+"""Train one base classifier."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from certsmooth import checkpoint
+from certsmooth.models import ModelSpec, build, numerics
+from certsmooth.objectives import TrainingObjective
+from certsmooth.provenance import git_commit, versions
+from certsmooth.runs import ModelRun
+from certsmooth.seeds import derive_seed
+from certsmooth.sigma import SigmaPolicy
+from certsmooth.steps.data import DataChoice, load_part
+from certsmooth.steps.records import read_record
+from certsmooth.training import Recipe, train
+
+
+def train_model(
+    run: ModelRun,
+    *,
+    choice: DataChoice,
+    record: Path,
+    spec: ModelSpec,
+    objective: TrainingObjective,
+    policy: SigmaPolicy,
+    recipe: Recipe,
+    description: dict[str, Any],
+    device: torch.device,
+    output: Path,
+    log: Path,
+) -> None:
+    """Train a base classifier and write its checkpoint; a killed run goes on after its last finished epoch.
+
+    Args:
+        run: which one; its sigma and seed go into the checkpoint.
+        choice: which data.
+        record: their record.
+        spec: the base classifier.
+        objective: what is minimised.
+        policy: sigma of each training example.
+        recipe: how.
+        description: names and options of objective, policy and recipe, for the checkpoint's header.
+        device: where to train.
+        output: the checkpoint (safetensors).
+        log: one line per epoch (CSV).
+    """
+    content = read_record(record)
+    training, validation = (load_part(choice, part, content) for part in ("training", "validation"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    state = output.with_name(f".{output.name}.state")
+    classifier = build(spec, seed=derive_seed(run.seed, "initialisation"))
+    with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
+        train(
+            classifier,
+            training,
+            validation,
+            objective=objective,
+            policy=policy,
+            recipe=recipe,
+            seed=derive_seed(run.seed, "training"),
+            device=device,
+            state_path=state,
+            log_path=log,
+        )
+    header = checkpoint.CheckpointHeader(
+        model=spec,
+        pixel_range=content["pixel_range"] and tuple(content["pixel_range"]),
+        sigma=run.sigma,
+        training=description | {"recipe": asdict(recipe), "device": device.type},
+        dataset=run.dataset,
+        dataset_fingerprint=training.fingerprint,
+        seed=run.seed,
+        versions=versions(),
+        git_commit=git_commit(),
+    )
+    checkpoint.save(output, classifier, header)
+    state.unlink()

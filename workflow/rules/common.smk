@@ -1,0 +1,75 @@
+# Paths and slices of params.yaml. A rule's `params` hold its slice and a hash of the code that it depends on: Snakemake
+# reruns a job when one of them changes, and only then.
+import hashlib
+from pathlib import Path
+
+from certsmooth import runs
+from certsmooth.config import read_params
+from certsmooth.errors import CertsmoothError
+from certsmooth.source import source_digest
+
+
+def read_and_check():
+    """Read params.yaml; check the options of all members once per content of it and of the code (that imports torch)."""
+    params = read_params(Path("params.yaml"))
+    content = Path("params.yaml").read_bytes() + source_digest("members").encode()
+    stamp = Path(".snakemake", "certsmooth", hashlib.sha256(content).hexdigest()[:16])
+    if not stamp.exists():
+        from certsmooth.members import check_members
+
+        check_members(params)
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    return params
+
+
+try:
+    params = read_and_check()
+except CertsmoothError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    dataset="[A-Za-z0-9_.-]+",
+    training="[A-Za-z0-9_.-]+",
+    method="[A-Za-z0-9_.-]+",
+    sigma=r"[0-9.e+-]+",
+    seed="[0-9]+",
+    part="|".join(runs.PARTS),
+    shard="[0-9]+",
+    shards="[0-9]+",
+
+
+def all_runs():
+    """Every certification of every table, once."""
+    return list(dict.fromkeys(run for table in params.tables for run in runs.table_runs(params, table)))
+
+
+def model_run(w):
+    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed))
+
+
+def certification_run(w):
+    variant = runs.find_variant(params.methods[w.method], w.variant, key="variant")
+    return runs.CertificationRun(w.dataset, w.method, float(w.sigma), int(w.seed), variant)
+
+
+def record(w):
+    return f"results/data/{w.dataset}.json"
+
+
+def checkpoint(run):
+    return f"results/checkpoints/{run.folder}/model.safetensors"
+
+
+def counts_files(run, part):
+    shards = runs.certification(params, run).shards
+    return [f"results/counts/{run.folder}/{part}-{shard}-of-{shards}.parquet" for shard in range(shards)]
+
+
+def certificates(run, part):
+    return f"results/certificates/{run.folder}/{part}.tsv"
+
+
+def data_code(dataset):
+    return ["steps.data", f"data.{dataset}"]

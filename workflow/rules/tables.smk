@@ -1,0 +1,14 @@
+rule table:
+    input:
+        lambda w: [certificates(run, part) for run in runs.table_runs(params, w.table) for part in runs.PARTS],
+    output:
+        markdown="results/{table}.md",
+        values=multiext("results/{table}", ".csv", ".json"),
+        figure=multiext("results/figures/{table}", ".svg", ".png"),
+    params:
+        slice=lambda w: runs.table_slice(params, w.table),
+        code=source_digest("steps.table"),
+    wildcard_constraints:
+        table="|".join(params.tables),
+    shell:
+        "certsmooth table {wildcards.table:q}"
