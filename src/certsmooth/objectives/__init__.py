@@ -1,7 +1,7 @@
 """Training objectives: what training minimises, given one sigma per example; one file each.
 
-A member module defines one frozen dataclass named ``Objective`` that follows the protocol below; its fields are the
-options that params.yaml may give.
+A member module defines one frozen dataclass named ``Objective`` that follows `TrainingObjective`; its fields
+are the options that params.yaml may give.
 """
 
 from __future__ import annotations
@@ -18,9 +18,17 @@ class TrainingObjective(Protocol):
     def __call__(
         self,
         model: nn.Module,
-        images: Float[Tensor, "b *shape"],
+        images: Float[Tensor, " b *shape"],
         labels: Int[Tensor, " b"],
         sigma: Float[Tensor, " b"],
         generator: Generator,
     ) -> Float[Tensor, " b"]:
-        """Return one loss per example; the loop takes the mean. All noise comes from ``generator``."""
+        """Return one loss per example, differentiable in the model's parameters; the loop takes the mean.
+
+        Args:
+            model: base classifier in the mode the loop wants (training mode), images in, logits [b, k] out.
+            images: without noise, pixel range [0, 1].
+            labels: in 0 .. k - 1.
+            sigma: noise level of each example, pixel coordinates, float64.
+            generator: where all noise comes from, on the device of the images.
+        """

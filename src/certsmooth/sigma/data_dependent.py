@@ -1,0 +1,217 @@
+"""The sigma that maximises each image's certified radius: DDRS, Section 3.4, eq. 3 and Algorithm 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth.checks import check_choice, check_integer, check_number
+from certsmooth.errors import ConfigError, ModelError
+from certsmooth.modes import evaluation
+from certsmooth.sigma import DrawNoise
+
+Gap = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
+"""Log of the mean probabilities -> Phi^-1(p_A) - Phi^-1(p_B), differentiable."""
+
+_MIN_LOG_PROBABILITY = -600.0  # Phi^-1(e^-600) = -34.5; its derivative, about e^595, still fits float64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """Stochastic gradient ascent on R(sigma) = sigma/2 (Phi^-1(p_A) - Phi^-1(p_B)), one sigma per image.
+
+    Probabilities are the softmax of the logits, averaged over the noise samples (the soft smoothed
+    classifier, DDRS Section 3.2). Two variants, because paper and program differ:
+
+    - ``paper``: p_A is the probability of the class that the starting sigma gives, held during the whole
+      ascent (property (i) of Section 3.4, and what makes "the radius is at worst that of sigma_0" true). That
+      class is estimated once, from draws of its own: the first ceil(class_samples / samples). The runner-up
+      is chosen again at each step. The normal quantile is exact down to probabilities of e^-600.
+    - ``published_program``: the top two classes are chosen again at each step, and probabilities are clamped
+      to [0.02, 0.98], where their derivative is 0. An image may so change its class on the way (IDRS,
+      Appendix C.2).
+
+    R has in general no finite maximum: far from every other class it grows with sigma without end (IDRS,
+    Appendix C.2). Neither paper nor program bounds sigma; here it is projected to [lower, upper] after each
+    step, in both variants. The default upper bound lies above what the published settings reach (sigma_0 at
+    most 1, at most 900 steps of 1e-4), so it acts only where the ascent diverges; the lower one keeps sigma >
+    0.
+
+    Attributes:
+        sigma: sigma_0, where the ascent starts; pixel coordinates [0, 1].
+        iterations: K. More steps go on along the same path: K = 100 is the beginning of K = 900.
+        samples: n, noise samples per step and image.
+        step: alpha of Algorithm 1.
+        lower: smallest sigma.
+        upper: largest sigma.
+        variant: see above.
+        class_samples: noise samples per image that the held class is estimated from, rounded up to whole
+            draws; not used by ``published_program``. 64 is our choice, the paper names no number: each draw is
+            one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
+        semi_elasticity: None, nothing is known.
+    """
+
+    sigma: float
+    iterations: int
+    samples: int = 1
+    step: float = 1e-4
+    lower: float = 0.01
+    upper: float = 2.0
+    variant: Literal["paper", "published_program"] = "paper"
+    class_samples: int = 64
+
+    semi_elasticity = None
+
+    def __post_init__(self) -> None:
+        check_number("sigma", self.sigma, above=0)
+        check_integer("iterations", self.iterations, minimum=0)
+        check_integer("samples", self.samples, minimum=1)
+        check_number("step", self.step, above=0)
+        check_number("lower", self.lower, above=0)
+        check_number("upper", self.upper, above=0)
+        check_choice("variant", self.variant, ("paper", "published_program"))
+        check_integer("class_samples", self.class_samples, minimum=1)
+        if self.lower >= self.upper:
+            raise ConfigError(f"lower: {self.lower}; must be below upper, which is {self.upper}")
+        if not self.lower <= self.sigma <= self.upper:
+            bounds = f"[{self.lower}, {self.upper}]"
+            raise ConfigError(f"sigma: {self.sigma}; must be in [lower, upper] = {bounds}")
+
+    @property
+    def sigma0(self) -> float:
+        """Where the ascent starts."""
+        return self.sigma
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> Float[Tensor, " b"]:
+        """Return sigma after K steps of Algorithm 1, float64, in [lower, upper].
+
+        The model runs in evaluation mode. Must not be called under ``torch.inference_mode``;
+        ``torch.no_grad`` is fine.
+
+        Args:
+            model: base classifier, images in, logits [b, k] out with k >= 2.
+            images: pixel range [0, 1].
+            sigma: starting sigma of each image; projected to [lower, upper].
+            draw: all noise: first the draws for the held class (variant ``paper``), then one draw per step.
+
+        Raises:
+            ModelError: the model returned something else than finite logits [b, k], k >= 2.
+        """
+        sigma = sigma.detach().to(torch.float64).clamp(self.lower, self.upper)
+        if self.iterations == 0:
+            return sigma
+        with evaluation(model):
+            gap, used = self._gap(model, images, sigma, draw)
+            for k in range(self.iterations):
+                gradient = radius_gradient(model, images, sigma, draw(used + k), gap)
+                sigma = (sigma + self.step * gradient).clamp(self.lower, self.upper)
+        return sigma
+
+    def _gap(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> tuple[Gap, int]:
+        """Return the variant's gap between normal quantiles, and the number of draws that went into it."""
+        if self.variant == "published_program":
+            return clamped_gap, 0
+        draws = math.ceil(self.class_samples / self.samples)
+        held = held_class(model, images, sigma, draw, draws)
+        return lambda log_p: stable_gap(log_p, held), draws
+
+
+def radius_gradient(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    noise: Float[Tensor, "n b *shape"],
+    gap: Gap,
+) -> Float[Tensor, " b"]:
+    """Return dR/dsigma of each image at the given noise, by the reparameterisation of DDRS eq. 3.
+
+    The gradient with respect to sigma alone is computed; the model's parameters are not touched.
+    """
+    with torch.enable_grad():
+        variable = sigma.detach().clone().requires_grad_(True)
+        radius = variable / 2 * gap(mean_log_probabilities(model, images, variable, noise))
+        (gradient,) = torch.autograd.grad(radius.sum(), variable)
+    return gradient
+
+
+def held_class(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    draw: DrawNoise,
+    draws: int,
+) -> Int[Tensor, " b"]:
+    """Return the class that the soft smoothed classifier predicts at ``sigma``, by draws 0 .. draws - 1."""
+    with torch.no_grad():
+        total = mean_log_probabilities(model, images, sigma, draw(0)).exp()
+        for step in range(1, draws):
+            total += mean_log_probabilities(model, images, sigma, draw(step)).exp()
+    return total.argmax(1)
+
+
+def mean_log_probabilities(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    noise: Float[Tensor, "n b *shape"],
+) -> Float[Tensor, "b k"]:
+    """Return log of the mean over n of softmax(model(x + sigma noise)), float64.
+
+    Raises:
+        ModelError: the model returned something else than finite logits [n b, k], k >= 2.
+    """
+    scale = sigma.to(images.dtype).view(-1, *(1,) * (images.ndim - 1))
+    n, b = noise.shape[:2]
+    logits = model((images + scale * noise).flatten(0, 1))
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != n * b or logits.shape[1] < 2:
+        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(f"the model returned {found}; must be logits [{n * b}, k], k >= 2")
+    if not bool(logits.isfinite().all()):
+        raise ModelError("the model returned logits that are not finite; must be finite logits")
+    log_p: Tensor = logits.to(torch.float64).log_softmax(1).view(n, b, -1)
+    return log_p.logsumexp(0) - math.log(n)
+
+
+def stable_gap(log_p: Float[Tensor, "b k"], held: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Return Phi^-1(p_A) - Phi^-1(p_B) with A the held class and B the largest of the others."""
+    others = log_p.scatter(1, held.unsqueeze(1), -math.inf)
+    return _quantile(log_p, held) - _quantile(log_p, others.argmax(1))
+
+
+def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """Return Phi^-1(p_A) - Phi^-1(p_B) of the two largest probabilities, clamped to [0.02, 0.98]."""
+    top: Tensor = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98))
+    return top[:, 0] - top[:, 1]
+
+
+def _quantile(log_p: Float[Tensor, "b k"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Return Phi^-1 of the probability of class ``index``, exact near 0 and near 1.
+
+    1 - p is summed over the other classes instead of subtracted from 1, and Phi^-1 is taken of the smaller of
+    the two, Phi^-1(p) = -Phi^-1(1 - p). Below e^-600 it is constant, so value and gradient are always finite.
+    """
+    column = index.unsqueeze(1)
+    log_this = log_p.gather(1, column).squeeze(1)
+    log_rest = log_p.scatter(1, column, -math.inf).logsumexp(1)
+    is_lower = log_this <= log_rest
+    log_tail = torch.where(is_lower, log_this, log_rest).clamp(min=_MIN_LOG_PROBABILITY)
+    tail = torch.special.ndtri(log_tail.exp())
+    return torch.where(is_lower, tail, -tail)
