@@ -19,6 +19,14 @@ def source_digest(*modules: str) -> str:
     Args:
         modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
     """
+    digest = hashlib.sha256()
+    for path in sorted(_closure(*modules)):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _closure(*modules: str) -> set[Path]:
+    """Return the files of the modules and of all that they import."""
     seen: set[Path] = set()
     todo = [_path(tuple(module.split("."))) for module in modules]
     while todo:
@@ -26,10 +34,7 @@ def source_digest(*modules: str) -> str:
         if path not in seen:
             seen.add(path)
             todo.extend(_imports(path))
-    digest = hashlib.sha256()
-    for path in sorted(seen):
-        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+    return seen
 
 
 @cache

@@ -1,0 +1,166 @@
+import copy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from certsmooth import runs
+from certsmooth.config import parse_params, read_params
+from certsmooth.errors import ConfigError
+from certsmooth.members import check_members
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def content():
+    return yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+def changed(content, path, value):
+    """A copy of the content with the value at a dotted path set (or added)."""
+    result = copy.deepcopy(content)
+    *folders, last = path.split(".")
+    here = result
+    for folder in folders:
+        here = here[folder]
+    here[last] = value
+    return result
+
+
+def test_shipped_params_are_valid():
+    check_members(read_params(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sed", 1, ["unknown key sed", "'seed'"]),
+        ("dataset", "digit", ["dataset", "'digit'", "did you mean 'digits'"]),
+        ("methods.cohen.labl", "x", ["methods.cohen.labl", "'label'"]),
+        ("methods.cohen.policy.name", "fixd", ["methods.cohen.policy.name", "did you mean 'fixed'"]),
+        ("methods.cohen.certificate", "cohn", ["methods.cohen.certificate", "did you mean 'cohen'"]),
+        ("methods.cohen.training", "gausian", ["methods.cohen.training", "did you mean 'gaussian'"]),
+        ("trainings.gaussian.objective.name", "gausian", ["trainings.gaussian.objective.name", "'gaussian'"]),
+        ("tables.table1.methods", ["cohen", "chen-ds"], ["tables.table1", "did you mean 'cohen-ds'"]),
+        ("datasets.digits.architecture", "smal_cnn", ["datasets.digits.architecture", "did you mean 'small_cnn'"]),
+        ("datasets.digits.sigmas", [0.25, 0.0], ["datasets.digits.sigmas", "0.0", "> 0"]),
+        ("datasets.digits.sigmas", [0.25, -1], ["datasets.digits.sigmas", "> 0"]),
+        ("datasets.digits.sigmas", [], ["datasets.digits.sigmas"]),
+        ("datasets.digits.sigmas", [0.5, 0.5], ["datasets.digits.sigmas", "differ"]),
+        ("datasets.digits.certification.alpha", 0, ["datasets.digits.certification", "alpha", "(0, 1)"]),
+        ("datasets.digits.certification.alpha", 1.0, ["alpha", "(0, 1)"]),
+        ("datasets.digits.certification.n", 0, ["datasets.digits.certification", "n: 0", "at least 1"]),
+        ("datasets.digits.certification.n0", -5, ["n0: -5", "at least 1"]),
+        ("datasets.digits.certification.n", 10.5, ["datasets.digits.certification.n", "10.5"]),
+        ("datasets.digits.certification.m", 1, ["datasets.digits.certification.m", "valid:"]),
+        ("datasets.digits.validation", 1, ["datasets.digits.validation", "(0, 1)"]),
+        ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
+        ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
+        ("training_seeds", [], ["training_seeds"]),
+        ("datasets.digts", {}, ["datasets.digts"]),
+        ("methods.a b", {}, ["methods.a b"]),
+    ],
+)
+def test_wrong_structure_is_named(content, path, value, words):
+    with pytest.raises(ConfigError) as error:
+        parse_params(changed(content, path, value))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.cohen-ds.policy.options.iteratons", 5, ["methods.cohen-ds.policy.options", "'iterations'"]),
+        ("methods.cohen-ds.policy.options.iterations", [100, -1], ["methods.cohen-ds.policy", "iterations", "-1"]),
+        ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),
+        ("trainings.gaussian-ds.policy.options.samples", 0, ["trainings.gaussian-ds.policy", "samples"]),
+        ("datasets.digits.recipe.epoch", 5, ["datasets.digits.recipe", "did you mean 'epochs'"]),
+        ("datasets.digits.recipe.epochs", 0, ["datasets.digits.recipe", "epochs", "0"]),
+        ("datasets.digits.recipe.augmentation", ["flop"], ["augmentation", "'flip'"]),
+        ("datasets.imagenet.recipes.gaussian-ds.optimizer", "adam", ["optimizer", "'adamw'"]),
+        ("datasets.cones.options.dimensions", 2, ["dimensions", "'dimension'"]),
+        ("trainings.gaussian.objective.options", {"x": 1}, ["trainings.gaussian.objective.options", "'x'"]),
+    ],
+)
+def test_wrong_option_of_a_member_is_named(content, path, value, words):
+    with pytest.raises(ConfigError) as error:
+        check_members(parse_params(changed(content, path, value)))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "; touch x", "$(x)", "a b", "-x", ""])
+def test_names_that_would_reach_a_path_or_a_shell_are_refused(content, name):
+    method = content["methods"]["cohen"]
+    with pytest.raises(ConfigError, match="bad name"):
+        parse_params(changed(content, "methods", content["methods"] | {name: method}))
+
+
+def test_unreadable_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        read_params(tmp_path / "absent.yaml")
+    for text in ("a: [", "- 1", "", "\x00"):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"bad\.yaml"):
+            read_params(tmp_path / "bad.yaml")
+
+
+def test_the_workflow_reads_the_configuration_without_torch():
+    code = (
+        "import sys; from pathlib import Path; from certsmooth.config import read_params; from certsmooth import runs;"
+        f"p = read_params(Path({str(ROOT / 'params.yaml')!r})); list(runs.table_runs(p, 'table1'));"
+        "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def slices(params):
+    """Every slice of every run of Table 1, by the kind of step and the run."""
+    result = {}
+    for run in runs.table_runs(params, "table1"):
+        result["sample", run] = runs.sample_slice(params, run)
+        result["certify", run] = runs.certify_slice(params, run)
+        model = runs.model_run(params, run)
+        result["train", model] = runs.train_slice(params, model)
+    result["data", None] = runs.data_slice(params, params.dataset)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "kinds", "methods"),
+    [
+        ("methods.cohen-ds.certification", {"n": 500}, {"sample"}, {"cohen-ds"}),
+        ("methods.cohen-ds.certification", {"alpha": 0.01}, {"certify"}, {"cohen-ds"}),
+        ("datasets.digits.certification.n", 500, {"sample"}, {"cohen", "cohen-ds", "cohen-ds2"}),
+        ("datasets.digits.recipe.epochs", 61, {"train"}, None),
+        ("datasets.mnist.recipe.epochs", 61, set(), None),
+        ("methods.cohen.label", "COHEN", set(), None),
+    ],
+)
+def test_an_edit_changes_the_slices_of_what_depends_on_it_alone(content, path, value, kinds, methods):
+    before, after = slices(parse_params(content)), slices(parse_params(changed(content, path, value)))
+    assert before.keys() == after.keys()
+    edited = {key for key in before if before[key] != after[key]}
+    assert {kind for kind, _ in edited} == kinds
+    if methods is not None:
+        assert {run.method for _, run in edited} == methods
+
+
+def test_variants_are_the_product_of_the_lists(content):
+    params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
+    found = [dict(v) for v in runs.variants(params.methods["cohen-ds"])]
+    assert found == [{"iterations": k, "samples": n} for k in (100, 900) for n in (1, 4)]
+    assert runs.variant_name(runs.variants(params.methods["cohen-ds"])[0]) == "iterations=100,samples=1"
+    assert runs.variants(params.methods["cohen"]) == ((),)
+    with pytest.raises(ConfigError, match="did you mean 'iterations=900,samples=4'"):
+        runs.find_variant(params.methods["cohen-ds"], "iterations=90,samples=4", key="variant")
+
+
+def test_folders_of_different_runs_differ(content):
+    params = parse_params(changed(content, "training_seeds", [0, 1]))
+    found = list(runs.table_runs(params, "table1"))
+    assert len({run.folder for run in found}) == len(found) == 2 * 3 * (1 + 2 + 2)
