@@ -71,6 +71,7 @@ class DatasetParams:
         options: of the data set's member.
         validation: share of the training split that is held back to choose sigma and K.
         sigmas: the noise levels trained and certified.
+        radii: at which tables give certified accuracy, in pixel coordinates [0, 1].
         architecture: a member of certsmooth.models.
         normalisation: mean and std per channel, the first layer of the model; null for none.
         numeric_type: float32, tf32 or bfloat16: part of the base classifier.
@@ -84,6 +85,7 @@ class DatasetParams:
     options: Options = field(default_factory=dict)
     validation: float
     sigmas: tuple[float, ...]
+    radii: tuple[float, ...]
     architecture: str
     normalisation: Mapping[str, tuple[float, ...]] | None = None
     numeric_type: str = "float32"
@@ -99,6 +101,8 @@ class DatasetParams:
             raise ValueError(f"sigmas: {list(self.sigmas)}; must be one or more numbers > 0")
         if len(set(self.sigmas)) != len(self.sigmas):
             raise ValueError(f"sigmas: {list(self.sigmas)}; must differ")
+        if not self.radii or any(not 0 <= radius < float("inf") for radius in self.radii):
+            raise ValueError(f"radii: {list(self.radii)}; must be one or more numbers >= 0")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -145,12 +149,11 @@ class Published:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Table:
-    """One table: its rows and columns."""
+    """One table: its rows, the row that the others are tested against, and the published rows beside ours."""
 
     title: str
     methods: tuple[str, ...]
     baseline: str
-    radii: tuple[float, ...]
     published: Published | None = None
 
 

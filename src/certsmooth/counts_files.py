@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import json
-import os
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -59,12 +59,12 @@ def read_counts(path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple
     try:
         table = pq.read_table(path)
         header = json.loads((table.schema.metadata or {})[_KEY])
-        identity = header["identity"]
+        identity, digest = header["identity"], header["sha256"]
         arrays = {name: np.asarray(table[name].to_pylist()) for name in _COLUMNS if name != "predict"}
         counts = Counts(**{n: a.astype(np.float64 if n == "sigma" else np.int64) for n, a in arrays.items()})
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise CountsError(f"{path}: not a counts file, or damaged ({error}); sample it again") from error
-    if header["sha256"] != _digest(counts, identity):
+    if digest != _digest(counts, identity):
         raise CountsError(f"{path}: its content does not match its checksum; sample it again")
     for key, value in (expect or {}).items():
         if identity.get(key) != value:
@@ -83,6 +83,10 @@ def _digest(counts: Counts, identity: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
+def _journal_line(text: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
 class CountsJournal:
     """The images that an unfinished run has finished: a file beside the counts that grows by one line an image.
 
@@ -99,17 +103,19 @@ class CountsJournal:
         self.path = path.with_name(f".{path.name}.{name}.journal")
         self.rows: dict[int, dict[str, Any]] = {}
         self.sigmas: dict[int, list[float]] = {}
-        self._file: TextIO | None = None
+        self._file: io.FileIO | None = None
 
     def __enter__(self) -> CountsJournal:
         try:
-            self._file = self.path.open("a+", encoding="ascii")
+            self._file = self.path.open("a+b", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
+            self._replay(self._file)
         except OSError as error:
+            if self._file is not None:
+                self._file.close()
+            if isinstance(error, BlockingIOError):
+                raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
             raise CountsError(f"{self.path}: cannot be written: {error.strerror}") from error
-        self._replay(self._file)
         return self
 
     def __exit__(
@@ -118,18 +124,17 @@ class CountsJournal:
         assert self._file is not None
         self._file.close()
 
-    def _replay(self, file: TextIO) -> None:
+    def _replay(self, file: io.FileIO) -> None:
         """Read the complete lines, and cut off what follows them."""
         file.seek(0)
         good = 0
-        for line in iter(file.readline, ""):
-            checksum, _, text = line.rstrip("\n").partition(" ")
-            if not line.endswith("\n") or checksum != f"{zlib.crc32(text.encode()):08x}":
+        for line in file.readall().splitlines(keepends=True):
+            text = line[9:-1]
+            if line != _journal_line(text):
                 break
             self._take(json.loads(text))
             good += len(line)
-        file.truncate(good)
-        file.seek(0, os.SEEK_END)
+        file.truncate(good)  # what is written next goes there: the file is open for appending
 
     def _take(self, entry: dict[str, Any]) -> None:
         if "sigmas" in entry:
@@ -138,16 +143,18 @@ class CountsJournal:
             self.rows[entry["position"]] = entry
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add a row (keys position and the columns of the counts) or the sigmas of a group; it is on disk on return.
+        """Add a row (keys position and the columns of the counts) or the sigmas of a group.
+
+        On return the system has it: it outlives this process, however that ends.
 
         Raises:
             CountsError: the disk is full; what was appended before is kept.
         """
         assert self._file is not None
-        text = json.dumps(entry)
+        rest = _journal_line(json.dumps(entry).encode())
         try:
-            self._file.write(f"{zlib.crc32(text.encode()):08x} {text}\n")
-            self._file.flush()
+            while rest:  # a disk that is nearly full takes a part
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise CountsError(f"{self.path}: cannot be written: {error.strerror}; finished images are kept") from error
         self._take(entry)

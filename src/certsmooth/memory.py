@@ -110,7 +110,7 @@ def memory_pass(
     """
     points = _checked_points(points)
     _check_answers(len(points), predict, radius)
-    if not np.array_equal(np.sort(order), np.arange(len(points))):
+    if order.dtype.kind not in "iu" or not np.array_equal(np.sort(order), np.arange(len(points))):
         raise ConfigError(f"order: not a permutation; must hold each of 0 .. {len(points) - 1} once")
     arrived = order[predict[order] != ABSTAIN].astype(np.int64)
     session = _Session(Cloud(points, arrived), predict[arrived], radius[arrived])

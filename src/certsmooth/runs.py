@@ -152,4 +152,5 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     chosen = params.tables[table]
     methods = {name: params.methods[name] for name in chosen.methods}
     labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
-    return {"dataset": params.dataset, "table": asdict(chosen), "labels": labels}
+    radii = params.datasets[params.dataset].radii
+    return {"dataset": params.dataset, "radii": radii, "table": asdict(chosen), "labels": labels}

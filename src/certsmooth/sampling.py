@@ -95,6 +95,10 @@ def default_batch_size(image_shape: Sequence[int], device: torch.device) -> int:
     return max(1, elements // (prod(image_shape) * BLOCK)) * BLOCK
 
 
+def _whole_blocks(size: int) -> int:
+    return size if size < BLOCK else size // BLOCK * BLOCK
+
+
 class Sampler:
     """Counts classes of a base classifier under noise.
 
@@ -103,8 +107,9 @@ class Sampler:
             evaluation mode, from several threads at once on the CPU.
         num_classes: number of classes.
         plan: what is drawn.
-        batch_size: rows per forward pass; None for `default_batch_size`. When memory runs out it is halved, with a
-            warning, and the counts record what was used.
+        batch_size: rows per forward pass, rounded down to whole blocks if it is more than one; None for
+            `default_batch_size`. When memory runs out it is halved, with a warning, and the counts record what was
+            used.
     """
 
     def __init__(
@@ -124,7 +129,8 @@ class Sampler:
     ) -> Float[Tensor, " g"]:
         """Return sigma(x) of a group of images, float64 on the CPU.
 
-        The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are.
+        The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are. Each sigma
+        is a float32 number: the noise is scaled in float32, and the certificate must be about the sigma that was used.
 
         Args:
             policy: the sigma policy; its noise is the stage "sigma" of each image.
@@ -134,12 +140,13 @@ class Sampler:
         Raises:
             ModelError: the policy returned a sigma that is not positive and finite.
         """
-        rows = torch.arange(GROUP).clamp(max=len(images) - 1)
-        padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
-        start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
-        draw = _SigmaNoise(self.plan, policy.samples, padded, names)
-        with evaluation(self.model), _threads(images.device, 1):
-            sigma = policy(self.model, padded, start, draw)[: len(images)].to("cpu", torch.float64)
+        # A policy may differentiate, which torch refuses in the inference mode that a caller may be in.
+        with torch.inference_mode(False), evaluation(self.model), _threads(images.device, 1):
+            rows = torch.arange(GROUP).clamp(max=len(images) - 1)
+            padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
+            start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
+            draw = _SigmaNoise(self.plan, policy.samples, padded, names)
+            sigma = policy(self.model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
             raise ModelError(f"sigma policy {type(policy).__module__}: returned {sigma.tolist()}; must be > 0")
         return sigma
@@ -162,11 +169,14 @@ class Sampler:
 
         Raises:
             ModelError: the model's output has not the shape [b, num_classes] or holds NaN; the image is named.
-            DataError: more than `GROUP` images, or a sigma that is not positive.
+            DataError: more than `GROUP` images, not one sigma and identity for each, or a sigma that is not positive.
         """
-        if len(images) > GROUP or not bool((sigma.isfinite() & (sigma > 0)).all()):
-            raise DataError(f"{len(images)} images, sigma {sigma.tolist()}; at most {GROUP} images, sigma > 0")
-        size = self.batch_size or default_batch_size(images.shape[1:], images.device)
+        if not len(images) == len(sigma) == len(identities) <= GROUP:
+            found = f"{len(images)} images, {len(sigma)} sigmas, {len(identities)} identities"
+            raise DataError(f"{found}; must be as many of each, at most {GROUP}")
+        if not bool((sigma.isfinite() & (sigma > 0)).all()):
+            raise DataError(f"sigma: {sigma.tolist()}; must be finite and above 0")
+        size = _whole_blocks(self.batch_size or default_batch_size(images.shape[1:], images.device))
         while start < len(images):
             try:
                 for finished in self._count(images, sigma, identities, start, size):
@@ -177,7 +187,7 @@ class Sampler:
                     raise
             else:
                 return
-            size = size // 2 if size <= BLOCK else max(BLOCK, size // 2 // BLOCK * BLOCK)
+            size = _whole_blocks(size // 2)
             warnings.warn(f"out of memory: going on with batches of {size} images", stacklevel=2)
             self.batch_size = size
 
@@ -248,7 +258,9 @@ class _BatchRunner:
         noise: Tensor = self.buffers.noise
         sources = [(stage, self.identities[position]) for position, stage, _, _ in batch]
         self.streams.fill(noise[: len(batch)], sources, [block[2] for block in batch])
-        # A batch that is not full repeats its last image: the shape stays, the padding is not counted.
+        # A batch that is not full repeats its last image: the shape stays, the padding is not counted. It has no noise
+        # of its own, nor what an earlier batch of this worker left: all of a batch is a function of its blocks.
+        noise[len(batch) :].zero_()
         positions = [block[0] for block in batch] + [batch[-1][0]] * (self.per_batch - len(batch))
         index = torch.tensor(positions, device=noise.device)
         base = self.images.flatten(1)[index].unsqueeze(1)
@@ -277,7 +289,8 @@ def _credit(totals: Tensor, batch: _Batch, table: Tensor, identities: Sequence[i
     table = table.cpu()
     if bool(table[:, -1].any()):
         position = batch[int(table[:, -1].nonzero()[0])][0]
-        raise ModelError(f"the model returned NaN for image {identities[position]}; scores must be numbers")
+        found = f"image {identities[position]}, the one at {position} of {len(identities)}"
+        raise ModelError(f"the model returned NaN for {found}; scores must be numbers")
     where = torch.tensor([(block[0], int(block[1] == "estimation")) for block in batch])
     totals.index_put_((where[:, 0], where[:, 1]), table[:, :-1], accumulate=True)
 
@@ -294,12 +307,15 @@ class _SigmaNoise:
         self.streams = plan.streams()
         self.sources = [("sigma", identity) for identity in identities]
         self.shape = images.shape
-        self.buffer = images.new_empty(len(images), self.steps * samples, prod(images.shape[1:]), dtype=torch.float32)
+        self.buffer = images.new_empty(0)
         self.block = -1
 
     def __call__(self, step: int) -> Float[Tensor, "n b *shape"]:
         block, offset = divmod(step, self.steps)
         if block != self.block:
+            # A new buffer, since a policy may still hold the noise of earlier steps, which lies in the old one.
+            size = (len(self.sources), self.steps * self.samples, prod(self.shape[1:]))
+            self.buffer = self.buffer.new_empty(size, dtype=torch.float32)
             self.streams.fill(self.buffer, self.sources, [block] * len(self.sources))
             self.block = block
         rows = self.buffer[:, offset * self.samples : (offset + 1) * self.samples]

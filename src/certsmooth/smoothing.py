@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from certsmooth.bounds import check_alpha
 from certsmooth.certificates import certify, cohen, guarantee
 from certsmooth.counts import Counts
 from certsmooth.errors import ConfigError, DataError
@@ -25,9 +26,9 @@ class SmoothedClassifier:
     The noise of an image is a function of the seed and of the image's pixels, not of the batch that it comes in.
 
     Args:
-        model: base classifier f; images [b, *shape] in, one score per class [b, num_classes] out. It is run in
-            evaluation mode, in its own numeric type and on the device of its parameters: that program is what is
-            certified.
+        model: base classifier f; float32 images [b, *shape] in, one score per class [b, num_classes] out. It is run in
+            evaluation mode, on the device of its parameters (on the CPU, from several threads at once): that program
+            is what is certified. A module that computes in another numeric type converts its input itself.
         num_classes: number of classes.
         sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`.
         pixel_range: images outside it are refused; None for data that are not images.
@@ -115,6 +116,7 @@ class SmoothedClassifier:
         Raises:
             DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1).
         """
+        check_alpha(alpha)  # before the samples are paid for
         counts = self.sample(x, n0=n0, n=n, seed=seed)
         bound = certify("cohen", counts.selection, counts.estimation, counts.sigma, alpha=alpha)
         predict, radius, promise = bound.predict, bound.radius, guarantee("cohen", self.sigma.semi_elasticity)
@@ -141,6 +143,7 @@ class SmoothedClassifier:
         Raises:
             DataError, ModelError, ConfigError: as `certify`.
         """
+        check_alpha(alpha)
         counts = self.sample(x, n0=1, n=n, seed=seed)
         predict = cohen.predict(counts.estimation, alpha=alpha)
         return predict if self.memory is None else self.memory.recall(self._points(x), predict)
@@ -149,7 +152,7 @@ class SmoothedClassifier:
         return x.detach().flatten(1).to("cpu", torch.float32).numpy()
 
     def _checked(self, x: Tensor) -> Float[Tensor, " b *shape"]:
-        if x.ndim < 2 or len(x) == 0 or not x.is_floating_point():
+        if x.ndim < 2 or x.numel() == 0 or not x.is_floating_point():
             raise DataError(f"images: {x.dtype} {list(x.shape)}; must be floating point [b, *shape] with b >= 1")
         low, high = (-torch.inf, torch.inf) if self.pixel_range is None else self.pixel_range
         if not bool(x.isfinite().all()) or bool((x < low).any()) or bool((x > high).any()):

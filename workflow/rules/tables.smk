@@ -5,6 +5,8 @@ rule table:
         markdown="results/{table}.md",
         values=multiext("results/{table}", ".csv", ".json"),
         figure=multiext("results/figures/{table}", ".svg", ".png"),
+        metrics="results/metrics/{table}.json",
+        curves="results/plots/{table}.csv",
     params:
         slice=lambda w: runs.table_slice(params, w.table),
         code=source_digest("steps.table"),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from certsmooth.certificate_files import read_certificates
 from certsmooth.config import Params
 from certsmooth.figures.curves import write_curves
 from certsmooth.runs import PARTS, CertificationRun, Part, table_runs
+from certsmooth.storage import atomic_write
 from certsmooth.tables import CertifiedRun
+from certsmooth.tables.result import Entry, TableResult
 from certsmooth.tables.table import build_table, write_table
 
 
@@ -23,7 +26,8 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     Args:
         params: the configuration.
         name: a key of ``tables``.
-        results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it.
+        results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it, and what
+            `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
 
     Raises:
         CountsError: certificates are missing or damaged.
@@ -35,7 +39,7 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
         runs,
         name=name,
         title=table.title,
-        radii=table.radii,
+        radii=params.datasets[params.dataset].radii,
         baseline_method=table.baseline,
         published=published or None,
     )
@@ -43,6 +47,7 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     write_curves(runs, figures, name=name, title=table.title)
     write_table(result, results, figure=f"figures/{name}.svg")
+    _write_metrics(result, results)
 
 
 def _read(params: Params, run: CertificationRun, part: Part, results: Path) -> CertifiedRun:
@@ -60,3 +65,24 @@ def _read(params: Params, run: CertificationRun, part: Part, results: Path) -> C
         frame=frame,
         provenance=provenance,
     )
+
+
+def _write_metrics(result: TableResult, results: Path) -> None:
+    """Write the rows whose settings were chosen on the validation part, as numbers and as curves, for DVC."""
+    rows = result.on_validation or result.on_test
+    metrics = {row.method.replace(".", "_"): {_metric(entry): entry.value for entry in row.entries} for row in rows}
+    lines = [",".join(["radius", *(row.method for row in rows)])]
+    for radius in result.radii:
+        lines.append(",".join([f"{radius:g}", *(f"{entry.value:.6g}" for row in rows if (entry := row.at(radius)))]))
+    for path, text in (
+        (results / "metrics" / f"{result.name}.json", json.dumps(metrics, indent=2)),
+        (results / "plots" / f"{result.name}.csv", "\n".join(lines)),
+    ):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(f"{text}\n".encode())
+
+
+def _metric(entry: Entry) -> str:
+    """Return a key without dots, which DVC would take for a path."""
+    return "acr" if entry.radius is None else f"certified_accuracy_{entry.radius:g}".replace(".", "_")
