@@ -243,6 +243,10 @@ class _BatchRunner:
         self.identities = identities
         self.per_batch = per_batch
         self.rows = rows
+        self.width = sampler.num_classes + 2  # classes, NaN, rows that do not count
+        blocks = torch.arange(per_batch, device=images.device)
+        self.bin_of_block = (self.width * blocks).repeat_interleave(BLOCK)
+        self.one = torch.ones_like(self.bin_of_block)
         self.buffers = threading.local()
 
     def __call__(self, batch: _Batch) -> Int[Tensor, "blocks classes"]:
@@ -271,18 +275,16 @@ class _BatchRunner:
         if not isinstance(scores, Tensor) or scores.shape != (len(images), self.num_classes):
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ModelError(f"the model returned {found}; must be [{len(images)}, {self.num_classes}] scores")
-        return torch.where(scores.isnan().any(1), self.num_classes, scores.argmax(1))
+        largest, predicted = scores.max(1)  # the largest of several scores is NaN if one of them is
+        return torch.where(largest.isnan(), self.num_classes, predicted)
 
     def _table(self, batch: _Batch, bins: Int[Tensor, " rows"]) -> Int[Tensor, "blocks classes"]:
-        width = self.num_classes + 2  # classes, NaN, rows that do not count
-        valid = torch.zeros(self.per_batch, 1, dtype=torch.int64)
-        valid[: len(batch), 0] = torch.tensor([block[3] for block in batch])
-        counted = torch.arange(BLOCK, device=bins.device) < valid.to(bins.device)
-        bins = torch.where(counted, bins.view(self.per_batch, BLOCK), width - 1)
-        flat = bins + width * torch.arange(self.per_batch, device=bins.device).unsqueeze(1)
-        table = torch.zeros(self.per_batch * width, dtype=torch.int64, device=bins.device)
-        table.scatter_add_(0, flat.flatten(), torch.ones_like(flat).flatten())
-        return table.view(self.per_batch, width)[: len(batch), : width - 1]
+        for i, (_, _, _, samples) in enumerate(batch):
+            if samples < BLOCK:
+                bins[i * BLOCK + samples : (i + 1) * BLOCK] = self.width - 1
+        table = torch.zeros(self.per_batch * self.width, dtype=torch.int64, device=bins.device)
+        table.scatter_add_(0, bins + self.bin_of_block, self.one)
+        return table.view(self.per_batch, self.width)[: len(batch), : self.width - 1]
 
 
 def _credit(totals: Tensor, batch: _Batch, table: Tensor, identities: Sequence[int | str]) -> None:

@@ -14,7 +14,7 @@ rule sample:
         model=lambda w: checkpoint(runs.model_run(params, certification_run(w))),
     output:
         counts="results/counts/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.parquet",
-        log="results/counts/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.json",
+        log="results/counts/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.log.json",
     params:
         slice=lambda w: runs.sample_slice(params, certification_run(w)),
         code=sample_code,

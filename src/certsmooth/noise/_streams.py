@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from types import ModuleType
 
@@ -22,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 _CIPHER_BYTES = 16  # one counter step of AES
+_CACHED_WORDS = 2**17  # words that are made into noise at a time: what stays in the second-level cache
 
 
 def image_identities(images: Float[Tensor, " b *shape"]) -> list[str]:
@@ -77,22 +79,28 @@ class NoiseStreams:
         size = out.shape[1]
         padded = -(-4 * size // _CIPHER_BYTES) * _CIPHER_BYTES
         buffer = np.empty(len(out) * padded + _CIPHER_BYTES, dtype=np.uint8)
-        runs = _runs(sources, blocks)
-        zeros = memoryview(bytes(padded * max(stop - start for start, stop in runs)))
-        for start, stop in runs:
+        for start, stop in _runs(sources, blocks):
             counter = blocks[start] * (padded // _CIPHER_BYTES)
             cipher = Cipher(algorithms.AES(self.key(sources[start])), modes.CTR(counter.to_bytes(_CIPHER_BYTES, "big")))
             length = (stop - start) * padded
             # The cipher wants room for a block more than it writes.
             target = buffer[start * padded : start * padded + length + _CIPHER_BYTES - 1]
-            cipher.encryptor().update_into(zeros[:length], target.data)
+            cipher.encryptor().update_into(_zeros(length), target.data)
         words = torch.from_numpy(buffer[: len(out) * padded].view(np.int32).reshape(len(out), -1))
-        if words.shape[1] == size:
-            self.noise.from_words(words, out)
-        else:
-            noise = torch.empty(words.shape, dtype=torch.float32)
-            self.noise.from_words(words, noise)
-            out.copy_(noise[:, :size])
+        rows = max(1, _CACHED_WORDS // words.shape[1])
+        for some, part in zip(torch.split(words, rows), torch.split(out, rows), strict=True):
+            if words.shape[1] == size:
+                self.noise.from_words(some, part)
+            else:
+                noise = torch.empty(some.shape, dtype=torch.float32)
+                self.noise.from_words(some, noise)
+                part.copy_(noise[:, :size])
+
+
+@lru_cache(maxsize=4)
+def _zeros(length: int) -> bytes:
+    """Return what is encrypted: the keystream is the cipher text of zeros."""
+    return bytes(length)
 
 
 def _runs(sources: Sequence[Source], blocks: Sequence[int]) -> list[tuple[int, int]]:

@@ -70,7 +70,7 @@ def certify_counts(
     if memory is not None:
         final, report = _remember(bound, images_at(counts.index), memory)
         promise = "memory"
-    logs = [_read_log(path.with_suffix(".json")) for path in counts_paths]
+    logs = [_read_log(path.with_suffix(".log.json")) for path in counts_paths]
     frame = _frame(counts, final, bound, [s for log in logs for s in log["seconds"]], alpha, promise)
     provenance = {
         "dataset": identity["dataset"],
@@ -145,6 +145,9 @@ def _frame(
 def _read_log(path: Path) -> dict[str, Any]:
     try:
         log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        missing = {"seconds", "threads", "versions", "git_commit"} - log.keys()
+    except (OSError, ValueError, AttributeError) as error:
         raise CountsError(f"{path}: not the log of counts ({error}); sample again") from error
+    if missing:
+        raise CountsError(f"{path}: not the log of counts (no {', '.join(sorted(missing))}); sample again")
     return log

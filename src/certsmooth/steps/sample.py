@@ -58,7 +58,7 @@ def sample_shard(
         settings: name and options of the policy, for the counts' identity.
         plan: what is drawn.
         device: where to compute.
-        output: counts (Parquet); the log is the same name with ``.json``: seconds per image, device, versions.
+        output: counts (Parquet); the log is the same name with ``.log.json``: seconds per image, device, versions.
 
     Raises:
         ConfigError: more shards than groups of images.
@@ -98,7 +98,7 @@ def sample_shard(
     with CountsJournal(output, identity) as journal, numerics(classifier.spec.numeric_type):
         _sample_groups(mine, split, classifier, policy, plan, device, journal, name=str(output))
         positions = [int(p) for group in mine for p in group]
-        _write_log(output.with_suffix(".json"), [journal.rows[p]["seconds"] for p in positions], device)
+        _write_log(output.with_suffix(".log.json"), [journal.rows[p]["seconds"] for p in positions], device)
         write_counts(output, journal.counts(positions), identity)
         journal.remove()
 

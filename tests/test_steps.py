@@ -1,0 +1,240 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from certsmooth.certificate_files import read_certificates
+from certsmooth.cli import main
+from certsmooth.counts import concatenate
+from certsmooth.counts_files import read_counts
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json"]
+
+
+def write_params(folder, **certification):
+    """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples."""
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    digits = params["datasets"]["digits"]
+    digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
+    digits["certification"] |= {"n": 150} | certification
+    for method in ("cohen-ds", "cohen-ds2"):
+        params["methods"][method]["policy"]["options"]["iterations"] = [2]
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the record of digits and a checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_params(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["data", "--dataset", "digits", "--output", "digits.json"]) == 0
+        assert main(["train", *MODEL, "--training", "gaussian", "--output", "m.safetensors", "--log", "log.csv"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    """A fresh folder that starts from the trained model."""
+    for name in ("params.yaml", "digits.json", "m.safetensors"):
+        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def sample(output, *extra, method="cohen"):
+    variant = ["--variant", "iterations=2"] if method != "cohen" else []
+    return ["sample", *MODEL, "--method", method, *variant, "--checkpoint", "m.safetensors", "--output", output, *extra]
+
+
+def certify(output, *counts, method="cohen", part="test"):
+    variant = ["--variant", "iterations=2"] if method != "cohen" else []
+    files = ["--checkpoint", "m.safetensors", "--counts", *counts]
+    return ["certify", *MODEL, "--method", method, *variant, "--part", part, *files, "--output", output]
+
+
+def kill_when(command, ready):
+    """Start a verb, kill it with SIGKILL as soon as ``ready()`` holds, and make sure that it was not done by then."""
+    process = subprocess.Popen([sys.executable, "-m", "certsmooth", *command], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("method", ["cohen", "cohen-ds"])
+def test_sampling_killed_midway_gives_the_same_bytes(folder, method):
+    write_params(folder, n=3000)
+    assert main(sample("unbroken.parquet", "--part", "test", method=method)) == 0
+    command = sample("killed.parquet", "--part", "test", method=method)
+    for images in (3, 120):
+        kill_when(
+            command,
+            lambda images=images: any(p.read_bytes().count(b"\n") > images for p in folder.glob(".killed*.journal")),
+        )
+    assert not (folder / "killed.parquet").exists()
+    assert main(command) == 0
+    assert (folder / "killed.parquet").read_bytes() == (folder / "unbroken.parquet").read_bytes()
+    assert not list(folder.glob(".killed*"))
+
+
+@pytest.mark.parametrize("training", ["gaussian", "gaussian-ds"])
+def test_training_killed_midway_gives_the_same_bytes(folder, training):
+    def command(name):
+        return [
+            "train",
+            *MODEL,
+            "--training",
+            training,
+            "--output",
+            f"{name}.safetensors",
+            "--log",
+            f"{name}.csv",
+            "--threads",
+            "1",
+        ]
+
+    assert main(command("unbroken")) == 0
+    kill_when(command("killed"), lambda: (folder / ".killed.safetensors.state").exists())
+    assert not (folder / "killed.safetensors").exists()
+    assert main(command("killed")) == 0
+    assert (folder / "killed.safetensors").read_bytes() == (folder / "unbroken.safetensors").read_bytes()
+    assert not (folder / ".killed.safetensors.state").exists()
+
+
+def test_shards_give_the_rows_of_a_single_run(folder):
+    assert main(sample("one.parquet", "--part", "test", method="cohen-ds")) == 0
+    one, _ = read_counts(folder / "one.parquet")
+    write_params(folder, shards=3)
+    for shard in range(3):
+        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard), method="cohen-ds")) == 0
+    shards = concatenate([read_counts(folder / f"{shard}.parquet")[0] for shard in range(3)])
+    for name in ("index", "label", "sigma", "selection", "estimation", "batch_size"):
+        np.testing.assert_array_equal(getattr(shards, name), getattr(one, name))
+    assert len(np.unique(one.sigma)) > 100  # one per image, or the test says little
+    counts = [f"{shard}.parquet" for shard in range(3)]
+    assert main(certify("three.tsv", *counts, method="cohen-ds")) == 0
+    write_params(folder)
+    assert main(certify("one.tsv", "one.parquet", method="cohen-ds")) == 0
+    three, alone = (read_certificates(folder / f"{name}.tsv")[0].drop(columns="time") for name in ("three", "one"))
+    assert three.equals(alone)
+
+
+def test_shards_must_be_complete_and_in_order(folder, capsys):
+    write_params(folder, shards=2)
+    for shard in range(2):
+        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard))) == 0
+    for counts in (["0.parquet"], ["1.parquet", "0.parquet"], ["0.parquet", "0.parquet"]):
+        assert main(certify("out.tsv", *counts)) == 2
+        assert "shards" in capsys.readouterr().err
+
+
+def test_certificates_say_what_they_promise(folder):
+    for method, promise in (("cohen", "global"), ("cohen-ds", "memory")):
+        assert main(sample("c.parquet", "--part", "validation", method=method)) == 0
+        assert main(certify("c.tsv", "c.parquet", method=method, part="validation")) == 0
+        frame, provenance = read_certificates(folder / "c.tsv")
+        assert set(frame["guarantee"]) == {promise}
+        assert (provenance["memory"] is None) == (method == "cohen")
+        assert provenance["images"] == len(frame) == 288
+        assert (frame["radius"] <= frame["radius_before_memory"]).all()
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["methods"]["cohen-ds"]["memory"] = False
+    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    assert main(certify("c.tsv", "c.parquet", method="cohen-ds", part="validation")) == 0
+    assert set(read_certificates(folder / "c.tsv")[0]["guarantee"]) == {"none"}
+
+
+def test_counts_of_something_else_are_refused_by_name(folder, capsys):
+    assert main(sample("c.parquet", "--part", "test")) == 0
+
+    def refused(*words, command=None):
+        assert main(command or certify("out.tsv", "c.parquet")) == 2
+        message = capsys.readouterr().err
+        assert "Traceback" not in message
+        assert not (folder / "out.tsv").exists()
+        for word in ("c.parquet", *words):
+            assert word in message
+
+    write_params(folder, n=151)
+    refused("n is 150; must be 151")
+    write_params(folder, n0=50)
+    refused("n0 is 100; must be 50")
+    write_params(folder)
+    refused("part is 'test'", command=certify("out.tsv", "c.parquet", part="validation"))
+    refused("policy", command=certify("out.tsv", "c.parquet", method="cohen-ds"))
+    record = json.loads((folder / "digits.json").read_text())
+    record["parts"]["test"]["fingerprint"] = "sha256:0"
+    (folder / "digits.json").write_text(json.dumps(record))
+    refused("sha256:0")
+    (folder / "digits.json").unlink()
+    main(["data", "--dataset", "digits", "--output", "digits.json"])
+    other = ["--sigma", "0.25", "--seed", "1", "--training", "gaussian", "--output", "m.safetensors", "--log", "l.csv"]
+    assert main(["train", "--dataset", "digits", "--data", "digits.json", *other]) == 0
+    refused("checkpoint is 'sha256:")
+    content = bytearray((folder / "c.parquet").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "c.parquet").write_bytes(content)
+    refused()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["data", "--dataset", "digts", "--output", "x"], ["--dataset", "did you mean 'digits'"]),
+        (["table", "tabel1"], ["did you mean 'table1'"]),
+        (["check", "--params", "absent.yaml"], ["absent.yaml"]),
+        (sample("x", "--part", "test", method="cohn"), ["--method", "did you mean 'cohen'"]),
+        (sample("x", "--part", "test", "--shard", "1"), ["shards: 1 of 1", "8 groups"]),
+        (["table", "table1"], ["results/certificates/digits/cohen/sigma=0.12/seed=0/default/test.tsv"]),
+    ],
+)
+def test_mistakes_on_the_command_line_are_named(folder, capsys, arguments, words):
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("certsmooth: ")
+    for word in words:
+        assert word in message
+
+
+def test_a_checkpoint_for_something_else_is_refused(folder, capsys):
+    command = sample("x.parquet", "--part", "test")
+    command[command.index("0.25")] = "0.5"
+    assert main(command) == 2
+    assert "sigma" in (message := capsys.readouterr().err)
+    assert "m.safetensors" in message
+    (folder / "m.safetensors").write_bytes(b"not a checkpoint")
+    assert main(sample("x.parquet", "--part", "test")) == 2
+    assert "m.safetensors" in capsys.readouterr().err
+    assert not (folder / "x.parquet").exists()
+
+
+def test_data_that_changed_since_the_record_are_refused(folder, capsys):
+    record = json.loads((folder / "digits.json").read_text())
+    record["parts"]["test"]["fingerprint"] = "sha256:0"
+    (folder / "digits.json").write_text(json.dumps(record))
+    assert main(sample("x.parquet", "--part", "test")) == 2
+    assert "the files changed" in capsys.readouterr().err
+
+
+def test_help_describes_every_verb(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    text = capsys.readouterr().out
+    for verb in ("check", "data", "train", "sample", "certify", "table"):
+        assert f"  {verb} " in text
+        with pytest.raises(SystemExit, match="0"):
+            main([verb, "--help"])
+        assert "--params" in capsys.readouterr().out
