@@ -117,25 +117,23 @@ def test_training_killed_midway_gives_the_same_bytes(folder, training):
 def test_shards_give_the_rows_of_a_single_run(folder):
     assert main(sample("one.parquet", "--part", "test", method="cohen-ds")) == 0
     one, _ = read_counts(folder / "one.parquet")
-    write_params(folder, shards=3)
     for shard in range(3):
-        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard), method="cohen-ds")) == 0
+        extra = ("--part", "test", "--shard", str(shard), "--shards", "3")
+        assert main(sample(f"{shard}.parquet", *extra, method="cohen-ds")) == 0
     shards = concatenate([read_counts(folder / f"{shard}.parquet")[0] for shard in range(3)])
     for name in ("index", "label", "sigma", "selection", "estimation", "batch_size"):
         np.testing.assert_array_equal(getattr(shards, name), getattr(one, name))
     assert len(np.unique(one.sigma)) > 100  # one per image, or the test says little
     counts = [f"{shard}.parquet" for shard in range(3)]
     assert main(certify("three.tsv", *counts, method="cohen-ds")) == 0
-    write_params(folder)
     assert main(certify("one.tsv", "one.parquet", method="cohen-ds")) == 0
     three, alone = (read_certificates(folder / f"{name}.tsv")[0].drop(columns="time") for name in ("three", "one"))
     assert three.equals(alone)
 
 
 def test_shards_must_be_complete_and_in_order(folder, capsys):
-    write_params(folder, shards=2)
     for shard in range(2):
-        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard))) == 0
+        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard), "--shards", "2")) == 0
     for counts in (["0.parquet"], ["1.parquet", "0.parquet"], ["0.parquet", "0.parquet"]):
         assert main(certify("out.tsv", *counts)) == 2
         assert "shards" in capsys.readouterr().err

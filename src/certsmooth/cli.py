@@ -101,7 +101,7 @@ def _sample(options: argparse.Namespace, params: Params) -> None:
         part=options.part,
         stride=settings["stride"] if options.part == "test" else 1,
         shard=options.shard,
-        shards=runs.certification(params, run).shards,
+        shards=options.shards,
         model=options.checkpoint,
         sigma=run.sigma,
         policy=policy,
@@ -221,6 +221,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--training", required=True, help="a key of trainings")
     train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
     sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
+    sample.add_argument("--shards", type=int, default=1, help="of how many (default: %(default)s)")
     certify.add_argument("--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
     table.add_argument("name", help="a key of tables")
     table.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")

@@ -9,8 +9,10 @@ rule certify:
     params:
         slice=lambda w: runs.certify_slice(params, certification_run(w)),
         code=lambda w: source_digest("steps.certify", f"certificates.{params.methods[w.method].certificate}"),
+    log:
+        "logs/certify/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}.log",
     shell:
         "certsmooth certify --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
         " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --variant {wildcards.variant:q}"
         " --part {wildcards.part:q} --data {input.data:q} --checkpoint {input.model:q}"
-        " --counts {input.counts:q} --output {output.table:q}"
+        " --counts {input.counts:q} --output {output.table:q} 2> {log:q}"

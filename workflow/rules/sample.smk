@@ -19,8 +19,10 @@ rule sample:
         slice=lambda w: runs.sample_slice(params, certification_run(w)),
         code=sample_code,
     threads: 1
+    log:
+        "logs/sample/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.log",
     shell:
         "certsmooth sample --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
         " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --variant {wildcards.variant:q}"
-        " --part {wildcards.part:q} --shard {wildcards.shard:q} --threads {threads}"
-        " --data {input.data:q} --checkpoint {input.model:q} --output {output.counts:q}"
+        " --part {wildcards.part:q} --shard {wildcards.shard:q} --shards {wildcards.shards:q} --threads {threads}"
+        " --data {input.data:q} --checkpoint {input.model:q} --output {output.counts:q} 2> {log:q}"

@@ -12,5 +12,7 @@ rule table:
         code=source_digest("steps.table"),
     wildcard_constraints:
         table="|".join(params.tables),
+    log:
+        "logs/tables/{table}.log",
     shell:
-        "certsmooth table {wildcards.table:q}"
+        "certsmooth table {wildcards.table:q} 2> {log:q}"

@@ -19,7 +19,9 @@ rule train:
         slice=lambda w: runs.train_slice(params, model_run(w)),
         code=train_code,
     threads: 1
+    log:
+        "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}.log",
     shell:
         "certsmooth train --dataset {wildcards.dataset:q} --training {wildcards.training:q}"
         " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --threads {threads}"
-        " --data {input.data:q} --output {output.model:q} --log {output.log:q}"
+        " --data {input.data:q} --output {output.model:q} --log {output.log:q} 2> {log:q}"

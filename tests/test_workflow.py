@@ -1,0 +1,173 @@
+"""The workflow for real: Snakemake and DVC on a cut-down Table 1."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+SHIPPED = ("Snakefile", "workflow", "profiles", "params.yaml", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "src")
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+]
+
+
+def call(folder, *command, ok=True):
+    """Run a command in a folder; return what it printed."""
+    bin_folder = Path(sys.executable).parent
+    names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    environment = os.environ | names | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
+    )
+    assert (result.returncode == 0) == ok, result.stdout[-4000:]
+    return result.stdout
+
+
+def edit(folder, change):
+    """Change params.yaml in place."""
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    change(params)
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def cut_down(params):
+    params["datasets"]["digits"]["sigmas"] = [0.25]
+    params["datasets"]["digits"]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
+    params["datasets"]["digits"]["certification"] |= {"n": 200, "shards": 2}
+    for method in ("cohen-ds", "cohen-ds2"):
+        params["methods"][method]["policy"]["options"]["iterations"] = [2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A repository whose Table 1 was made by `dvc repro` and pushed to a remote on a plain folder."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in SHIPPED:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
+    edit(folder, cut_down)
+    call(folder, "git", "init", "--quiet")
+    call(folder, "dvc", "remote", "add", "--default", "plain", str(tmp_path_factory.mktemp("remote")))
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", "--message", "made")
+    call(folder, "dvc", "push")
+    return folder
+
+
+@pytest.fixture
+def clone(project, tmp_path):
+    """A fresh clone with the artefacts pulled."""
+    folder = tmp_path / "clone"
+    call(tmp_path, "git", "clone", "--quiet", str(project), str(folder))
+    call(folder, "dvc", "pull")
+    return folder
+
+
+def planned(folder):
+    """Job counts by rule of a dry run."""
+    text = call(folder, "snakemake", "--dry-run", "results/table1.md")
+    if "Nothing to be done" in text:
+        return {}
+    return {rule: int(n) for rule, n in re.findall(r"^(data|train|sample|certify|table) +(\d+)$", text, re.MULTILINE)}
+
+
+def test_the_table_states_what_it_is(project):
+    text = (project / "results" / "table1.md").read_text()
+    record = json.loads((project / "results" / "data" / "digits.json").read_text())
+    for words in ("360 images", "n0 = 100, n = 200, alpha = 0.001", "published", "global", "memory", "McNemar"):
+        assert words in text
+    assert record["parts"]["test"]["fingerprint"][:19] in text
+    for name in ("table1.csv", "table1.json", "figures/table1.svg", "figures/table1.png"):
+        assert (project / "results" / name).stat().st_size > 1000
+    assert "](figures/table1.svg)" in text
+
+
+def test_git_holds_no_artefacts(project):
+    files = call(project, "git", "ls-files").split()
+    assert not [name for name in files if name.startswith(("results/", ".snakemake", "logs/"))]
+
+
+def test_a_clone_with_pulled_artefacts_has_nothing_to_do(clone):
+    assert planned(clone) == {}
+    assert "up to date" in call(clone, "dvc", "repro")
+
+
+def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_and_the_table(clone):
+    edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 250}))
+    assert planned(clone) == {"sample": 4, "certify": 2, "table": 1}
+    text = call(clone, "dvc", "repro")
+    for rule, jobs in {"train": 0, "sample": 4, "certify": 2, "table": 1}.items():
+        assert len(re.findall(rf"^(?:local)?rule {rule}:", text, re.MULTILINE)) == jobs
+    assert planned(clone) == {}
+    assert "n = 200 (Cohen and Cohen-DS2), 250 (Cohen-DS)" in (clone / "results" / "table1.md").read_text()
+    assert "results/metrics/table1.json" in call(clone, "dvc", "metrics", "diff")
+
+
+def test_editing_alpha_reruns_no_sampling(clone):
+    edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
+    assert planned(clone) == {"certify": 6, "table": 1}
+
+
+def test_editing_another_data_set_reruns_nothing(clone):
+    edit(clone, lambda params: params["datasets"]["mnist"]["recipe"].update(epochs=3))
+    assert planned(clone) == {}
+
+
+def test_code_that_a_step_depends_on_reruns_it(clone):
+    # The workflow hashes the package that is installed; a stored hash that differs is the same as code that changed.
+    rule = clone / "workflow" / "rules" / "certify.smk"
+    rule.write_text(rule.read_text().replace("source_digest(", '"0" + source_digest('))
+    assert planned(clone) == {"certify": 6, "table": 1}
+
+
+def test_a_mistake_in_params_stops_before_anything_runs(clone):
+    edit(clone, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(iteratons=5))
+    text = call(clone, "snakemake", "--cores", "1", "results/table1.md", ok=False)
+    assert "methods.cohen-ds.policy.options: unknown key 'iteratons'; did you mean 'iterations'" in text
+    assert "Traceback" not in text
+
+
+def test_a_failed_job_shows_its_error_and_keeps_what_was_made(clone):
+    next((clone / "results" / "checkpoints" / "digits" / "gaussian").rglob("*.safetensors")).write_bytes(b"foreign")
+    counts = sorted((clone / "results" / "counts" / "digits" / "cohen").rglob("*.parquet"))
+    counts[0].unlink()
+    target = str(counts[0].relative_to(clone))
+    text = call(clone, "snakemake", "--cores", "2", "--rerun-triggers", "mtime", "--", target, ok=False)
+    assert "certsmooth: " in text
+    assert "model.safetensors" in text
+    assert "Traceback" not in text
+    assert all(path.exists() for path in counts[1:])
+
+
+def test_two_runs_at_once_exclude_each_other(clone):
+    lock = clone / ".snakemake" / "locks"
+    lock.mkdir(parents=True, exist_ok=True)
+    edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
+    slow = clone / "workflow" / "rules" / "certify.smk"
+    slow.write_text(slow.read_text().replace('"certsmooth certify', '"sleep 20; certsmooth certify'))
+    first = subprocess.Popen(
+        [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "results/table1.md"],
+        cwd=clone,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not list(lock.iterdir()):
+            assert first.poll() is None
+        text = call(clone, "snakemake", "--cores", "1", "results/table1.md", ok=False)
+        assert "LockException" in text
+    finally:
+        first.terminate()
+        first.wait()
