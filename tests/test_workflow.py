@@ -12,7 +12,17 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ("Snakefile", "workflow", "profiles", "params.yaml", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "src")
+SHIPPED = (
+    "Snakefile",
+    "workflow",
+    "profiles",
+    "params.yaml",
+    "dvc.yaml",
+    ".dvc/config",
+    ".dvcignore",
+    ".gitignore",
+    "src",
+)
 
 pytestmark = [
     pytest.mark.workflow,

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from certsmooth.errors import CertsmoothError as CertsmoothError
-    from certsmooth.session import Memory as Memory
+    from certsmooth.memory import Memory as Memory
     from certsmooth.sigma.data_dependent import Policy as DataDependentSigma
     from certsmooth.sigma.fixed import Policy as FixedSigma
     from certsmooth.smoothing import SmoothedClassifier as SmoothedClassifier
@@ -25,7 +25,7 @@ _PUBLIC = {
     "CertsmoothError": ("certsmooth.errors", "CertsmoothError"),
     "DataDependentSigma": ("certsmooth.sigma.data_dependent", "Policy"),
     "FixedSigma": ("certsmooth.sigma.fixed", "Policy"),
-    "Memory": ("certsmooth.session", "Memory"),
+    "Memory": ("certsmooth.memory", "Memory"),
     "SmoothedClassifier": ("certsmooth.smoothing", "SmoothedClassifier"),
 }
 

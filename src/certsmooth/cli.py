@@ -106,7 +106,10 @@ def _sample(options: argparse.Namespace, params: Params) -> None:
         sigma=run.sigma,
         policy=policy,
         settings=settings["policy"],
-        plan=SamplingPlan(n0=settings["n0"], n=settings["n"], seed=settings["seed"], dataset=run.dataset),
+        # The part belongs to the name: settings are chosen on validation, so its noise must not be that of the test.
+        plan=SamplingPlan(
+            n0=settings["n0"], n=settings["n"], seed=settings["seed"], dataset=f"{run.dataset}/{options.part}"
+        ),
         device=_device(options),
         output=options.output,
     )

@@ -18,8 +18,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -70,13 +73,45 @@ class SamplingPlan:
         """Return the noise that is drawn."""
         return NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
 
-    def blocks(self) -> list[tuple[str, int, int]]:
-        """Return the blocks of one image: (stage, block number, samples of it that count)."""
-        return [
-            (stage, block, min(BLOCK, samples - block * BLOCK))
-            for stage, samples in (("selection", self.n0), ("estimation", self.n))
-            for block in range(-(-samples // BLOCK))
-        ]
+    def batches(self, images: int, blocks: int) -> list[list[Run]]:
+        """Cut the noise of some images, selection before estimation, into batches of ``blocks`` blocks."""
+        batches: list[list[Run]] = [[]]
+        room = blocks
+        for position, (stage, samples) in product(range(images), (("selection", self.n0), ("estimation", self.n))):
+            drawn = 0
+            while drawn < samples:
+                if room == 0:
+                    batches.append([])
+                    room = blocks
+                taken = min(room, -(-(samples - drawn) // BLOCK))
+                counted = min(taken * BLOCK, samples - drawn)
+                last = drawn + counted == samples and stage == "estimation"
+                batches[-1].append(Run(position, stage, drawn // BLOCK, blocks - room, taken, counted, last))
+                drawn, room = drawn + counted, room - taken
+        return batches
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive noise blocks of one image and stage, within one batch.
+
+    Attributes:
+        position: of the image in its group.
+        stage: "selection" or "estimation".
+        first: number of the first block in the stream of that image and stage.
+        start: number of that block in the batch.
+        blocks: how many blocks.
+        samples: how many samples of them count: all but the end of a stage's last block.
+        completes: whether the image is finished with it.
+    """
+
+    position: int
+    stage: str
+    first: int
+    start: int
+    blocks: int
+    samples: int
+    completes: bool
 
 
 @dataclass(frozen=True)
@@ -84,8 +119,8 @@ class ImageCounts:
     """Counts of one finished image; ``position`` is its place in the group."""
 
     position: int
-    selection: Int[Tensor, " k"]
-    estimation: Int[Tensor, " k"]
+    selection: Int[np.ndarray, " k"]
+    estimation: Int[np.ndarray, " k"]
     batch_size: int
 
 
@@ -199,25 +234,17 @@ class Sampler:
         start: int,
         size: int,
     ) -> Iterator[ImageCounts]:
-        blocks = self.plan.blocks()
         per_batch = max(1, size // BLOCK)
-        sequence = [(p, *block) for p in range(len(images)) for block in blocks]
-        batches = [sequence[i : i + per_batch] for i in range(0, len(sequence), per_batch)]
-        first = start * len(blocks) // per_batch
+        batches = self.plan.batches(len(images), per_batch)
+        needed = [batch for batch in batches if batch[-1].position >= start]
         runner = _BatchRunner(self, images, sigma, identities, per_batch, size)
-        totals = torch.zeros(len(images), 2, self.num_classes, dtype=torch.int64)
-        done = start
+        totals = np.zeros((len(images), 2, self.num_classes), dtype=np.int64)
         with evaluation(self.model), _workers(images.device) as (executor, workers):
-            for batch, table in _in_order(executor, workers + 1, runner, batches[first:]):
-                _credit(totals, batch, table, identities)
-                last, stage, block, _ = batch[-1]
-                complete = last + ((stage, block) == blocks[-1][:2])
-                for position in range(done, complete):
-                    yield ImageCounts(position, totals[position, 0], totals[position, 1], size)
-                done = max(done, complete)
-
-
-_Batch = list[tuple[int, str, int, int]]  # (position in the group, stage, block, samples that count)
+            for batch, table in _in_order(executor, workers + 1, runner, needed):
+                _credit(totals, batch, table.cpu().numpy(), identities)
+                for run in batch:
+                    if run.completes and run.position >= start:
+                        yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
 
 
 class _BatchRunner:
@@ -239,7 +266,7 @@ class _BatchRunner:
         self.num_classes = sampler.num_classes
         self.streams = sampler.plan.streams()
         self.images = images.to(torch.float32)
-        self.sigma = sigma.to(images.device, torch.float32)
+        self.sigma: list[float] = sigma.to(torch.float32).tolist()
         self.identities = identities
         self.per_batch = per_batch
         self.rows = rows
@@ -249,26 +276,24 @@ class _BatchRunner:
         self.one = torch.ones_like(self.bin_of_block)
         self.buffers = threading.local()
 
-    def __call__(self, batch: _Batch) -> Int[Tensor, "blocks classes"]:
+    def __call__(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
         with torch.inference_mode():
             noisy = self._noisy(batch)
             bins = torch.cat([self._bins(part) for part in torch.split(noisy, self.rows)])
             return self._table(batch, bins)
 
-    def _noisy(self, batch: _Batch) -> Float[Tensor, " rows *shape"]:
+    def _noisy(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
         shape = self.images.shape[1:]
-        if not hasattr(self.buffers, "noise"):
-            self.buffers.noise = self.images.new_zeros(self.per_batch, BLOCK, prod(shape))
-        noise: Tensor = self.buffers.noise
-        sources = [(stage, self.identities[position]) for position, stage, _, _ in batch]
-        self.streams.fill(noise[: len(batch)], sources, [block[2] for block in batch])
-        # A batch that is not full repeats its last image: the shape stays, the padding is not counted. It has no noise
-        # of its own, nor what an earlier batch of this worker left: all of a batch is a function of its blocks.
-        noise[len(batch) :].zero_()
-        positions = [block[0] for block in batch] + [batch[-1][0]] * (self.per_batch - len(batch))
-        index = torch.tensor(positions, device=noise.device)
-        base = self.images.flatten(1)[index].unsqueeze(1)
-        return torch.addcmul(base, noise, self.sigma[index].view(-1, 1, 1)).view(-1, *shape)
+        if not hasattr(self.buffers, "noisy"):
+            self.buffers.noisy = self.images.new_zeros(self.per_batch, BLOCK, prod(shape))
+        noisy: Tensor = self.buffers.noisy
+        for run in batch:
+            part = noisy[run.start : run.start + run.blocks]
+            self.streams.fill(part, (run.stage, self.identities[run.position]), run.first)
+            torch.add(self.images[run.position].flatten(), part, alpha=self.sigma[run.position], out=part)
+        # The shape stays when blocks are left over: those hold no noise, and nothing that an earlier batch left.
+        noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
+        return noisy.view(-1, *shape)
 
     def _bins(self, images: Float[Tensor, " rows *shape"]) -> Int[Tensor, " rows"]:
         scores = self.model(images)
@@ -278,23 +303,27 @@ class _BatchRunner:
         largest, predicted = scores.max(1)  # the largest of several scores is NaN if one of them is
         return torch.where(largest.isnan(), self.num_classes, predicted)
 
-    def _table(self, batch: _Batch, bins: Int[Tensor, " rows"]) -> Int[Tensor, "blocks classes"]:
-        for i, (_, _, _, samples) in enumerate(batch):
-            if samples < BLOCK:
-                bins[i * BLOCK + samples : (i + 1) * BLOCK] = self.width - 1
+    def _table(self, batch: list[Run], bins: Int[Tensor, " rows"]) -> Int[Tensor, "blocks classes"]:
+        for run in batch:
+            bins[run.start * BLOCK + run.samples : (run.start + run.blocks) * BLOCK] = self.width - 1
         table = torch.zeros(self.per_batch * self.width, dtype=torch.int64, device=bins.device)
         table.scatter_add_(0, bins + self.bin_of_block, self.one)
-        return table.view(self.per_batch, self.width)[: len(batch), : self.width - 1]
+        return table.view(self.per_batch, self.width)[:, : self.width - 1]
 
 
-def _credit(totals: Tensor, batch: _Batch, table: Tensor, identities: Sequence[int | str]) -> None:
-    table = table.cpu()
-    if bool(table[:, -1].any()):
-        position = batch[int(table[:, -1].nonzero()[0])][0]
-        found = f"image {identities[position]}, the one at {position} of {len(identities)}"
-        raise ModelError(f"the model returned NaN for {found}; scores must be numbers")
-    where = torch.tensor([(block[0], int(block[1] == "estimation")) for block in batch])
-    totals.index_put_((where[:, 0], where[:, 1]), table[:, :-1], accumulate=True)
+def _credit(
+    totals: npt.NDArray[np.int64],
+    batch: list[Run],
+    table: npt.NDArray[np.int64],
+    identities: Sequence[int | str],
+) -> None:
+    """Add the counts of a batch's blocks to those of their images."""
+    for run in batch:
+        *counts, invalid = table[run.start : run.start + run.blocks].sum(axis=0)
+        if invalid:
+            found = f"image {identities[run.position]}, the one at {run.position} of {len(identities)}"
+            raise ModelError(f"the model returned NaN for {found}; scores must be numbers")
+        totals[run.position, int(run.stage == "estimation")] += counts
 
 
 class _SigmaNoise:
@@ -318,17 +347,18 @@ class _SigmaNoise:
             # A new buffer, since a policy may still hold the noise of earlier steps, which lies in the old one.
             size = (len(self.sources), self.steps * self.samples, prod(self.shape[1:]))
             self.buffer = self.buffer.new_empty(size, dtype=torch.float32)
-            self.streams.fill(self.buffer, self.sources, [block] * len(self.sources))
+            for part, source in zip(self.buffer, self.sources, strict=True):
+                self.streams.fill(part.unsqueeze(0), source, block)
             self.block = block
         rows = self.buffer[:, offset * self.samples : (offset + 1) * self.samples]
         return rows.transpose(0, 1).reshape(self.samples, *self.shape)
 
 
 def _in_order(
-    executor: ThreadPoolExecutor, window: int, runner: _BatchRunner, batches: Sequence[_Batch]
-) -> Iterator[tuple[_Batch, Tensor]]:
+    executor: ThreadPoolExecutor, window: int, runner: _BatchRunner, batches: Sequence[list[Run]]
+) -> Iterator[tuple[list[Run], Tensor]]:
     """Yield (batch, table) in order, ``window`` batches under way at a time."""
-    pending: deque[tuple[_Batch, Future[Tensor]]] = deque()
+    pending: deque[tuple[list[Run], Future[Tensor]]] = deque()
     try:
         for batch in batches:
             pending.append((batch, executor.submit(runner, batch)))

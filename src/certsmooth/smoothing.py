@@ -14,9 +14,9 @@ from certsmooth.bounds import check_alpha
 from certsmooth.certificates import certify, cohen, guarantee
 from certsmooth.counts import Counts
 from certsmooth.errors import ConfigError, DataError
+from certsmooth.memory import Memory
 from certsmooth.noise import image_identities
 from certsmooth.sampling import GROUP, Sampler, SamplingPlan
-from certsmooth.session import Memory
 from certsmooth.sigma import SigmaPolicy
 
 
@@ -93,7 +93,7 @@ class SmoothedClassifier:
         identities = image_identities(images)
         sigma = sampler.sigmas(self.sigma, images, identities)
         for row in sampler.count(images, sigma, identities):
-            yield float(sigma[row.position]), row.selection.numpy(), row.estimation.numpy(), row.batch_size
+            yield float(sigma[row.position]), row.selection, row.estimation, row.batch_size
 
     def certify(
         self, x: Float[Tensor, " b *shape"], *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int

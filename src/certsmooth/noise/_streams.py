@@ -4,16 +4,15 @@ Noise comes in blocks of a fixed number of samples. Block b of an image is a fun
 any block can be made alone, in any order, by any worker. On the CPU the words are the AES-128 keystream in counter mode
 (Salmon et al. 2011 use the same cipher as a counter-based generator): the key is a hash of (seed, dataset, stage,
 image), the counter is the position in the image's stream. On other devices a ``torch.Generator`` (Philox on CUDA) is
-seeded by a hash of the key and the block. The two give different noise, each reproducible on its kind of device.
+seeded by a hash of the key and the block. The two give different noise, each reproducible on its kind of device: on the
+CPU everywhere, on GPUs of one model.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -23,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 _CIPHER_BYTES = 16  # one counter step of AES
-_CACHED_WORDS = 2**17  # words that are made into noise at a time: what stays in the second-level cache
 
 
 def image_identities(images: Float[Tensor, " b *shape"]) -> list[str]:
@@ -57,53 +55,43 @@ class NoiseStreams:
         parts = repr((self.noise.__name__, self.seed, self.dataset, *source))
         return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
-    def fill(self, out: Float[Tensor, "g block d"], sources: Sequence[Source], blocks: Sequence[int]) -> None:
-        """Write block ``blocks[i]`` of the stream of ``sources[i]`` to ``out[i]``, for each i.
+    def fill(self, out: Float[Tensor, "g block d"], source: Source, first: int) -> None:
+        """Write blocks ``first``, ``first`` + 1, ... of a stream to the rows of ``out``.
 
         Args:
             out: float32, contiguous; its device decides on the generator. The size of a block is part of what its
                 noise depends on.
-            sources: stage and image of each block.
-            blocks: number of each block within its stream.
+            source: stage and image.
+            first: number of the first block, from 0.
         """
+        rows = out.view(len(out), -1)
         if out.device.type == "cpu":
-            self._fill_from_keystream(out.view(len(out), -1), sources, blocks)
-        else:
-            generator = torch.Generator(out.device)
-            for row, source, block in zip(out.view(len(out), -1), sources, blocks, strict=True):
-                digest = hashlib.blake2b(block.to_bytes(8, "big"), key=self.key(source), digest_size=8).digest()
-                generator.manual_seed(int.from_bytes(digest, "big") >> 1)
-                self.noise.from_generator(generator, row)
+            self._fill_from_keystream(rows, source, first)
+            return
+        generator = torch.Generator(out.device)
+        for block, row in enumerate(rows, first):
+            digest = hashlib.blake2b(block.to_bytes(8, "big"), key=self.key(source), digest_size=8).digest()
+            generator.manual_seed(int.from_bytes(digest, "big") >> 1)
+            self.noise.from_generator(generator, row)
 
-    def _fill_from_keystream(self, out: Float[Tensor, "g m"], sources: Sequence[Source], blocks: Sequence[int]) -> None:
+    def _fill_from_keystream(self, out: Float[Tensor, "g m"], source: Source, first: int) -> None:
         size = out.shape[1]
-        padded = -(-4 * size // _CIPHER_BYTES) * _CIPHER_BYTES
-        buffer = np.empty(len(out) * padded + _CIPHER_BYTES, dtype=np.uint8)
-        for start, stop in _runs(sources, blocks):
-            counter = blocks[start] * (padded // _CIPHER_BYTES)
-            cipher = Cipher(algorithms.AES(self.key(sources[start])), modes.CTR(counter.to_bytes(_CIPHER_BYTES, "big")))
-            length = (stop - start) * padded
-            # The cipher wants room for a block more than it writes.
-            target = buffer[start * padded : start * padded + length + _CIPHER_BYTES - 1]
-            cipher.encryptor().update_into(_zeros(length), target.data)
-        words = torch.from_numpy(buffer[: len(out) * padded].view(np.int32).reshape(len(out), -1))
-        rows = max(1, _CACHED_WORDS // words.shape[1])
-        for some, part in zip(torch.split(words, rows), torch.split(out, rows), strict=True):
-            if words.shape[1] == size:
-                self.noise.from_words(some, part)
-            else:
-                noise = torch.empty(some.shape, dtype=torch.float32)
-                self.noise.from_words(some, noise)
-                part.copy_(noise[:, :size])
+        padded = -(-4 * size // _CIPHER_BYTES) * _CIPHER_BYTES  # each block starts with a new step of the counter
+        length = len(out) * padded
+        counter = first * (padded // _CIPHER_BYTES)
+        cipher = Cipher(algorithms.AES(self.key(source)), modes.CTR(counter.to_bytes(_CIPHER_BYTES, "big")))
+        buffer = np.empty(length + _CIPHER_BYTES, dtype=np.uint8)  # the cipher wants room for a step more
+        cipher.encryptor().update_into(_zeros(length), buffer.data)
+        words = torch.from_numpy(buffer[:length].view(np.int32).reshape(len(out), -1))
+        if words.shape[1] == size:
+            self.noise.from_words(words, out)
+        else:
+            noise = torch.empty(words.shape, dtype=torch.float32)
+            self.noise.from_words(words, noise)
+            out.copy_(noise[:, :size])
 
 
 @lru_cache(maxsize=4)
 def _zeros(length: int) -> bytes:
     """Return what is encrypted: the keystream is the cipher text of zeros."""
     return bytes(length)
-
-
-def _runs(sources: Sequence[Source], blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the (start, stop) of each run of consecutive blocks of one stream: one call of the cipher each."""
-    breaks = [i for i in range(1, len(blocks)) if sources[i] != sources[i - 1] or blocks[i] != blocks[i - 1] + 1]
-    return list(pairwise([0, *breaks, len(blocks)]))

@@ -21,10 +21,11 @@ def from_words(words: Int[Tensor, "g w"], out: Float[Tensor, "g w"]) -> None:
         out: float32, overwritten.
     """
     half = words.shape[1] // 2
+    first, second = out[:, :half], out[:, half:]
     radius = words[:, :half].to(torch.float32).add_(0.5).abs_().mul_(2.0**-31).log_().mul_(-2).sqrt_()
     angle = words[:, half:].to(torch.float32).mul_(math.pi * 2.0**-31)
-    torch.mul(radius, torch.cos(angle), out=out[:, :half])
-    torch.mul(radius, angle.sin_(), out=out[:, half:])
+    torch.cos(angle, out=first).mul_(radius)
+    torch.sin(angle, out=second).mul_(radius)
 
 
 def from_generator(generator: Generator, out: Float[Tensor, " m"]) -> None:

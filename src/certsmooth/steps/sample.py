@@ -22,6 +22,7 @@ from certsmooth.provenance import git_commit, versions
 from certsmooth.runs import Part
 from certsmooth.sampling import GROUP, Sampler, SamplingPlan
 from certsmooth.sigma import SigmaPolicy
+from certsmooth.source import source_digest
 from certsmooth.steps.data import DataChoice, load_part
 from certsmooth.steps.records import read_record
 from certsmooth.storage import atomic_write, file_digest
@@ -91,6 +92,7 @@ def sample_shard(
         "n": plan.n,
         "seed": plan.seed,
         "noise": plan.noise,
+        "code": source_digest("sampling", f"noise.{plan.noise}"),
         "device": device_name(device),
         "torch": torch.__version__,
     }

@@ -1,0 +1,242 @@
+"""The smoothed classifier: certificates against classifiers whose exact robustness is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from certsmooth import DataDependentSigma, FixedSigma, Memory, SmoothedClassifier
+from certsmooth.certificates import certify
+from certsmooth.errors import ConfigError, DataError, ModelError
+from row_models import RowLinear, half_space
+
+WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
+ADAPTIVE = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, class_samples=4)
+POLICIES = [FixedSigma(0.25), ADAPTIVE]
+FEW = {"n0": 20, "n": 120, "seed": 0}
+
+
+def images_of(number, seed=0):
+    return torch.rand(number, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+
+
+def smooth(model=None, policy=POLICIES[0], **options):
+    return SmoothedClassifier(model or RowLinear(WEIGHT), num_classes=3, sigma=policy, **options)
+
+
+# --- the certificate
+
+
+def test_radius_of_a_half_space_stays_below_the_exact_margin():
+    """The distance to the boundary is the largest radius that is true; alpha of the radii may exceed it."""
+    direction, offset, alpha, images = torch.tensor([0.6, 0.0, 0.48, 0.64]), 0.86, 0.001, 300
+    x = images_of(images)
+    margin = x.flatten(1).double() @ direction.double() - offset
+    smoothed = SmoothedClassifier(half_space(direction, offset), num_classes=2, sigma=FixedSigma(0.25))
+    found = smoothed.certify(x, n0=100, n=2000, alpha=alpha, seed=1)
+    certified = found["predict"] >= 0
+    assert certified.mean() > 0.7
+    assert (found["radius"] > margin.abs().numpy()).sum() <= stats.binom.isf(1e-4, images, alpha)
+    assert (found["radius"] > margin.abs().numpy() + 0.02).sum() == 0  # where one exceeds it, by how little
+    right = (margin > 0).numpy().astype(int)
+    assert (found["predict"][certified] == right[certified]).all()
+    assert (found["radius"][certified] > 0).all()
+    assert (found["radius"][~certified] == 0).all()
+    tight = margin.abs().numpy() - found["radius"]
+    assert np.median(tight[margin.abs().numpy() < 0.25]) < 0.05  # not by being far too small
+
+
+def test_certificates_are_those_of_the_counts():
+    smoothed, x = smooth(), images_of(60)
+    counts = smoothed.sample(x, **FEW)
+    bound = certify("cohen", counts.selection, counts.estimation, counts.sigma, alpha=0.01)
+    found = smoothed.certify(x, alpha=0.01, **FEW)
+    assert list(found.columns) == ["predict", "radius", "p_a_lower", "sigma", "guarantee"]
+    for column in ("predict", "radius", "p_a_lower"):
+        np.testing.assert_array_equal(found[column], getattr(bound, column))
+    assert (found["sigma"] == 0.25).all()
+    assert counts.index.tolist() == list(range(60))
+    assert (counts.label == -1).all()
+    assert (counts.selection.sum(axis=1) == 20).all()
+    assert (counts.estimation.sum(axis=1) == 120).all()
+
+
+def test_prediction_abstains_on_the_boundary_and_nowhere_else():
+    smoothed = SmoothedClassifier(half_space([1.0, 0.0], 0.5), num_classes=2, sigma=FixedSigma(0.25))
+    x = torch.tensor([[0.5, 0.0], [0.5, 1.0], [0.0, 0.3], [0.25, 0.3], [0.75, 0.3], [1.0, 0.3]])
+    assert smoothed.predict(x, n=1000, alpha=0.001, seed=0).tolist() == [-1, -1, 0, 0, 1, 1]
+    found = smoothed.certify(x, n=1000, alpha=0.001, seed=0)
+    assert found["predict"].tolist() == [-1, -1, 0, 0, 1, 1]
+    assert found["radius"][:2].tolist() == [0, 0]
+
+
+# --- what a row depends on
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["fixed", "data_dependent"])
+def test_an_image_has_its_row_in_any_batch(policy):
+    x = images_of(55)  # more than a group
+    smoothed = smooth(policy=policy)
+    together = smoothed.certify(x, **FEW)
+    assert together["radius"].nunique() > 5
+    order = torch.randperm(55, generator=torch.Generator().manual_seed(1))
+    reordered = smoothed.certify(x[order], **FEW)
+    assert reordered.equals(together.iloc[order.numpy()].reset_index(drop=True))
+    for i in (0, 13, 54):
+        assert smoothed.certify(x[i : i + 1], **FEW).equals(together.iloc[[i]].reset_index(drop=True))
+    twice = smoothed.certify(x[[3, 3]], **FEW)
+    assert twice.iloc[0].equals(twice.iloc[1])
+    assert smoothed.certify(x.double(), **FEW).equals(together)
+    assert not smoothed.certify(x, **FEW | {"seed": 1}).equals(together)
+    answers = smoothed.predict(x, n=120, seed=0)
+    assert smoothed.predict(x[order], n=120, seed=0).tolist() == answers[order.numpy()].tolist()
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("policy", POLICIES, ids=["fixed", "data_dependent"])
+def test_the_callers_gradient_mode_makes_no_difference(policy, mode):
+    expected = smooth(policy=policy).certify(images_of(3), **FEW)
+    with mode():
+        assert smooth(policy=policy).certify(images_of(3), **FEW).equals(expected)
+
+
+def test_guarantee():
+    x = images_of(3)
+    assert set(smooth().certify(x, **FEW)["guarantee"]) == {"global"}
+    assert set(smooth(policy=ADAPTIVE).certify(x, **FEW)["guarantee"]) == {"none"}
+    assert set(smooth(policy=ADAPTIVE, memory=Memory()).certify(x, **FEW)["guarantee"]) == {"memory"}
+
+
+def test_a_data_dependent_sigma_is_reported_as_used():
+    found = smooth(policy=ADAPTIVE).certify(images_of(5), **FEW)
+    assert found["sigma"].nunique() == 5
+    assert (found["sigma"] == found["sigma"].astype(np.float32)).all()
+
+
+# --- with a memory
+
+
+def test_a_memory_makes_later_certificates_agree_with_earlier_ones():
+    x = images_of(80)
+    alone = smooth(policy=ADAPTIVE).certify(x, alpha=0.5, **FEW)
+    memory = Memory()
+    smoothed = smooth(policy=ADAPTIVE, memory=memory)
+    found = [smoothed.certify(part, alpha=0.5, **FEW) for part in x.split([1, 60, 19])]
+    predict, radius = (np.concatenate([f[name] for f in found]) for name in ("predict", "radius"))
+    expected = Memory().enter(x.flatten(1).numpy(), alone["predict"].to_numpy(), alone["radius"].to_numpy())
+    np.testing.assert_array_equal(predict, expected[0])
+    np.testing.assert_array_equal(radius, expected[1])
+    assert (radius < alone["radius"]).any()
+    points = x.flatten(1).double().numpy()
+    apart = np.linalg.norm(points[:, None] - points, axis=2) - radius - radius[:, None]
+    kept = predict >= 0
+    assert (apart[(predict != predict[:, None]) & kept & kept[:, None]] >= -1e-12).all()
+
+
+def test_an_image_in_a_certified_ball_is_predicted_the_balls_class():
+    memory = Memory()
+    smoothed = SmoothedClassifier(
+        half_space([1.0, 0.0], 0.5), num_classes=2, sigma=FixedSigma(0.25), pixel_range=None, memory=memory
+    )
+    x = torch.tensor([[0.9, 0.0], [0.5, 0.0], [0.0, 0.0], [0.9, 9.0]])
+    assert smoothed.predict(x, n=1000, seed=0).tolist() == [1, -1, 0, 1]  # an empty memory changes nothing
+    memory.enter(np.float32([[0.9, 0.0]]), np.array([0]), np.array([0.45]))
+    assert smoothed.predict(x, n=1000, seed=0).tolist() == [0, 0, 0, 1]  # the second abstained, and lies in the ball
+    assert smoothed.predict(x, n=1000, seed=0).tolist() == [0, 0, 0, 1]
+
+
+# --- any torch module
+
+
+def test_a_plain_module_on_flattened_or_whole_images():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 2), nn.ReLU(), nn.Dropout(0.5), nn.Flatten(), nn.Linear(4, 3))
+    first = smooth(model).certify(images_of(4), **FEW)
+    assert model.training
+    assert smooth(model.eval()).certify(images_of(4), **FEW).equals(first)
+
+
+def test_a_module_of_another_numeric_type_converts_its_input_itself():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).double()
+    with pytest.raises(RuntimeError, match=r"same dtype.*Float.*Double"):
+        smooth(model).certify(images_of(2), **FEW)
+
+    class Converting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            assert x.dtype == torch.float32
+            return self.model(x.double())
+
+    assert smooth(Converting()).sample(images_of(2), **FEW).estimation.sum() == 240
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        torch.full((2, 1, 2, 2), 1.5),
+        torch.full((2, 1, 2, 2), -0.01),
+        torch.full((2, 1, 2, 2), torch.nan),
+        torch.full((2, 1, 2, 2), torch.inf),
+        torch.ones(2, 1, 2, 2, dtype=torch.uint8),
+        torch.ones(2, 1, 2, 2, dtype=torch.complex64),
+        torch.ones(0, 1, 2, 2),
+        torch.ones(2, 0),
+        torch.ones(4),
+    ],
+    ids=["above 1", "below 0", "NaN", "infinite", "integers", "complex", "no image", "no pixel", "one image"],
+)
+def test_what_is_no_batch_of_images_is_refused(x):
+    with pytest.raises(DataError, match="images: "):
+        smooth().certify(x, **FEW)
+    with pytest.raises(DataError, match="images: "):
+        smooth().predict(x, n=10, seed=0)
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, 1.0001, -0.0001])
+def test_one_bad_pixel_is_enough(value):
+    x = images_of(3)
+    x[1, 0, 1, 0] = value
+    with pytest.raises(DataError, match="finite and in"):
+        smooth().certify(x, **FEW)
+
+
+def test_another_pixel_range_or_none():
+    x = 3 * images_of(3) - 1
+    with pytest.raises(DataError, match=r"\[0.0, 1.0\]"):
+        smooth().certify(x, **FEW)
+    assert len(smooth(pixel_range=(-1, 2)).certify(x, **FEW)) == 3
+    assert len(smooth(pixel_range=None).certify(100 * x, **FEW)) == 3
+    with pytest.raises(DataError, match="finite"):
+        smooth(pixel_range=None).certify(x / 0, **FEW)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1, 2.0, float("nan")])
+def test_alpha_is_checked_before_anything_is_sampled(alpha):
+    model = RowLinear(WEIGHT)
+    model.register_forward_hook(lambda *_: pytest.fail("sampled"))
+    with pytest.raises(ConfigError, match="alpha"):
+        smooth(model).certify(images_of(1), alpha=alpha, **FEW)
+    with pytest.raises(ConfigError, match="alpha"):
+        smooth(model).predict(images_of(1), alpha=alpha, n=10, seed=0)
+
+
+@pytest.mark.parametrize(("key", "value"), [("n", 0), ("n0", 0), ("seed", -1)])
+def test_bad_numbers_are_refused(key, value):
+    with pytest.raises(ConfigError, match=f"{key}: {value}"):
+        smooth().certify(images_of(1), **FEW | {key: value})
+
+
+def test_a_classifier_of_other_classes_is_refused():
+    with pytest.raises(ConfigError, match="num_classes: 1"):
+        SmoothedClassifier(RowLinear(WEIGHT), num_classes=1, sigma=FixedSigma(0.25))
+    with pytest.raises(ModelError, match=r"3.*must be.*10"):
+        SmoothedClassifier(RowLinear(WEIGHT), num_classes=10, sigma=FixedSigma(0.25)).certify(images_of(1), **FEW)
