@@ -146,7 +146,7 @@ def test_certificates_say_what_they_promise(folder):
         frame, provenance = read_certificates(folder / "c.tsv")
         assert set(frame["guarantee"]) == {promise}
         assert (provenance["memory"] is None) == (method == "cohen")
-        assert provenance["images"] == len(frame) == 288
+        assert provenance["images"] == len(frame) == 144
         assert (frame["radius"] <= frame["radius_before_memory"]).all()
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["methods"]["cohen-ds"]["memory"] = False
