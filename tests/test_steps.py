@@ -227,6 +227,25 @@ def test_data_that_changed_since_the_record_are_refused(folder, capsys):
     assert "the files changed" in capsys.readouterr().err
 
 
+def test_kept_data_are_checked_and_can_be_done_without(folder, trained, capsys):
+    def sampled(name):
+        assert main(sample(f"{name}.parquet", "--part", "validation")) == 0
+        return (folder / f"{name}.parquet").read_bytes()
+
+    loaded = sampled("loaded")
+    fingerprint = json.loads((folder / "digits.json").read_text())["parts"]["validation"]["fingerprint"]
+    kept = Path("data", "parts", f"{fingerprint.removeprefix('sha256:')}.npz")
+    content = (trained / kept).read_bytes()
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    assert sampled("kept") == loaded
+    for damaged in (content[:1000], content[:5000] + bytes([content[5000] ^ 1]) + content[5001:], b""):
+        kept.write_bytes(damaged)
+        assert main(sample("damaged.parquet", "--part", "validation")) == 2
+        assert kept.name in capsys.readouterr().err
+    assert not (folder / "damaged.parquet").exists()
+
+
 def test_help_describes_every_verb(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from certsmooth import data
 from certsmooth.errors import DataError
 from certsmooth.runs import Part
 from certsmooth.storage import atomic_write
+
+_KEPT = Path("data", "parts")  # beside downloads; neither git nor DVC holds it
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ def record_data(choice: DataChoice, output: Path) -> None:
     Args:
         choice: which data.
         output: JSON file: name, description, image_shape, num_classes, pixel_range, and per part the number of images
-            and the fingerprint. Every later step compares what it loads with it.
+            and the fingerprint. Every later step compares what it loads with it. Parts that fit in memory are kept
+            in data/parts, for later steps to read.
 
     Raises:
         DataError: see `certsmooth.data.load`.
@@ -51,13 +58,18 @@ def record_data(choice: DataChoice, output: Path) -> None:
     dataset = choice.load()
     training, validation = data.split_validation(dataset.train(), fraction=choice.validation, seed=choice.seed)
     parts = {"training": training, "validation": validation, "test": dataset.test()}
+    for part in parts.values():
+        _keep(part)
     record = {
         "name": dataset.name,
         "description": dataset.description,
         "image_shape": dataset.image_shape,
         "num_classes": dataset.num_classes,
         "pixel_range": dataset.pixel_range,
-        "parts": {name: {"images": len(part), "fingerprint": part.fingerprint} for name, part in parts.items()},
+        "parts": {
+            name: {"images": len(part), "fingerprint": part.fingerprint, "content": _content(part)}
+            for name, part in parts.items()
+        },
     }
     with atomic_write(output) as file:
         file.write((json.dumps(record, indent=2) + "\n").encode())
@@ -66,14 +78,50 @@ def record_data(choice: DataChoice, output: Path) -> None:
 def load_part(choice: DataChoice, part: Part | str, record: Mapping[str, Any]) -> data.Split:
     """Load one part of a data set, and check that it is the one of the record.
 
+    A part that `record_data` kept is read from there: that saves decoding, and the start-up of the libraries that
+    decode, in every job.
+
     Raises:
-        DataError: the data changed since the record was made.
+        DataError: the data changed since the record was made, or the kept part is damaged.
     """
-    split = choice.part(choice.load(), part)
     expected = record["parts"][part]["fingerprint"]
+    if (kept := _kept(expected)).is_file():
+        return _read_kept(kept, expected, record["parts"][part]["content"])
+    split = choice.part(choice.load(), part)
     if split.fingerprint != expected:
         raise DataError(
             f"{choice.dataset} {part}: fingerprint {split.fingerprint}, but the record says {expected}: "
             "the files changed; run `certsmooth data` again"
         )
+    return split
+
+
+def _content(split: data.Split) -> str | None:
+    """Return the content hash of a part in memory; None for images in files, which are not kept."""
+    if not isinstance(split.images, np.ndarray):
+        return None
+    return data.fingerprint(split.images, split.labels, split.index)
+
+
+def _kept(fingerprint: str) -> Path:
+    return _KEPT / f"{fingerprint.removeprefix('sha256:')}.npz"
+
+
+def _keep(split: data.Split) -> None:
+    """Write a part in memory to a file named after its fingerprint."""
+    if isinstance(split.images, np.ndarray):
+        _KEPT.mkdir(parents=True, exist_ok=True)
+        with atomic_write(_kept(split.fingerprint), error=DataError) as file:
+            np.savez(file, images=split.images, labels=split.labels, index=split.index)
+
+
+def _read_kept(path: Path, fingerprint: str, content: str) -> data.Split:
+    """Read what `_keep` wrote, and check every byte of the arrays."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            split = data.Split(arrays["images"], arrays["labels"], arrays["index"], fingerprint)
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged ({error}); delete it") from error
+    if _content(split) != content:
+        raise DataError(f"{path}: not the data of the record; delete it")
     return split
