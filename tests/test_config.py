@@ -153,11 +153,11 @@ def test_an_edit_changes_the_slices_of_what_depends_on_it_alone(content, path, v
 def test_variants_are_the_product_of_the_lists(content):
     params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
     found = [dict(v) for v in runs.variants(params.methods["cohen-ds"])]
-    assert found == [{"iterations": k, "samples": n} for k in (100, 400) for n in (1, 4)]
-    assert runs.variant_name(runs.variants(params.methods["cohen-ds"])[0]) == "iterations=100,samples=1"
+    assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
+    assert runs.variant_name(runs.variants(params.methods["cohen-ds"])[0]) == "iterations=50,samples=1"
     assert runs.variants(params.methods["cohen"]) == ((),)
-    with pytest.raises(ConfigError, match="did you mean 'iterations=400,samples=4'"):
-        runs.find_variant(params.methods["cohen-ds"], "iterations=40,samples=4", key="variant")
+    with pytest.raises(ConfigError, match="did you mean 'iterations=200,samples=4'"):
+        runs.find_variant(params.methods["cohen-ds"], "iterations=20,samples=4", key="variant")
 
 
 def test_folders_of_different_runs_differ(content):
