@@ -12,7 +12,8 @@ from scipy.stats import norm
 from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
-from certsmooth.sigma.data_dependent import Policy, radius_gradient, stable_gap
+from certsmooth.sigma.data_dependent import Policy, radius_gradient
+from certsmooth.soft import quantile_gap
 
 
 @pytest.fixture(autouse=True)
@@ -82,7 +83,7 @@ def test_gradient_has_its_closed_form(weight):
     model = Probit(weight, 0.3)
     margin = weight * images[:, 0] + 0.3
     held = (margin > 0).long()
-    found = radius_gradient(model, images, sigma, quantiles(40_001, images), lambda p: stable_gap(p, held))
+    found = radius_gradient(model, images, sigma, quantiles(40_001, images), lambda p: quantile_gap(p, held))
     exact = margin.abs() / (1 + (sigma * weight) ** 2) ** 1.5
     torch.testing.assert_close(found, exact, rtol=2e-4, atol=0)
 
@@ -97,7 +98,7 @@ def radius(model, x, sigma, held):
 
 def test_gradient_is_the_finite_difference():
     images = torch.tensor([[0.4]], dtype=torch.float64)
-    gap = lambda p: stable_gap(p, torch.tensor([1]))  # noqa: E731
+    gap = lambda p: quantile_gap(p, torch.tensor([1]))  # noqa: E731
     found = radius_gradient(Interval(), images, start(images, 0.6), quantiles(4001, images), gap)
     h = 1e-5
     difference = (radius(Interval(), 0.4, 0.6 + h, 1) - radius(Interval(), 0.4, 0.6 - h, 1)) / (2 * h)
@@ -248,9 +249,9 @@ def test_gradients_are_finite_however_sure_the_model_is(logit, variant):
 def test_the_quantile_is_exact_in_the_tails():
     """Phi^-1(1 - 1e-30) is +-11.46 by symmetry, though 1 - 1e-30 is 1 in double precision."""
     log_p = torch.tensor([[math.log(1e-30), math.log1p(-1e-30)]], dtype=torch.float64)
-    gap = stable_gap(log_p, torch.tensor([1])).item()
+    gap = quantile_gap(log_p, torch.tensor([1])).item()
     assert gap == pytest.approx(-2 * ndtri(1e-30), rel=1e-12)
-    assert stable_gap(log_p, torch.tensor([0])).item() == pytest.approx(-gap, rel=1e-12)
+    assert quantile_gap(log_p, torch.tensor([0])).item() == pytest.approx(-gap, rel=1e-12)
 
 
 def test_the_class_is_estimated_from_whole_draws():

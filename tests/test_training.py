@@ -96,8 +96,8 @@ class Failing:
     def __repr__(self):
         return repr(gaussian.Objective())  # so that the run is the same run
 
-    def __call__(self, model, images, labels, sigma, generator):
-        loss = gaussian.Objective()(model, images, labels, sigma, generator)
+    def __call__(self, model, images, labels, sigma, generator, *, epoch):
+        loss = gaussian.Objective()(model, images, labels, sigma, generator, epoch=epoch)
         self.calls.append(len(self.calls))
         if self.calls[-1] == self.at:
             if self.how == "interrupt":
@@ -206,6 +206,8 @@ class Brighter:
     sigma0: float = 0.1
     samples: int = 0
     semi_elasticity = None
+    uses_model = True
+    uses_training_images = False
 
     def __call__(self, model, images, sigma, draw):
         return sigma + images.flatten(1).mean(1).double()
@@ -217,7 +219,7 @@ class Recording:
 
     seen: list = dataclasses.field(default_factory=list, repr=False)
 
-    def __call__(self, model, images, labels, sigma, generator):
+    def __call__(self, model, images, labels, sigma, generator, *, epoch):
         self.seen.append((images, sigma))
         return F.cross_entropy(model(images), labels, reduction="none")
 
@@ -287,7 +289,7 @@ def test_settings_of_cudnn_come_back(tmp_path, monkeypatch):
 
     @dataclass(frozen=True)
     class Check:
-        def __call__(self, model, images, labels, sigma, generator):
+        def __call__(self, model, images, labels, sigma, generator, *, epoch):
             assert torch.backends.cudnn.deterministic
             assert not torch.backends.cudnn.benchmark
             return F.cross_entropy(model(images), labels, reduction="none")

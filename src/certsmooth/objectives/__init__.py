@@ -22,6 +22,8 @@ class TrainingObjective(Protocol):
         labels: Int[Tensor, " b"],
         sigma: Float[Tensor, " b"],
         generator: Generator,
+        *,
+        epoch: int,
     ) -> Float[Tensor, " b"]:
         """Return one loss per example, differentiable in the model's parameters; the loop takes the mean.
 
@@ -31,4 +33,5 @@ class TrainingObjective(Protocol):
             labels: in 0 .. k - 1.
             sigma: noise level of each example, pixel coordinates, float64.
             generator: where all noise comes from, on the device of the images.
+            epoch: from 0; an attack radius may grow with it.
         """

@@ -21,6 +21,8 @@ class Objective:
         labels: Int[Tensor, " b"],
         sigma: Float[Tensor, " b"],
         generator: Generator,
+        *,
+        epoch: int,
     ) -> Float[Tensor, " b"]:
         """Return the cross entropy of each example; see `certsmooth.objectives.TrainingObjective`."""
         noise = torch.randn(images.shape, generator=generator, device=images.device, dtype=images.dtype)

@@ -14,6 +14,8 @@ from typing import Protocol
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from certsmooth.data import Images
+
 DrawNoise = Callable[[int], Float[Tensor, "n b *shape"]]
 """Step number (0, 1, 2, ...) -> standard noise (sigma = 1) of that step: ``samples`` draws for each image of
 the batch, with the device and dtype of the images. A pure function of the step number; a policy asks for the
@@ -29,6 +31,9 @@ class SigmaPolicy(Protocol):
         semi_elasticity: r such that log sigma(x) is r-Lipschitz in l2 (IDRS, Definition 3.1 and Theorem 3.2):
             0 for a constant sigma, None where nothing is known. Only certificates that allow it give a
             ``global`` guarantee.
+        uses_model: whether sigma(x) depends on the base classifier. Where it does not, training evaluates it once
+            for each training image, without augmentation, and keeps it.
+        uses_training_images: whether sigma(x) depends on the training images; such a policy must be fitted first.
     """
 
     @property
@@ -42,6 +47,21 @@ class SigmaPolicy(Protocol):
     @property
     def semi_elasticity(self) -> float | None:
         """Lipschitz constant of log sigma(x), if known."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether sigma(x) depends on the base classifier."""
+
+    @property
+    def uses_training_images(self) -> bool:
+        """Whether the policy must be fitted."""
+
+    def fit(self, images: Images) -> SigmaPolicy:
+        """Return the policy for these training images; one that does not use them returns itself.
+
+        Args:
+            images: those that the base classifier is trained on: uint8 (divided by 255) or float32.
+        """
 
     def __call__(
         self,

@@ -12,14 +12,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.checks import check_choice, check_integer, check_number
-from certsmooth.errors import ConfigError, ModelError
+from certsmooth.data import Images
+from certsmooth.errors import ConfigError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
+from certsmooth.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 
 Gap = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
 """Log of the mean probabilities -> Phi^-1(p_A) - Phi^-1(p_B), differentiable."""
-
-_MIN_LOG_PROBABILITY = -600.0  # Phi^-1(e^-600) = -34.5; its derivative, about e^595, still fits float64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +67,8 @@ class Policy:
     class_samples: int = 64
 
     semi_elasticity = None
+    uses_model = True
+    uses_training_images = False
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, above=0)
@@ -87,6 +89,10 @@ class Policy:
     def sigma0(self) -> float:
         """Where the ascent starts."""
         return self.sigma
+
+    def fit(self, images: Images) -> Policy:
+        """Return the policy itself: it does not depend on the training images."""
+        return self
 
     def __call__(
         self,
@@ -131,7 +137,7 @@ class Policy:
             return clamped_gap, 0
         draws = math.ceil(self.class_samples / self.samples)
         held = held_class(model, images, sigma, draw, draws)
-        return lambda log_p: stable_gap(log_p, held), draws
+        return lambda log_p: quantile_gap(log_p, held), draws
 
 
 def radius_gradient(
@@ -147,7 +153,7 @@ def radius_gradient(
     """
     with torch.enable_grad():
         variable = sigma.detach().clone().requires_grad_(True)
-        radius = variable / 2 * gap(mean_log_probabilities(model, images, variable, noise))
+        radius = variable / 2 * gap(_log_p(model, images, variable, noise))
         (gradient,) = torch.autograd.grad(radius.sum(), variable)
     return gradient
 
@@ -161,39 +167,10 @@ def held_class(
 ) -> Int[Tensor, " b"]:
     """Return the class that the soft smoothed classifier predicts at ``sigma``, by draws 0 .. draws - 1."""
     with torch.no_grad():
-        total = mean_log_probabilities(model, images, sigma, draw(0)).exp()
+        total = _log_p(model, images, sigma, draw(0)).exp()
         for step in range(1, draws):
-            total += mean_log_probabilities(model, images, sigma, draw(step)).exp()
+            total += _log_p(model, images, sigma, draw(step)).exp()
     return total.argmax(1)
-
-
-def mean_log_probabilities(
-    model: nn.Module,
-    images: Float[Tensor, " b *shape"],
-    sigma: Float[Tensor, " b"],
-    noise: Float[Tensor, "n b *shape"],
-) -> Float[Tensor, "b k"]:
-    """Return log of the mean over n of softmax(model(x + sigma noise)), float64.
-
-    Raises:
-        ModelError: the model returned something else than finite logits [n b, k], k >= 2.
-    """
-    scale = sigma.to(images.dtype).view(-1, *(1,) * (images.ndim - 1))
-    n, b = noise.shape[:2]
-    logits = model((images + scale * noise).flatten(0, 1))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != n * b or logits.shape[1] < 2:
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"the model returned {found}; must be logits [{n * b}, k], k >= 2")
-    if not bool(logits.isfinite().all()):
-        raise ModelError("the model returned logits that are not finite; must be finite logits")
-    log_p: Tensor = logits.to(torch.float64).log_softmax(1).view(n, b, -1)
-    return log_p.logsumexp(0) - math.log(n)
-
-
-def stable_gap(log_p: Float[Tensor, "b k"], held: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Return Phi^-1(p_A) - Phi^-1(p_B) with A the held class and B the largest of the others."""
-    others = log_p.scatter(1, held.unsqueeze(1), -math.inf)
-    return _quantile(log_p, held) - _quantile(log_p, others.argmax(1))
 
 
 def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
@@ -202,16 +179,10 @@ def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     return top[:, 0] - top[:, 1]
 
 
-def _quantile(log_p: Float[Tensor, "b k"], index: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-    """Return Phi^-1 of the probability of class ``index``, exact near 0 and near 1.
-
-    1 - p is summed over the other classes instead of subtracted from 1, and Phi^-1 is taken of the smaller of
-    the two, Phi^-1(p) = -Phi^-1(1 - p). Below e^-600 it is constant, so value and gradient are always finite.
-    """
-    column = index.unsqueeze(1)
-    log_this = log_p.gather(1, column).squeeze(1)
-    log_rest = log_p.scatter(1, column, -math.inf).logsumexp(1)
-    is_lower = log_this <= log_rest
-    log_tail = torch.where(is_lower, log_this, log_rest).clamp(min=_MIN_LOG_PROBABILITY)
-    tail = torch.special.ndtri(log_tail.exp())
-    return torch.where(is_lower, tail, -tail)
+def _log_p(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    noise: Float[Tensor, "n b *shape"],
+) -> Float[Tensor, "b k"]:
+    return mean_log_probabilities(noisy_logits(model, images, scaled(noise, sigma)))

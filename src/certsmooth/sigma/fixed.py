@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from certsmooth.checks import check_number
+from certsmooth.data import Images
 from certsmooth.sigma import DrawNoise
 
 
@@ -26,6 +27,8 @@ class Policy:
 
     samples = 0
     semi_elasticity = 0.0
+    uses_model = False
+    uses_training_images = False
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, above=0)
@@ -34,6 +37,10 @@ class Policy:
     def sigma0(self) -> float:
         """The constant."""
         return self.sigma
+
+    def fit(self, images: Images) -> Policy:
+        """Return the policy itself: it does not depend on the training images."""
+        return self
 
     def __call__(
         self,

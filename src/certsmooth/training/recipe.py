@@ -34,7 +34,8 @@ class Recipe:
             w] only.
         padding: pixels, >= 1; for ``crop`` only.
         adaptive_from_epoch: epochs before this one use the policy's constant sigma0 (DDRS, Section 4.1: 50
-            epochs of K = 0); from this one on the policy chooses the sigma of each batch (DDRS, Algorithm 2).
+            epochs of K = 0); from this one on the policy chooses the sigma of each batch (DDRS, Algorithm 2). A policy
+            that does not depend on the model chooses once, for the images without augmentation.
     """
 
     epochs: int

@@ -25,6 +25,8 @@ from certsmooth.training.batches import augment, image_source
 from certsmooth.training.recipe import Recipe
 from certsmooth.training.state import EpochLog, digest
 
+_SIGMA_BATCH = 1000
+
 
 class Run:
     """One run: its options, its data on the device, and what changes from batch to batch.
@@ -85,6 +87,8 @@ class Run:
         rate = self.recipe.learning_rate_at(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        if epoch == self.recipe.adaptive_from_epoch and not self.policy.uses_model:
+            self._set_sigma(epoch)
         self.model.train()
         loss = self._update(epoch, advance)
         return EpochLog(
@@ -107,7 +111,7 @@ class Run:
         for batch, positions in enumerate(torch.split(order, self.recipe.batch_size)):
             images = self._augmented(positions, augmentation)
             sigma = self._sigma(images, positions, epoch, batch)
-            loss = self.objective(self.model, images, self.labels[positions], sigma, noise).mean()
+            loss = self.objective(self.model, images, self.labels[positions], sigma, noise, epoch=epoch).mean()
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
@@ -132,13 +136,21 @@ class Run:
         self, images: Float[Tensor, " b *shape"], positions: Int[Tensor, " b"], epoch: int, batch: int
     ) -> Float[Tensor, " b"]:
         """Return the sigma of each example of a batch, and carry it to the next epoch (DDRS, Section 3.6)."""
-        if epoch >= self.recipe.adaptive_from_epoch:
+        if epoch >= self.recipe.adaptive_from_epoch and self.policy.uses_model:
             draw = self._draw(images, epoch, batch)
             try:
                 self.sigma[positions] = self.policy(self.model, images, self.sigma[positions], draw)
             except ModelError as error:
                 raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
         return self.sigma[positions]
+
+    def _set_sigma(self, epoch: int) -> None:
+        """Set the sigma of every example for good, by its image without augmentation: it depends on nothing else."""
+        for batch, positions in enumerate(torch.split(torch.arange(len(self.sigma), device=self.device), _SIGMA_BATCH)):
+            images = self.read(positions)
+            self.sigma[positions] = self.policy(
+                self.model, images, self.sigma[positions], self._draw(images, epoch, batch)
+            )
 
     def _draw(self, images: Float[Tensor, " b *shape"], epoch: int, batch: int) -> DrawNoise:
         def draw(step: int) -> Float[Tensor, "n b *shape"]:
