@@ -1,4 +1,5 @@
 import copy
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture
 def content():
-    return yaml.safe_load((ROOT / "params.yaml").read_text())
+    # Through JSON, so that parts that are one in the file (anchors) can be edited apart.
+    return json.loads(json.dumps(yaml.safe_load((ROOT / "params.yaml").read_text())))
 
 
 def changed(content, path, value):
@@ -57,6 +59,19 @@ def test_shipped_params_are_valid():
         ("datasets.digits.certification.n", 10.5, ["datasets.digits.certification.n", "10.5"]),
         ("datasets.digits.certification.m", 1, ["datasets.digits.certification.m", "valid:"]),
         ("datasets.digits.validation", 1, ["datasets.digits.validation", "(0, 1)"]),
+        ("trainings.gaussian.start", {}, ["trainings.gaussian.start", "one of the two"]),
+        ("trainings.gaussian.start", {"training": "gausian"}, ["start.training", "did you mean 'gaussian'"]),
+        ("trainings.gaussian.teacher", "standrd", ["trainings.gaussian.teacher", "did you mean 'standard'"]),
+        ("trainings.gaussian.teacher", "smoothadv-both", ["trainings.gaussian.teacher", "neither start nor teacher"]),
+        ("trainings.gaussian.teacher", "gaussian-self", ["trainings.gaussian.teacher", "valid:"]),
+        ("datasets.digits.unlabelled", {"share": 0.5, "source": "x.npz"}, ["unlabelled", "one of the two"]),
+        ("datasets.digits.unlabelled", {"share": 1.5}, ["datasets.digits.unlabelled", "share: 1.5", "(0, 1)"]),
+        ("datasets.digits.member", "digit", ["datasets.digits.member", "did you mean 'digits'"]),
+        ("datasets.digits.trainings", {"gausian": {}}, ["datasets.digits.trainings", "did you mean 'gaussian'"]),
+        ("datasets.digits.methods", {"chen": {}}, ["datasets.digits.methods", "did you mean 'cohen'"]),
+        ("tables.table1.norm", "l1", ["tables.table1.norm", "'l2' or 'linf'"]),
+        ("tables.table1.settings", {"digts": {}}, ["tables.table1.settings", "did you mean 'digits'"]),
+        ("tables.table1.settings", {"digits": {"sigmas": [0]}}, ["tables.table1.settings.digits", "> 0"]),
         ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
         ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
         ("training_seeds", [], ["training_seeds"]),
@@ -81,8 +96,14 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("datasets.digits.recipe.epoch", 5, ["datasets.digits.recipe", "did you mean 'epochs'"]),
         ("datasets.digits.recipe.epochs", 0, ["datasets.digits.recipe", "epochs", "0"]),
         ("datasets.digits.recipe.augmentation", ["flop"], ["augmentation", "'flip'"]),
-        ("datasets.imagenet.recipes.gaussian-ds.optimizer", "adam", ["optimizer", "'adamw'"]),
+        ("datasets.imagenet.trainings.gaussian-ds.recipe.optimizer", "adam", ["optimizer", "'adamw'"]),
         ("datasets.cones.options.dimensions", 2, ["dimensions", "'dimension'"]),
+        ("trainings.smoothadv.objective.options.attacker", "pdg", ["smoothadv.objective", "attacker", "'pgd'"]),
+        ("trainings.smoothadv.objective.options.epsilon", -0.1, ["smoothadv.objective", "epsilon", "-0.1"]),
+        ("trainings.smoothadv.objective.options.epsilon", [0.1, -1], ["smoothadv.objective", "epsilon", "-1"]),
+        ("trainings.smoothadv.objective.options.steps", 0, ["smoothadv.objective", "steps", "at least 1"]),
+        ("trainings.macer.objective.options.samples", 1, ["macer.objective", "samples", "at least 2"]),
+        ("datasets.cifar10.trainings.macer.objective", {"gama": 1}, ["datasets.cifar10.trainings.macer", "'gamma'"]),
         ("trainings.gaussian.objective.options", {"x": 1}, ["trainings.gaussian.objective.options", "'x'"]),
     ],
 )
@@ -152,15 +173,72 @@ def test_an_edit_changes_the_slices_of_what_depends_on_it_alone(content, path, v
 
 def test_variants_are_the_product_of_the_lists(content):
     params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
-    found = [dict(v) for v in runs.variants(params.methods["cohen-ds"])]
+    known = runs.variants(params, "digits", "cohen-ds")
+    found = [dict(v) for v in known]
     assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
-    assert runs.variant_name(runs.variants(params.methods["cohen-ds"])[0]) == "iterations=50,samples=1"
-    assert runs.variants(params.methods["cohen"]) == ((),)
+    assert runs.variant_name(known[0]) == "iterations=50,samples=1"
+    assert runs.variants(params, "digits", "cohen") == ((),)
     with pytest.raises(ConfigError, match="did you mean 'iterations=200,samples=4'"):
-        runs.find_variant(params.methods["cohen-ds"], "iterations=20,samples=4", key="variant")
+        runs.find_variant(known, "iterations=20,samples=4", key="variant")
 
 
 def test_folders_of_different_runs_differ(content):
     params = parse_params(changed(content, "training_seeds", [0, 1]))
     found = list(runs.table_runs(params, "table1"))
     assert len({run.folder for run in found}) == len(found) == 2 * 3 * (1 + 2 + 2)
+
+
+def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value(content):
+    params = parse_params(changed(content, "trainings.smoothadv.objective.options.epsilon", [0.1, 0.2, 0.3]))
+    found = [run for run in runs.table_runs(params, "table2") if run.sigma == 0.25]
+    models = {runs.model_run(params, run) for run in found if run.method == "smoothadv-ds"}
+    assert {dict(model.variant)["epsilon"] for model in models} == {0.1, 0.2, 0.3}
+    assert len([run for run in found if run.method == "smoothadv-ds"]) == 3 * 2
+    for model in models:
+        assert runs.train_slice(params, model)["training"]["objective"]["options"]["epsilon"] == model.variant[0][1]
+        assert f"epsilon={model.variant[0][1]}" in str(model.folder)
+
+
+def test_an_option_that_is_a_list_twice_is_refused(content):
+    content = changed(content, "trainings.gaussian-ds.policy.options.iterations", [1, 2])
+    with pytest.raises(ConfigError, match=r"methods.cohen-ds2: option 'iterations' is a list twice"):
+        check_members(parse_params(content))
+
+
+def test_what_differs_on_a_data_set_differs_there_alone(content):
+    change = {"recipe": {"epochs": 7}, "objective": {"epsilon": 0.5}, "policy": {}}
+    content = changed(content, "datasets.digits.trainings", {"smoothadv": change})
+    content = changed(content, "datasets.digits.methods", {"cohen-ds": {"policy": {"iterations": 3}}})
+    params = parse_params(content)
+    check_members(params)
+    for dataset, epochs, epsilon in (("digits", 7, 0.5), ("mnist", 20, 0.25)):
+        sliced = runs.train_slice(params, runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
+        assert sliced["recipe"]["epochs"] == epochs
+        assert sliced["training"]["objective"]["options"]["epsilon"] == epsilon
+    assert runs.variants(params, "digits", "cohen-ds") == ((),)
+    assert len(runs.variants(params, "digits", "cohen-ds2")) == 2
+
+
+def test_a_table_is_about_what_its_settings_say(content):
+    params = parse_params(content)
+    assert runs.table_choice(params, "smoothadv_table2").dataset == "digits-half-labelled"
+    assert runs.table_choice(params, "smoothadv_table3").radii[0] == 0
+    params = parse_params(changed(content, "dataset", "cifar10"))
+    assert {run.dataset for run in runs.table_runs(params, "table1")} == {"cifar10"}
+    assert {run.sigma for run in runs.table_runs(params, "adre_table1")} == {0.12, 0.25, 0.5, 1.0}
+    assert {run.dataset for run in runs.table_runs(params, "adre_table1")} == {"cifar10-resnet110"}
+
+
+def test_what_a_training_builds_on(content):
+    params = parse_params(content)
+    run = runs.ModelRun("digits-half-labelled", "smoothadv-both", 0.25, 0, (("epsilon", 0.25),))
+    assert runs.start_run(params, run) == runs.ModelRun("digits-half-labelled", "gaussian", 0.25, 0, ())
+    assert runs.teacher_run(params, run) == runs.ModelRun("digits-half-labelled", "standard", 0.25, 0, ())
+    assert runs.start_run(params, runs.ModelRun("digits", "gaussian", 0.25, 0, ())) is None
+    with pytest.raises(ConfigError, match=r"datasets.digits.unlabelled: null; training 'smoothadv-both'"):
+        runs.teacher_run(params, runs.ModelRun("digits", "smoothadv-both", 0.25, 0, ()))
+    several = changed(
+        content, "trainings.gaussian.policy", {"name": "data_dependent", "options": {"iterations": [1, 2]}}
+    )
+    with pytest.raises(ConfigError, match=r"start.training: 'gaussian' has 2 variants"):
+        runs.start_run(parse_params(several), run)

@@ -122,6 +122,33 @@ def load(
     return (classifier if trainable else classifier.freeze()).to(device), header
 
 
+def start_from(path: Path, classifier: BaseClassifier) -> CheckpointHeader:
+    """Give a classifier the weights of a checkpoint, to train on from there (pre-training).
+
+    Where the two differ in the number of classes, tensors whose shape depends on it stay as they are. Normalisation
+    and arithmetic are those of the classifier.
+
+    Args:
+        path: the file.
+        classifier: trainable, changed in place.
+
+    Returns:
+        The header of the checkpoint.
+
+    Raises:
+        CheckpointError: as `load`, or it has another architecture or image shape; names both.
+    """
+    loaded, header = load(path, trainable=True)
+    for field in ("architecture", "image_shape"):
+        found, wanted = getattr(header.model, field), getattr(classifier.spec, field)
+        if found != wanted:
+            raise CheckpointError(f"{path}: {field} is {found!r}; a start for this training must have {wanted!r}")
+    target, source = classifier.network.state_dict(), loaded.network.state_dict()
+    fitting = {name: tensor for name, tensor in source.items() if tensor.shape == target[name].shape}
+    classifier.network.load_state_dict({**target, **fitting})
+    return header
+
+
 def _read(path: Path) -> bytes:
     try:
         return Path(path).read_bytes()

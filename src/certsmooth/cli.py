@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from certsmooth.steps.certify import ImagesAt
+    from certsmooth.steps.label import UnlabelledChoice
 
 # Steps are imported when they are called: a verb that needs no torch starts without it.
 
@@ -55,8 +56,11 @@ def _train(options: argparse.Namespace, params: Params) -> None:
 
     dataset = _key("--dataset", options.dataset, params.datasets)
     name = _key("--training", options.training, params.trainings)
-    run = runs.ModelRun(dataset, name, options.sigma, options.seed)
-    chosen, training, description = params.datasets[dataset], params.trainings[name], runs.train_slice(params, run)
+    variant = runs.find_variant(runs.training_variants(params, dataset, name), options.variant, key="--variant")
+    run = runs.ModelRun(dataset, name, options.sigma, options.seed, variant)
+    chosen, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
+    description = runs.train_slice(params, run)
+    _check_given(options, start=training.start is not None, pseudo_labels=training.teacher is not None)
     record = read_record(options.data)
     train_model(
         run,
@@ -71,14 +75,57 @@ def _train(options: argparse.Namespace, params: Params) -> None:
             channels_last=chosen.channels_last,
             key=f"datasets.{dataset}",
         ),
-        objective=members.build_objective(training.objective, key=f"trainings.{name}.objective"),
-        policy=members.build_policy(training.policy, sigma=run.sigma, key=f"trainings.{name}.policy"),
+        objective=members.build_objective(
+            runs.with_variant(training.objective, variant), key=f"trainings.{name}.objective"
+        ),
+        policy=members.build_policy(
+            runs.with_variant(training.policy, variant), sigma=run.sigma, key=f"trainings.{name}.policy"
+        ),
         recipe=members.build_recipe(description["recipe"], key=f"datasets.{dataset}.recipe"),
         description=description["training"],
         device=_device(options),
+        start=options.start,
+        pseudo_labels=options.pseudo_labels and (_unlabelled(params, dataset), options.pseudo_labels),
         output=options.output,
         log=options.log,
     )
+
+
+def _label(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.label import label_images
+
+    dataset = _key("--dataset", options.dataset, params.datasets)
+    name = _key("--training", options.training, params.trainings)
+    variant = runs.find_variant(runs.training_variants(params, dataset, name), "default", key="variant")
+    label_images(
+        runs.ModelRun(dataset, name, options.sigma, options.seed, variant),
+        unlabelled=_unlabelled(params, dataset),
+        record=options.data,
+        model=options.checkpoint,
+        device=_device(options),
+        output=options.output,
+    )
+
+
+def _unlabelled(params: Params, dataset: str) -> UnlabelledChoice:
+    from certsmooth.steps.data import DataChoice
+    from certsmooth.steps.label import UnlabelledChoice
+
+    unlabelled = params.datasets[dataset].unlabelled
+    if unlabelled is None:
+        raise ConfigError(f"datasets.{dataset}.unlabelled: null; must give a share or a source")
+    source = None if unlabelled.source is None else Path(unlabelled.source)
+    return UnlabelledChoice(DataChoice(**runs.data_slice(params, dataset)), source)
+
+
+def _check_given(options: argparse.Namespace, **needed: bool) -> None:
+    """Check that the files that a training builds on are given, and no others."""
+    for name, needs in needed.items():
+        given = getattr(options, name)
+        if needs != (given is not None):
+            option = f"--{name.replace('_', '-')}"
+            right = "must be given" if needs else "must not be given"
+            raise ConfigError(f"{option}: {given}; {right} for training {options.training!r}")
 
 
 def _sample(options: argparse.Namespace, params: Params) -> None:
@@ -89,11 +136,9 @@ def _sample(options: argparse.Namespace, params: Params) -> None:
 
     run = _run(options, params)
     settings = runs.sample_slice(params, run)
+    method = runs.resolved_method(params, run.dataset, run.method)
     policy = build_policy(
-        params.methods[run.method].policy,
-        sigma=run.sigma,
-        variant=dict(run.variant),
-        key=f"methods.{run.method}.policy",
+        runs.with_variant(method.policy, run.variant), sigma=run.sigma, key=f"methods.{run.method}.policy"
     )
     sample_shard(
         choice=DataChoice(**runs.data_slice(params, run.dataset)),
@@ -164,7 +209,7 @@ def _images_at(params: Params, dataset: str, part: runs.Part, record: Path) -> I
 def _run(options: argparse.Namespace, params: Params) -> runs.CertificationRun:
     dataset = _key("--dataset", options.dataset, params.datasets)
     method = _key("--method", options.method, params.methods)
-    variant = runs.find_variant(params.methods[method], options.variant, key="--variant")
+    variant = runs.find_variant(runs.variants(params, dataset, method), options.variant, key="--variant")
     return runs.CertificationRun(dataset, method, options.sigma, options.seed, variant)
 
 
@@ -179,9 +224,14 @@ def _device(options: argparse.Namespace) -> torch.device:
 
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    if options.device != "auto":
-        return torch.device(options.device)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if options.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.zeros(1, device=options.device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"--device: {options.device!r} cannot be used ({reason}); try cpu or cuda") from error
+    return torch.device(options.device)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,26 +252,32 @@ def _parser() -> argparse.ArgumentParser:
     verb("check", _check, "Check every key and value of params.yaml.")
     data = verb("data", _data, "Fetch a data set and record what it is: shape, sizes, fingerprints.")
     train = verb("train", _train, "Train one base classifier; goes on after the last finished epoch if it was killed.")
+    label = verb("label", _label, "Label the unlabelled images by a classifier's predictions, for self-training.")
     sample = verb("sample", _sample, "Count the classes of noisy copies of each image; goes on with the next image.")
     certify = verb("certify", _certify, "Turn counts into certificates: prediction and radius of each image.")
     table = verb("table", _table, "Compare methods: a table (Markdown, CSV, JSON) and its figure (SVG, PNG).")
 
-    for each in (data, train, sample, certify):
+    for each in (data, train, label, sample, certify):
         each.add_argument("--dataset", required=True, help="a key of datasets")
         each.add_argument("--output", required=True, type=Path, help="file to write")
-    for each in (train, sample, certify):
+    for each in (train, label, sample, certify):
         each.add_argument("--data", required=True, type=Path, help="record of the data set, from `certsmooth data`")
         each.add_argument("--sigma", required=True, type=float, help="noise level, in pixel coordinates [0, 1]")
         each.add_argument("--seed", required=True, type=int, help="training seed")
-    for each in (train, sample):
+    for each in (train, label, sample):
         each.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
         each.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    for each in (train, sample, certify):
+        each.add_argument("--variant", default="default", help="values of the options that are lists: iterations=100")
+    for each in (label, sample, certify):
+        each.add_argument("--checkpoint", required=True, type=Path, help="base classifier, from `certsmooth train`")
     for each in (sample, certify):
         each.add_argument("--method", required=True, help="a key of methods")
-        each.add_argument("--variant", default="default", help="values of the options that are lists: iterations=100")
         each.add_argument("--part", required=True, choices=runs.PARTS, help="which images")
-        each.add_argument("--checkpoint", required=True, type=Path, help="base classifier, from `certsmooth train`")
-    train.add_argument("--training", required=True, help="a key of trainings")
+    for each in (train, label):
+        each.add_argument("--training", required=True, help="a key of trainings")
+    train.add_argument("--start", type=Path, help="checkpoint to start from, if the training says so")
+    train.add_argument("--pseudo-labels", type=Path, help="from `certsmooth label`, if the training has a teacher")
     train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
     sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
     sample.add_argument("--shards", type=int, default=1, help="of how many (default: %(default)s)")

@@ -7,10 +7,10 @@ members (models, objectives, sigma policies, recipes) are checked by `certsmooth
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -63,6 +63,42 @@ class Certification:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Unlabelled:
+    """Images without labels (SmoothAdv, Section 4.2): a share of the training split, or a file.
+
+    Attributes:
+        share: of each class of the training split, without the validation part; no training sees these labels.
+        source: .npz with ``images``, uint8 [n, h, w, c] or [n, c, h, w].
+    """
+
+    share: float | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.share is None) == (self.source is None):
+            raise ValueError(f"unlabelled: share {self.share}, source {self.source!r}; must be one of the two")
+        if self.share is not None and not 0 < self.share < 1:
+            raise ValueError(f"share: {self.share}; must be in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TrainingChanges:
+    """What differs from a training on one data set: fields of the recipe, options of objective and policy."""
+
+    recipe: Options = field(default_factory=dict)
+    objective: Options = field(default_factory=dict)
+    policy: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class MethodChanges:
+    """What differs from a method on one data set: options of its policy, fields of its certification."""
+
+    policy: Options = field(default_factory=dict)
+    certification: Options = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class DatasetParams:
     """One data set: where it comes from, what is trained on it, how it is certified.
 
@@ -77,8 +113,11 @@ class DatasetParams:
         numeric_type: float32, tf32 or bfloat16: part of the base classifier.
         channels_last: memory format of the base classifier.
         recipe: fields of certsmooth.training.Recipe.
-        recipes: per training, what differs from ``recipe``.
         certification: see `Certification`.
+        member: of certsmooth.data; null for the one of this entry's name. Two entries may so be about one data set.
+        unlabelled: images for self-training.
+        trainings: per training, what differs on this data set.
+        methods: per method, likewise.
     """
 
     source: str | None = None
@@ -91,26 +130,53 @@ class DatasetParams:
     numeric_type: str = "float32"
     channels_last: bool = False
     recipe: Options
-    recipes: Mapping[str, Options] = field(default_factory=dict)
     certification: Certification
+    member: str | None = None
+    unlabelled: Unlabelled | None = None
+    trainings: Mapping[str, TrainingChanges] = field(default_factory=dict)
+    methods: Mapping[str, MethodChanges] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
             raise ValueError(f"validation: {self.validation}; must be in (0, 1)")
-        if not self.sigmas or any(not 0 < sigma < float("inf") for sigma in self.sigmas):
-            raise ValueError(f"sigmas: {list(self.sigmas)}; must be one or more numbers > 0")
-        if len(set(self.sigmas)) != len(self.sigmas):
-            raise ValueError(f"sigmas: {list(self.sigmas)}; must differ")
-        if not self.radii or any(not 0 <= radius < float("inf") for radius in self.radii):
-            raise ValueError(f"radii: {list(self.radii)}; must be one or more numbers >= 0")
+        _check_sigmas_and_radii(self.sigmas, self.radii)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Start:
+    """Weights that a training starts from (pre-training): those of another training, or a checkpoint file.
+
+    Attributes:
+        training: a key of ``trainings``: the checkpoint of the same data set, sigma and seed.
+        checkpoint: a file of the same architecture and image shape; with another number of classes, the layers that
+            this number shapes start afresh.
+    """
+
+    training: str | None = None
+    checkpoint: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.training is None) == (self.checkpoint is None):
+            found = f"training {self.training!r}, checkpoint {self.checkpoint!r}"
+            raise ValueError(f"start: {found}; must be one of the two")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Training:
-    """What is trained: an objective and the sigma policy of the training noise."""
+    """What is trained; an option of the objective or the policy that is a list makes one training per value.
+
+    Attributes:
+        objective: a member of certsmooth.objectives.
+        policy: the sigma policy of the training noise.
+        start: weights to start from; null for random ones.
+        teacher: a key of ``trainings`` whose classifier labels the unlabelled images, which are then trained on as
+            well (self-training); null for the labelled images alone.
+    """
 
     objective: Member
     policy: Member
+    start: Start | None = None
+    teacher: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -140,7 +206,13 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Published:
-    """Which published rows stand beside ours."""
+    """Which published rows stand beside ours.
+
+    Attributes:
+        paper: ddrs, smoothadv, adre or idrs.
+        table: its number there.
+        dataset: shown where the paper has no rows of the data set that the table is about.
+    """
 
     paper: str
     table: int
@@ -148,13 +220,42 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class TableSettings:
+    """What differs in a table for one choice of ``dataset``; null for what that data set says.
+
+    Attributes:
+        dataset: the entry of ``datasets`` that the table is about instead.
+        sigmas: noise levels.
+        radii: in the norm of the table.
+    """
+
+    dataset: str | None = None
+    sigmas: tuple[float, ...] | None = None
+    radii: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _check_sigmas_and_radii(self.sigmas, self.radii)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Table:
-    """One table: its rows, the row that the others are tested against, and the published rows beside ours."""
+    """One table.
+
+    Attributes:
+        title: its heading.
+        methods: its rows.
+        baseline: the row that the others are tested against.
+        published: rows beside ours.
+        norm: of the radii: l2, or linf through r / sqrt(d).
+        settings: per value of ``dataset``, what differs.
+    """
 
     title: str
     methods: tuple[str, ...]
     baseline: str
     published: Published | None = None
+    norm: Literal["l2", "linf"] = "l2"
+    settings: Mapping[str, TableSettings] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -165,7 +266,7 @@ class Params:
         dataset: the data set that the tables are about; a key of ``datasets``.
         seed: of the validation split, the certification noise and the memory's order.
         training_seeds: one base classifier per seed.
-        datasets: by the name of their member.
+        datasets: by name.
         trainings: by name.
         methods: by name.
         tables: by the name of their file.
@@ -190,22 +291,54 @@ class Params:
                     raise ValueError(f"{section}: bad name {name!r}; must be letters, digits, '_', '-' and '.'")
         _known("dataset", self.dataset, self.datasets)
         for name, dataset in self.datasets.items():
-            _known(f"datasets.{name}", name, names("data"))
-            _known(f"datasets.{name}.architecture", dataset.architecture, names("models"))
-            for training in dataset.recipes:
-                _known(f"datasets.{name}.recipes", training, self.trainings)
+            self._check_dataset(f"datasets.{name}", name, dataset)
         for name, chosen in self.trainings.items():
-            _known(f"trainings.{name}.objective.name", chosen.objective.name, names("objectives"))
-            _known(f"trainings.{name}.policy.name", chosen.policy.name, names("sigma"))
+            self._check_training(f"trainings.{name}", chosen)
         for name, method in self.methods.items():
             _known(f"methods.{name}.training", method.training, self.trainings)
             _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
             _known(f"methods.{name}.certificate", method.certificate, names("certificates"))
-            for dataset in self.datasets.values():
-                merge_certification(dataset.certification, method.certification, key=f"methods.{name}.certification")
         for name, table in self.tables.items():
             for row in (*table.methods, table.baseline):
                 _known(f"tables.{name}.methods", row, self.methods)
+            for dataset_name, settings in table.settings.items():
+                _known(f"tables.{name}.settings", dataset_name, self.datasets)
+                _known(f"tables.{name}.settings.dataset", settings.dataset or dataset_name, self.datasets)
+
+    def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
+        _known(f"{key}.member" if dataset.member else key, dataset.member or name, names("data"))
+        _known(f"{key}.architecture", dataset.architecture, names("models"))
+        for training in dataset.trainings:
+            _known(f"{key}.trainings", training, self.trainings)
+        for method in dataset.methods:
+            _known(f"{key}.methods", method, self.methods)
+        for method, chosen in self.methods.items():
+            changes = dataset.methods.get(method, MethodChanges()).certification
+            base = merge_certification(
+                dataset.certification, chosen.certification, key=f"methods.{method}.certification"
+            )
+            merge_certification(base, changes, key=f"{key}.methods.{method}.certification")
+
+    def _check_training(self, key: str, chosen: Training) -> None:
+        _known(f"{key}.objective.name", chosen.objective.name, names("objectives"))
+        _known(f"{key}.policy.name", chosen.policy.name, names("sigma"))
+        before = {"start.training": chosen.start.training if chosen.start else None, "teacher": chosen.teacher}
+        for part, needed in before.items():
+            if needed is None:
+                continue
+            _known(f"{key}.{part}", needed, self.trainings)
+            if self.trainings[needed].start or self.trainings[needed].teacher:
+                raise ValueError(f"{key}.{part}: {needed!r}; must be a training with neither start nor teacher")
+
+
+def _check_sigmas_and_radii(sigmas: Sequence[float] | None, radii: Sequence[float] | None) -> None:
+    """Check what is given of the two."""
+    if sigmas is not None and (not sigmas or any(not 0 < sigma < float("inf") for sigma in sigmas)):
+        raise ValueError(f"sigmas: {list(sigmas)}; must be one or more numbers > 0")
+    if sigmas is not None and len(set(sigmas)) != len(sigmas):
+        raise ValueError(f"sigmas: {list(sigmas)}; must differ")
+    if radii is not None and (not radii or any(not 0 <= radius < float("inf") for radius in radii)):
+        raise ValueError(f"radii: {list(radii)}; must be one or more numbers >= 0")
 
 
 def merge_certification(base: Certification, changes: Options, *, key: str) -> Certification:

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
+from itertools import product
 from typing import Any, TypeVar, cast
 
-from certsmooth import data
+from certsmooth import data, runs
 from certsmooth.config import Member, Options, Params
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.models import ModelSpec, Normalisation
 from certsmooth.objectives import TrainingObjective
 from certsmooth.registry import member
-from certsmooth.runs import variants
 from certsmooth.sigma import SigmaPolicy
 from certsmooth.training import Recipe
 
 T = TypeVar("T")
 
 
-def build_policy(chosen: Member, *, sigma: float, variant: Mapping[str, Any] | None = None, key: str) -> SigmaPolicy:
+def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
     """Build a sigma policy.
 
     Args:
         chosen: its name and options.
         sigma: its constant or starting sigma.
-        variant: values for the options that are lists.
         key: where in params.yaml it stands.
 
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    options = {**chosen.options, **(variant or {}), "sigma": sigma}
+    options = {**chosen.options, "sigma": sigma}
     return cast(SigmaPolicy, _construct(member("sigma", chosen.name).Policy, options, f"{key}.options"))
 
 
@@ -89,22 +88,30 @@ def check_members(params: Params) -> None:
     """
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
-        data.check_options(name, cast("Mapping[str, int | float]", dataset.options))
+        data.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
         build_recipe(dataset.recipe, key=f"{key}.recipe")
-        for changed, changes in dataset.recipes.items():
-            build_recipe({**dataset.recipe, **changes}, key=f"{key}.recipes.{changed}")
-        for sigma in dataset.sigmas:
-            _check_policies(params, sigma)
-    for name, training in params.trainings.items():
-        build_objective(training.objective, key=f"trainings.{name}.objective")
+        for training in params.trainings:
+            _check_training(params, name, training)
+        for method in params.methods:
+            _check_method(params, name, method)
 
 
-def _check_policies(params: Params, sigma: float) -> None:
-    for name, training in params.trainings.items():
-        build_policy(training.policy, sigma=sigma, key=f"trainings.{name}.policy")
-    for name, method in params.methods.items():
-        for variant in variants(method):
-            build_policy(method.policy, sigma=sigma, variant=dict(variant), key=f"methods.{name}.policy")
+def _check_training(params: Params, dataset: str, name: str) -> None:
+    entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
+    changed = entry.trainings.get(name)
+    key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
+    build_recipe({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
+    for variant in runs.training_variants(params, dataset, name):
+        build_objective(runs.with_variant(training.objective, variant), key=f"{key}.objective")
+        for sigma in entry.sigmas:
+            build_policy(runs.with_variant(training.policy, variant), sigma=sigma, key=f"{key}.policy")
+
+
+def _check_method(params: Params, dataset: str, name: str) -> None:
+    entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
+    key = f"datasets.{dataset}.methods.{name}" if name in entry.methods else f"methods.{name}"
+    for variant, sigma in product(runs.variants(params, dataset, name), entry.sigmas):
+        build_policy(runs.with_variant(method.policy, variant), sigma=sigma, key=f"{key}.policy")
 
 
 def _construct(cls: type[T], options: Mapping[str, Any], key: str) -> T:

@@ -5,17 +5,34 @@ Imports no numerical library: the workflow reads it to build its graph.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from certsmooth.config import Certification, Method, Option, Params, merge_certification
+from certsmooth.config import (
+    Certification,
+    Member,
+    Method,
+    MethodChanges,
+    Option,
+    Options,
+    Params,
+    TableSettings,
+    Training,
+    TrainingChanges,
+    merge_certification,
+)
 from certsmooth.errors import ConfigError, nearest
 
 Part = Literal["test", "validation"]
 PARTS: tuple[Part, ...] = ("test", "validation")
+
+
+Variant = tuple[tuple[str, Option], ...]
+"""The values of the options that are lists in params.yaml."""
 
 
 @dataclass(frozen=True)
@@ -26,72 +43,193 @@ class ModelRun:
     training: str
     sigma: float
     seed: int
+    variant: Variant
 
     @property
     def folder(self) -> Path:
         """Folder of the checkpoint, relative to the results."""
-        return Path(self.dataset, self.training, f"sigma={self.sigma!r}", f"seed={self.seed}")
+        return _folder(self.dataset, self.training, self.sigma, self.seed, self.variant)
 
 
 @dataclass(frozen=True)
 class CertificationRun:
-    """One certification of one base classifier; ``variant`` tells the values of the policy options that are lists."""
+    """One certification of one base classifier; ``variant`` is that of the training and that of the policy."""
 
     dataset: str
     method: str
     sigma: float
     seed: int
-    variant: tuple[tuple[str, Option], ...]
+    variant: Variant
 
     @property
     def folder(self) -> Path:
         """Folder of counts and certificates, relative to the results."""
-        return Path(self.dataset, self.method, f"sigma={self.sigma!r}", f"seed={self.seed}", variant_name(self.variant))
+        return _folder(self.dataset, self.method, self.sigma, self.seed, self.variant)
 
 
-def variant_name(variant: tuple[tuple[str, Option], ...]) -> str:
-    """Return the variant as one part of a path: ``iterations=100``; ``default`` if the policy has no list."""
+def _folder(dataset: str, name: str, sigma: float, seed: int, variant: Variant) -> Path:
+    return Path(dataset, name, f"sigma={sigma!r}", f"seed={seed}", variant_name(variant))
+
+
+def variant_name(variant: Variant) -> str:
+    """Return the variant as one part of a path: ``iterations=100``; ``default`` if no option is a list."""
     return ",".join(f"{key}={value}" for key, value in variant) or "default"
 
 
-def variants(method: Method) -> tuple[tuple[tuple[str, Option], ...], ...]:
-    """Return every combination of the values of the policy options that are lists."""
-    lists = {key: value for key, value in method.policy.options.items() if isinstance(value, tuple)}
-    return tuple(tuple(zip(lists, values, strict=True)) for values in product(*lists.values()))
+def resolved_training(params: Params, dataset: str, name: str) -> Training:
+    """Return a training with what differs on a data set."""
+    chosen = params.trainings[name]
+    changes = params.datasets[dataset].trainings.get(name, TrainingChanges())
+    return replace(
+        chosen,
+        objective=_changed(chosen.objective, changes.objective),
+        policy=_changed(chosen.policy, changes.policy),
+    )
 
 
-def find_variant(method: Method, name: str, *, key: str) -> tuple[tuple[str, Option], ...]:
+def resolved_method(params: Params, dataset: str, name: str) -> Method:
+    """Return a method with what differs on a data set; its certification is whole."""
+    chosen, entry = params.methods[name], params.datasets[dataset]
+    changes = entry.methods.get(name, MethodChanges())
+    merged = merge_certification(
+        entry.certification,
+        {**chosen.certification, **changes.certification},
+        key=f"datasets.{dataset}.methods.{name}.certification",
+    )
+    return replace(chosen, policy=_changed(chosen.policy, changes.policy), certification=asdict(merged))
+
+
+def _changed(chosen: Member, changes: Options) -> Member:
+    return replace(chosen, options={**chosen.options, **changes})
+
+
+def training_variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+    """Return every combination of the values of a training's options that are lists.
+
+    Raises:
+        ConfigError: objective and policy share the name of such an option.
+    """
+    chosen = resolved_training(params, dataset, name)
+    return _product(f"trainings.{name}", chosen.objective.options, chosen.policy.options)
+
+
+def variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+    """Return every combination of the values of the options that are lists: of a method's policy and of its training.
+
+    Raises:
+        ConfigError: training and policy share the name of such an option.
+    """
+    method = resolved_method(params, dataset, name)
+    training = resolved_training(params, dataset, method.training)
+    return _product(f"methods.{name}", training.objective.options, training.policy.options, method.policy.options)
+
+
+def _product(key: str, *options: Options) -> tuple[Variant, ...]:
+    lists = [(name, value) for each in options for name, value in each.items() if isinstance(value, tuple)]
+    if repeated := [name for name, count in Counter(name for name, _ in lists).items() if count > 1]:
+        raise ConfigError(
+            f"{key}: option {repeated[0]!r} is a list twice (objective, training, policy); once is allowed"
+        )
+    values = product(*(value for _, value in lists))
+    return tuple(tuple(zip((name for name, _ in lists), each, strict=True)) for each in values)
+
+
+def find_variant(known: Iterable[Variant], name: str, *, key: str) -> Variant:
     """Return the variant of that name.
 
     Raises:
-        ConfigError: the method has no such variant.
+        ConfigError: there is no such variant.
     """
-    known = {variant_name(variant): variant for variant in variants(method)}
-    if name not in known:
-        raise ConfigError(f"{key}: unknown variant {name!r}; {nearest(name, known)}")
-    return known[name]
+    by_name = {variant_name(variant): variant for variant in known}
+    if name not in by_name:
+        raise ConfigError(f"{key}: unknown variant {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
+
+
+def with_variant(chosen: Member, variant: Variant) -> Member:
+    """Return a member whose options that are lists have the values of a variant."""
+    values = dict(variant)
+    options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
+    return replace(chosen, options=options)
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """What a table is about."""
+
+    dataset: str
+    sigmas: tuple[float, ...]
+    radii: tuple[float, ...]
+
+
+def table_choice(params: Params, table: str) -> TableChoice:
+    """Return data set, noise levels and radii of a table, for the data set of params.yaml."""
+    settings = params.tables[table].settings.get(params.dataset, TableSettings())
+    dataset = settings.dataset or params.dataset
+    entry = params.datasets[dataset]
+    return TableChoice(dataset, settings.sigmas or entry.sigmas, settings.radii or entry.radii)
 
 
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of, for the data set of params.yaml."""
-    chosen = params.tables[table]
+    chosen, about = params.tables[table], table_choice(params, table)
     for method in dict.fromkeys((*chosen.methods, chosen.baseline)):
         for sigma, seed, variant in product(
-            params.datasets[params.dataset].sigmas, params.training_seeds, variants(params.methods[method])
+            about.sigmas, params.training_seeds, variants(params, about.dataset, method)
         ):
-            yield CertificationRun(params.dataset, method, sigma, seed, variant)
+            yield CertificationRun(about.dataset, method, sigma, seed, variant)
 
 
 def model_run(params: Params, run: CertificationRun) -> ModelRun:
     """Return the base classifier that a certification is about."""
-    return ModelRun(run.dataset, params.methods[run.method].training, run.sigma, run.seed)
+    name = params.methods[run.method].training
+    lists = {key for variant in training_variants(params, run.dataset, name) for key, _ in variant}
+    variant = tuple((key, value) for key, value in run.variant if key in lists)
+    return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+
+
+def start_run(params: Params, run: ModelRun) -> ModelRun | None:
+    """Return the base classifier whose weights a training starts from, if it is another training.
+
+    Raises:
+        ConfigError: that training has several variants on this data set.
+    """
+    start = params.trainings[run.training].start
+    return _earlier(params, run, "start.training", start.training if start else None)
+
+
+def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
+    """Return the base classifier that labels the unlabelled images for a training, if there is one.
+
+    Raises:
+        ConfigError: its training has several variants on this data set, or the data set has no unlabelled images.
+    """
+    teacher = params.trainings[run.training].teacher
+    if teacher is not None and params.datasets[run.dataset].unlabelled is None:
+        raise ConfigError(
+            f"datasets.{run.dataset}.unlabelled: null; training {run.training!r} needs unlabelled images: "
+            "{share: ...} of the training split, or {source: FILE.npz}"
+        )
+    return _earlier(params, run, "teacher", teacher)
+
+
+def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> ModelRun | None:
+    if name is None:
+        return None
+    known = training_variants(params, run.dataset, name)
+    if len(known) > 1:
+        raise ConfigError(
+            f"trainings.{run.training}.{key}: {name!r} has {len(known)} variants on {run.dataset}; must have one"
+        )
+    return ModelRun(run.dataset, name, run.sigma, run.seed, known[0])
 
 
 def certification(params: Params, run: CertificationRun) -> Certification:
     """Return how a run is certified: the data set's setting with the method's changes."""
-    method = params.methods[run.method]
     return merge_certification(
-        params.datasets[run.dataset].certification, method.certification, key=f"methods.{run.method}.certification"
+        params.datasets[run.dataset].certification,
+        resolved_method(params, run.dataset, run.method).certification,
+        key=f"methods.{run.method}.certification",
     )
 
 
@@ -104,31 +242,45 @@ def data_slice(params: Params, dataset: str) -> dict[str, Any]:
     chosen = params.datasets[dataset]
     return {
         "dataset": dataset,
+        "member": chosen.member or dataset,
         "source": chosen.source,
         "options": dict(chosen.options),
         "validation": chosen.validation,
+        "unlabelled": chosen.unlabelled and chosen.unlabelled.share,
         "seed": params.seed,
     }
 
 
 def train_slice(params: Params, run: ModelRun) -> dict[str, Any]:
-    """Return what a checkpoint depends on, besides the data."""
-    chosen, training = params.datasets[run.dataset], params.trainings[run.training]
+    """Return what a checkpoint depends on, besides the data and the checkpoints that it builds on."""
+    chosen, training = params.datasets[run.dataset], resolved_training(params, run.dataset, run.training)
+    changes = chosen.trainings.get(run.training, TrainingChanges())
     return {
         "architecture": chosen.architecture,
         "normalisation": dict(chosen.normalisation or {}),
         "numeric_type": chosen.numeric_type,
         "channels_last": chosen.channels_last,
-        "recipe": dict(chosen.recipe) | dict(chosen.recipes.get(run.training, {})),
-        "training": asdict(training),
+        "recipe": {**chosen.recipe, **changes.recipe},
+        "training": {
+            "objective": asdict(with_variant(training.objective, run.variant)),
+            "policy": asdict(with_variant(training.policy, run.variant)),
+            "start": training.start and asdict(training.start),
+            "teacher": training.teacher,
+        },
     }
+
+
+def label_slice(params: Params, dataset: str) -> dict[str, Any]:
+    """Return what pseudo labels depend on, besides data and teacher."""
+    chosen = params.datasets[dataset].unlabelled
+    return {"unlabelled": chosen and asdict(chosen)}
 
 
 def sample_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
     """Return what counts depend on, besides data and checkpoint."""
-    chosen, method = certification(params, run), params.methods[run.method]
+    chosen, method = certification(params, run), resolved_method(params, run.dataset, run.method)
     return {
-        "policy": {"name": method.policy.name, "options": dict(method.policy.options) | dict(run.variant)},
+        "policy": asdict(with_variant(method.policy, run.variant)),
         "n0": chosen.n0,
         "n": chosen.n,
         "stride": chosen.stride,
@@ -152,5 +304,5 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     chosen = params.tables[table]
     methods = {name: params.methods[name] for name in chosen.methods}
     labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
-    radii = params.datasets[params.dataset].radii
-    return {"dataset": params.dataset, "radii": radii, "table": asdict(chosen), "labels": labels}
+    described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
+    return {"choice": asdict(table_choice(params, table)), "table": described, "labels": labels}

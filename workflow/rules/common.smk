@@ -35,6 +35,7 @@ wildcard_constraints:
     method="[A-Za-z0-9_.-]+",
     sigma=r"[0-9.e+-]+",
     seed="[0-9]+",
+    variant="[^/]+",
     part="|".join(runs.PARTS),
     shard="[0-9]+",
     shards="[0-9]+",
@@ -46,11 +47,12 @@ def all_runs():
 
 
 def model_run(w):
-    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed))
+    variant = runs.find_variant(runs.training_variants(params, w.dataset, w.training), w.variant, key="variant")
+    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), variant)
 
 
 def certification_run(w):
-    variant = runs.find_variant(params.methods[w.method], w.variant, key="variant")
+    variant = runs.find_variant(runs.variants(params, w.dataset, w.method), w.variant, key="variant")
     return runs.CertificationRun(w.dataset, w.method, float(w.sigma), int(w.seed), variant)
 
 
@@ -72,4 +74,4 @@ def certificates(run, part):
 
 
 def data_code(dataset):
-    return ["steps.data", f"data.{dataset}"]
+    return ["steps.data", f"data.{params.datasets[dataset].member or dataset}"]

@@ -1,6 +1,9 @@
 rule table:
     input:
-        lambda w: [certificates(run, part) for run in runs.table_runs(params, w.table) for part in runs.PARTS],
+        data=lambda w: f"results/data/{runs.table_choice(params, w.table).dataset}.json",
+        certificates=lambda w: [
+            certificates(run, part) for run in runs.table_runs(params, w.table) for part in runs.PARTS
+        ],
     output:
         markdown="results/{table}.md",
         values=multiext("results/{table}", ".csv", ".json"),

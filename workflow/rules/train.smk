@@ -1,27 +1,70 @@
 def train_code(w):
     training, dataset = params.trainings[w.training], params.datasets[w.dataset]
+    objective = training.objective
+    attacker = f"attacks.{objective.options['attacker']}" if "attacker" in objective.options else "attacks"
     return source_digest(
         "steps.train",
-        f"objectives.{training.objective.name}",
+        f"objectives.{objective.name}",
+        attacker,
         f"sigma.{training.policy.name}",
         f"models.{dataset.architecture}",
         *data_code(w.dataset),
     )
 
 
+def train_start(w):
+    """The checkpoint that a training starts from: of another training, or a file; [] for none."""
+    start = params.trainings[w.training].start
+    if start is None:
+        return []
+    earlier = runs.start_run(params, model_run(w))
+    return checkpoint(earlier) if earlier else start.checkpoint
+
+
+def pseudo_labels(w):
+    teacher = runs.teacher_run(params, model_run(w))
+    return f"results/pseudo_labels/{teacher.folder}.json" if teacher else []
+
+
 rule train:
     input:
         data=record,
+        start=train_start,
+        labels=pseudo_labels,
     output:
-        model="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/model.safetensors",
-        log="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/training.csv",
+        model="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/model.safetensors",
+        log="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/training.csv",
     params:
         slice=lambda w: runs.train_slice(params, model_run(w)),
         code=train_code,
+        options=lambda w, input: [
+            *(["--start", input.start] if input.start else []),
+            *(["--pseudo-labels", input.labels] if input.labels else []),
+        ],
     threads: 1
     log:
-        "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}.log",
+        "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
     shell:
         "certsmooth train --dataset {wildcards.dataset:q} --training {wildcards.training:q}"
+        " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --variant {wildcards.variant:q} --threads {threads}"
+        " {params.options:q} --data {input.data:q} --output {output.model:q} --log {output.log:q} 2> {log:q}"
+
+
+rule label:
+    input:
+        data=record,
+        model=lambda w: checkpoint(model_run(w)),
+    output:
+        "results/pseudo_labels/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.json",
+    params:
+        slice=lambda w: runs.label_slice(params, w.dataset),
+        code=lambda w: source_digest(
+            "steps.label", f"models.{params.datasets[w.dataset].architecture}", *data_code(w.dataset)
+        ),
+    threads: 1
+    log:
+        "logs/label/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
+    shell:
+        "certsmooth label --dataset {wildcards.dataset:q} --training {wildcards.training:q}"
         " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --threads {threads}"
-        " --data {input.data:q} --output {output.model:q} --log {output.log:q} 2> {log:q}"
+        " --data {input.data:q} --checkpoint {input.model:q} --output {output:q} 2> {log:q}"

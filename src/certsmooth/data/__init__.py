@@ -114,6 +114,44 @@ class _Selected:
 
 
 @dataclass(frozen=True)
+class _Joined:
+    """The images of two sources, one after the other."""
+
+    first: Images
+    second: Images
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def __getitem__(self, positions: npt.NDArray[np.int64], /) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
+        is_first = positions < len(self.first)
+        first = self.first[positions[is_first]]
+        images = np.empty((len(positions), *first.shape[1:]), first.dtype)
+        images[is_first], images[~is_first] = first, self.second[positions[~is_first] - len(self.first)]
+        return images
+
+
+def join(first: Split, second: Split) -> Split:
+    """Return two splits as one; the images of the second get indices above all of the first.
+
+    Raises:
+        DataError: their images differ in shape or type.
+    """
+    one, other = (split.images[np.zeros(1, np.int64)] for split in (first, second))
+    if one.shape != other.shape or one.dtype != other.dtype:
+        found = f"{other.dtype} {list(other.shape[1:])} and {one.dtype} {list(one.shape[1:])}"
+        raise DataError(f"images of two sets are {found}; must be of one type and shape to be joined")
+    arrays = isinstance(first.images, np.ndarray) and isinstance(second.images, np.ndarray)
+    joined = _Joined(first.images, second.images)
+    return Split(
+        joined[np.arange(len(joined))] if arrays else joined,
+        np.concatenate([first.labels, second.labels]),
+        np.concatenate([first.index, second.index + first.index.max() + 1]),
+        f"sha256:{hashlib.sha256(f'{first.fingerprint} and {second.fingerprint}'.encode()).hexdigest()}",
+    )
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set.
 

@@ -22,25 +22,38 @@ _KEPT = Path("data", "parts")  # beside downloads; neither git nor DVC holds it
 
 @dataclass(frozen=True)
 class DataChoice:
-    """Which data: see `certsmooth.config.DatasetParams`; ``seed`` is that of the validation split."""
+    """Which data: see `certsmooth.config.DatasetParams`.
+
+    Attributes:
+        dataset: the name of the entry.
+        member: of certsmooth.data.
+        source: a local copy.
+        options: of the member.
+        validation: share of the training split that is held back.
+        unlabelled: share of the rest whose labels are not used; None for none.
+        seed: of both choices.
+    """
 
     dataset: str
+    member: str
     source: str | None
     options: Mapping[str, Any]
     validation: float
+    unlabelled: float | None
     seed: int
 
     def load(self) -> data.Dataset:
         """Load the data set."""
         source = None if self.source is None else Path(self.source)
-        return data.load(self.dataset, source=source, options=self.options or None)
+        return data.load(self.member, source=source, options=self.options or None)
 
-    def part(self, dataset: data.Dataset, part: Part | str) -> data.Split:
-        """Return a part of it: "training", "validation" (a part of its training split) or "test"."""
-        if part == "test":
-            return dataset.test()
+    def training_parts(self, dataset: data.Dataset) -> dict[str, data.Split]:
+        """Return the parts of the training split: "training", "validation" and, if there is a share, "unlabelled"."""
         training, validation = data.split_validation(dataset.train(), fraction=self.validation, seed=self.seed)
-        return training if part == "training" else validation
+        if self.unlabelled is None:
+            return {"training": training, "validation": validation}
+        training, unlabelled = data.split_validation(training, fraction=self.unlabelled, seed=self.seed)
+        return {"training": training, "validation": validation, "unlabelled": unlabelled}
 
 
 def record_data(choice: DataChoice, output: Path) -> None:
@@ -56,8 +69,7 @@ def record_data(choice: DataChoice, output: Path) -> None:
         DataError: see `certsmooth.data.load`.
     """
     dataset = choice.load()
-    training, validation = data.split_validation(dataset.train(), fraction=choice.validation, seed=choice.seed)
-    parts = {"training": training, "validation": validation, "test": dataset.test()}
+    parts = {**choice.training_parts(dataset), "test": dataset.test()}
     for part in parts.values():
         _keep(part)
     record = {
@@ -87,7 +99,8 @@ def load_part(choice: DataChoice, part: Part | str, record: Mapping[str, Any]) -
     expected = record["parts"][part]["fingerprint"]
     if (kept := _kept(expected)).is_file():
         return _read_kept(kept, expected, record["parts"][part]["content"])
-    split = choice.part(choice.load(), part)
+    dataset = choice.load()
+    split = dataset.test() if part == "test" else choice.training_parts(dataset)[part]
     if split.fingerprint != expected:
         raise DataError(
             f"{choice.dataset} {part}: fingerprint {split.fingerprint}, but the record says {expected}: "

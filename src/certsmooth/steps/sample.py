@@ -77,6 +77,8 @@ def sample_shard(
         raise ConfigError(
             f"shards: {shard} of {shards}; {len(groups)} groups of {GROUP} images allow 1 to {len(groups)}"
         )
+    if policy.uses_training_images:
+        policy = policy.fit(load_part(choice, "training", content).images)
     mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
     identity = {
         "dataset": choice.dataset,

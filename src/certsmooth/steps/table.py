@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 from certsmooth.certificate_files import read_certificates
-from certsmooth.config import Params
+from certsmooth.config import Params, Published
 from certsmooth.figures.curves import write_curves
-from certsmooth.runs import PARTS, CertificationRun, Part, table_runs
+from certsmooth.runs import PARTS, CertificationRun, Part, table_choice, table_runs
+from certsmooth.steps.records import read_record
 from certsmooth.storage import atomic_write
 from certsmooth.tables import CertifiedRun
+from certsmooth.tables.published import published_datasets
 from certsmooth.tables.result import Entry, TableResult
 from certsmooth.tables.table import build_table, write_table
 
@@ -32,27 +35,40 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     Raises:
         CountsError: certificates are missing or damaged.
     """
-    table = params.tables[name]
-    runs = [_read(params, run, part, results) for run in table_runs(params, name) for part in PARTS]
-    published = table.published and (table.published.paper, table.published.table, table.published.dataset)
+    table, about = params.tables[name], table_choice(params, name)
+    record = read_record(results / "data" / f"{about.dataset}.json")
+    scale = math.sqrt(math.prod(record["image_shape"])) if table.norm == "linf" else 1.0
+    runs = [_read(params, run, part, results, scale) for run in table_runs(params, name) for part in PARTS]
     result = build_table(
         runs,
         name=name,
         title=table.title,
-        radii=params.datasets[params.dataset].radii,
+        radii=about.radii,
         baseline_method=table.baseline,
-        published=published or None,
+        published=_published(table.published, params.datasets[about.dataset].member or about.dataset),
+        norm=table.norm,
     )
     figures = results / "figures"
     figures.mkdir(parents=True, exist_ok=True)
-    write_curves(runs, figures, name=name, title=table.title)
+    write_curves(runs, figures, name=name, title=table.title, norm=table.norm)
     write_table(result, results, figure=f"figures/{name}.svg")
     _write_metrics(result, results)
 
 
-def _read(params: Params, run: CertificationRun, part: Part, results: Path) -> CertifiedRun:
+def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] | None:
+    """Return the published table of this data set, or of the one that is shown instead."""
+    if chosen is None:
+        return None
+    known = published_datasets(chosen.paper, chosen.table)
+    return chosen.paper, chosen.table, dataset if dataset in known else chosen.dataset
+
+
+def _read(params: Params, run: CertificationRun, part: Part, results: Path, scale: float) -> CertifiedRun:
+    """Read certificates, radii divided by ``scale``: the l2 ball of radius r holds the linf ball of r / sqrt(d)."""
     method = params.methods[run.method]
     frame, provenance = read_certificates(certificates_path(results, run, part))
+    for column in ("radius", "radius_before_memory"):
+        frame[column] /= scale
     return CertifiedRun(
         method=run.method,
         label=method.label,

@@ -16,6 +16,7 @@ from certsmooth.runs import ModelRun
 from certsmooth.seeds import derive_seed
 from certsmooth.sigma import SigmaPolicy
 from certsmooth.steps.data import DataChoice, load_part
+from certsmooth.steps.label import UnlabelledChoice, with_pseudo_labels
 from certsmooth.steps.records import read_record
 from certsmooth.training import Recipe, train
 
@@ -31,6 +32,8 @@ def train_model(
     recipe: Recipe,
     description: dict[str, Any],
     device: torch.device,
+    start: Path | None,
+    pseudo_labels: tuple[UnlabelledChoice, Path] | None,
     output: Path,
     log: Path,
 ) -> None:
@@ -46,18 +49,28 @@ def train_model(
         recipe: how.
         description: names and options of objective, policy and recipe, for the checkpoint's header.
         device: where to train.
+        start: a checkpoint whose weights to start from; None for random ones.
+        pseudo_labels: unlabelled images and the labels of `certsmooth.steps.label`, to be trained on as well.
         output: the checkpoint (safetensors).
         log: one line per epoch (CSV).
     """
     content = read_record(record)
     training, validation = (load_part(choice, part, content) for part in ("training", "validation"))
+    used = training
+    if pseudo_labels is not None:
+        unlabelled, labels = pseudo_labels
+        used = with_pseudo_labels(training, unlabelled=unlabelled, record=content, labels=labels)
+    if policy.uses_training_images:
+        policy = policy.fit(training.images)
     output.parent.mkdir(parents=True, exist_ok=True)
     state = output.with_name(f".{output.name}.state")
     classifier = build(spec, seed=derive_seed(run.seed, "initialisation"))
+    if start is not None:
+        checkpoint.start_from(start, classifier)
     with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
         train(
             classifier,
-            training,
+            used,
             validation,
             objective=objective,
             policy=policy,
@@ -71,7 +84,13 @@ def train_model(
         model=spec,
         pixel_range=content["pixel_range"] and tuple(content["pixel_range"]),
         sigma=run.sigma,
-        training=description | {"recipe": asdict(recipe), "device": device.type},
+        training=description
+        | {
+            "recipe": asdict(recipe),
+            "device": device.type,
+            "images": len(used),
+            "images_fingerprint": used.fingerprint,
+        },
         dataset=run.dataset,
         dataset_fingerprint=training.fingerprint,
         seed=run.seed,

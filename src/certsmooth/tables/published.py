@@ -32,6 +32,12 @@ def published_rows(paper: str, table: int, dataset: str) -> tuple[Row, ...]:
     return tuple(_row(records) for records in rows.values())
 
 
+def published_datasets(paper: str, table: int) -> tuple[str, ...]:
+    """Return the data sets that a paper's table has rows of."""
+    found = (r["dataset"] for r in _records() if (r["paper"], r["table"]) == (paper, str(table)))
+    return tuple(dict.fromkeys(found))
+
+
 def _records() -> list[dict[str, str]]:
     text = resources.files("certsmooth.tables").joinpath("published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(io.StringIO(text)))

@@ -35,7 +35,7 @@ class Recipe:
         padding: pixels, >= 1; for ``crop`` only.
         adaptive_from_epoch: epochs before this one use the policy's constant sigma0 (DDRS, Section 4.1: 50
             epochs of K = 0); from this one on the policy chooses the sigma of each batch (DDRS, Algorithm 2). A policy
-            that does not depend on the model chooses once, for the images without augmentation.
+            that does not depend on the model chooses once, before the first epoch, for the images without augmentation.
     """
 
     epochs: int

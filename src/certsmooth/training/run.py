@@ -87,7 +87,7 @@ class Run:
         rate = self.recipe.learning_rate_at(epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        if epoch == self.recipe.adaptive_from_epoch and not self.policy.uses_model:
+        if epoch == 0 and not self.policy.uses_model:
             self._set_sigma(epoch)
         self.model.train()
         loss = self._update(epoch, advance)
