@@ -15,6 +15,9 @@ _LEGEND = {
     "memory": "holds only within the stored session, for its images in their order.",
     "none": "not proved: a radius as some papers report it.",
 }
+_LINF = (
+    "The certificates are for l2: a ball of l2 radius r holds the linf ball of radius r / sqrt(d) in d dimensions.\n"
+)
 _ABSENT = "–"
 
 
@@ -59,7 +62,9 @@ def _summary(result: TableResult) -> str:
                 "They take the trained models as given: training again is not covered.",
             ),
             "",
-            "FS: one fixed sigma. DS: sigma depends on the image. Guarantee: what a certificate promises:",
+            *([_LINF] if result.norm == "linf" else []),
+            "FS: one fixed sigma. DS, NN: sigma depends on the image (data-dependent smoothing; nearest neighbours).",
+            "Guarantee: what a certificate promises:",
             "",
             *legend,
         ]
@@ -177,6 +182,7 @@ def _test_table(tests: Iterable[PairedTest], baseline: str) -> str:
 
 def _published(result: TableResult) -> str:
     first, dataset = result.published[0], result.on_test[0].dataset
+    radii = sorted({entry.radius for row in result.published for entry in row.entries if entry.radius is not None})
     source = f"{_PAPERS.get(first.paper or '', first.paper)} Table {first.table}, {_dataset(first.dataset)}"
     if first.dataset == dataset:
         caution = "The data set is ours, but models and perhaps test images are others."
@@ -191,7 +197,7 @@ def _published(result: TableResult) -> str:
             row.train,
             row.certify,
             row.sigma,
-            *(_cell(row.at(r)) for r in _columns(result.radii)),
+            *(_cell(row.at(r)) for r in _columns(radii)),
         ]
         for row in result.published
     ]
@@ -199,7 +205,7 @@ def _published(result: TableResult) -> str:
         [
             f"## Published ({source})",
             f"Not measured by us. {caution} The paper gives no intervals; guarantees were not checked here.",
-            _table(["Method", "Train", "Certify", "Sigma", *_headings(result.radii)], body, text=3),
+            _table(["Method", "Train", "Certify", "Sigma", *_headings(radii)], body, text=3),
         ]
     )
 

@@ -9,9 +9,13 @@ from importlib import resources
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.tables.result import Entry, Metric, Row
 
+_METRICS = ("certified_accuracy", "clean_accuracy", "acr")
+
 
 def published_rows(paper: str, table: int, dataset: str) -> tuple[Row, ...]:
     """Return the rows of a paper's table that give certified accuracies, and ACRs where the paper does.
+
+    A standard accuracy that the paper gives beside them is the entry of radius 0.
 
     Args:
         paper: ``"ddrs"``, ``"smoothadv"``, ``"adre"`` or ``"idrs"``.
@@ -21,11 +25,14 @@ def published_rows(paper: str, table: int, dataset: str) -> tuple[Row, ...]:
     Raises:
         ConfigError: there is no such table; the message names the nearest one.
     """
-    records = [r for r in _records() if r["metric"] in ("certified_accuracy", "acr")]
-    wanted = f"{paper} {table} {dataset}"
-    chosen = [r for r in records if _name(r) == wanted]
-    if not chosen:
-        raise ConfigError(f"published table {wanted!r} is unknown; {nearest(wanted, {_name(r) for r in records})}")
+    records = _records()
+    wanted, known = (
+        f"{paper} {table} {dataset}",
+        {_name(r) for r in records if r["metric"] in ("certified_accuracy", "acr")},
+    )
+    if wanted not in known:
+        raise ConfigError(f"published table {wanted!r} is unknown; {nearest(wanted, known)}")
+    chosen = [r for r in records if _name(r) == wanted and r["metric"] in _METRICS]
     rows: dict[tuple[str, str], list[dict[str, str]]] = {}
     for record in chosen:
         rows.setdefault((record["method"], record["sigma"]), []).append(record)
@@ -69,6 +76,6 @@ def _row(records: list[dict[str, str]]) -> Row:
 
 def _entry(record: dict[str, str]) -> Entry:
     sigma = None if record["sigma"] in ("best", "") else float(record["sigma"])
-    radius = float(record["radius"]) if record["metric"] == "certified_accuracy" else None
-    metric: Metric = "acr" if radius is None else "certified_accuracy"
+    metric: Metric = "acr" if record["metric"] == "acr" else "certified_accuracy"
+    radius = None if metric == "acr" else float(record["radius"] or 0)
     return Entry(metric, radius, float(record["value"]), None, None, record["unit"], sigma, {})
