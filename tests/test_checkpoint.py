@@ -18,7 +18,7 @@ from torch import nn
 
 import certsmooth.models
 from certsmooth import checkpoint
-from certsmooth.checkpoint import CheckpointHeader, load, save
+from certsmooth.checkpoint import CheckpointHeader, load, save, start_from
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.models import BaseClassifier, ModelSpec, Normalisation, build
 
@@ -286,3 +286,54 @@ def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def cnn(**changes):
+    return dataclasses.replace(ModelSpec("small_cnn", (1, 8, 8), 4), **changes)
+
+
+def saved_as(path, spec):
+    save(path, build(spec, seed=1), dataclasses.replace(HEADER, model=spec))
+    return path
+
+
+def test_a_start_has_the_weights_of_the_checkpoint_whatever_normalisation_and_arithmetic(tmp_path):
+    path = saved_as(tmp_path / "m.safetensors", cnn())
+    classifier = build(cnn(normalisation=Normalisation((0.5,), (2.0,)), numeric_type="bfloat16"), seed=2)
+    assert start_from(path, classifier).seed == 7
+    stored = build(cnn(), seed=1).network.state_dict()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in classifier.network.state_dict().items())
+    assert classifier.training
+    assert classifier.spec.normalisation == Normalisation((0.5,), (2.0,))
+
+
+def test_a_start_with_other_classes_keeps_the_fresh_last_layer(tmp_path):
+    path = saved_as(tmp_path / "m.safetensors", cnn(num_classes=100))
+    classifier = build(cnn(), seed=2)
+    start_from(path, classifier)
+    fresh, stored = (build(spec, seed=seed).network.state_dict() for spec, seed in ((cnn(), 2), (cnn(), 1)))
+    taken = [name for name, tensor in classifier.network.state_dict().items() if torch.equal(tensor, stored[name])]
+    kept = [name for name, tensor in classifier.network.state_dict().items() if torch.equal(tensor, fresh[name])]
+    shaped = {
+        n for n, t in build(cnn(num_classes=100), seed=0).network.state_dict().items() if t.shape != fresh[n].shape
+    }
+    assert shaped <= set(kept)
+    assert set(fresh) - shaped <= set(taken)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ModelSpec("resnet20", (1, 8, 8), 4), ["architecture is 'resnet20'", "'small_cnn'"]),
+        (cnn(image_shape=(3, 8, 8)), ["image_shape is (3, 8, 8)", "(1, 8, 8)"]),
+    ],
+)
+def test_a_start_of_another_architecture_or_shape_is_refused(tmp_path, spec, words):
+    path = saved_as(tmp_path / "m.safetensors", spec)
+    classifier = build(cnn(), seed=2)
+    before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        start_from(path, classifier)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.network.state_dict().items())

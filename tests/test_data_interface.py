@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -10,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certsmooth import data
+from certsmooth.data import array_split, join
+from certsmooth.data._unlabelled import read_unlabelled
 from certsmooth.errors import ConfigError, DataError
 
 
@@ -221,3 +224,79 @@ class TestOptions:
 
 
 PINNED_VALIDATION = [2, 3, 9, 12, 16]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.randoms())
+def test_joined_splits_are_one_after_the_other_in_memory_or_not(first, second, random):
+    def split(n, low):
+        images = np.arange(low, low + 4 * n, dtype=np.uint8).reshape(n, 1, 2, 2)
+        return array_split(images, np.arange(n) % 3, name="x", num_classes=3, index=np.arange(n) * 2)
+
+    one, other = split(first, 0), split(second, 100)
+    joined = join(one, other)
+    np.testing.assert_array_equal(joined.images, np.concatenate([one.images, other.images]))
+    np.testing.assert_array_equal(joined.labels, np.concatenate([one.labels, other.labels]))
+    assert len(set(joined.index)) == len(joined) == first + second
+    lazy = join(one, dataclasses.replace(other, images=Lazy(other.images)))
+    assert not isinstance(lazy.images, np.ndarray)
+    order = np.array(random.sample(range(first + second), first + second))
+    np.testing.assert_array_equal(lazy.images[order], joined.images[order])
+    assert lazy.fingerprint == joined.fingerprint != join(other, one).fingerprint
+
+
+class Lazy:
+    """Images that are read when they are asked for."""
+
+    def __init__(self, images):
+        self.read = images
+
+    def __len__(self):
+        return len(self.read)
+
+    def __getitem__(self, positions):
+        return self.read[positions]
+
+
+def test_images_of_different_shapes_or_types_are_not_joined():
+    def split(shape, dtype):
+        return array_split(np.zeros((2, *shape), dtype), np.array([0, 1]), name="x", num_classes=2)
+
+    for shape, dtype in (((1, 2, 3), np.uint8), ((1, 2, 2), np.float32)):
+        with pytest.raises(DataError, match="must be of one type and shape"):
+            join(split((1, 2, 2), np.uint8), split(shape, dtype))
+
+
+def test_unlabelled_images_are_read_in_either_layout(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
+    np.savez(tmp_path / "first.npz", images=images)
+    np.savez(tmp_path / "last.npz", images=np.moveaxis(images, 1, 3), labels=np.zeros(5))
+    for name in ("first.npz", "last.npz"):
+        found, digest = read_unlabelled(tmp_path / name, image_shape=(3, 4, 6))
+        np.testing.assert_array_equal(found, images)
+        assert digest == f"sha256:{hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": np.zeros((5, 3, 4, 5), np.uint8)}, ["[3, 4, 5]", "[3, 4, 6]"]),
+        ({"images": np.zeros((5, 3, 4, 6), np.float32)}, ["float32", "uint8"]),
+        ({"images": np.zeros((5, 24), np.uint8)}, ["[5, 24]"]),
+        ({"images": np.zeros((0, 3, 4, 6), np.uint8)}, ["[0, 3, 4, 6]"]),
+        ({"image": np.zeros((5, 3, 4, 6), np.uint8)}, ["cannot be read", "images"]),
+        ({"images": np.array([{}], object)}, ["cannot be read"]),
+    ],
+)
+def test_unlabelled_images_of_another_form_are_refused(tmp_path, arrays, words):
+    np.savez(tmp_path / "u.npz", **arrays)
+    with pytest.raises(DataError) as caught:
+        read_unlabelled(tmp_path / "u.npz", image_shape=(3, 4, 6))
+    for word in (str(tmp_path / "u.npz"), *words):
+        assert word in str(caught.value)
+
+
+def test_missing_or_damaged_unlabelled_images_are_named(tmp_path):
+    (tmp_path / "damaged.npz").write_bytes(b"PK")
+    for name in ("absent.npz", "damaged.npz"):
+        with pytest.raises(DataError, match=name):
+            read_unlabelled(tmp_path / name, image_shape=(3, 4, 6))

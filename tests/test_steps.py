@@ -10,10 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+from certsmooth import checkpoint, runs
 from certsmooth.certificate_files import read_certificates
 from certsmooth.cli import main
+from certsmooth.config import read_params
 from certsmooth.counts import concatenate
 from certsmooth.counts_files import read_counts
+from certsmooth.steps.data import DataChoice
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json"]
@@ -21,10 +24,12 @@ MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "dig
 
 def write_params(folder, **certification):
     """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    digits = params["datasets"]["digits"]
-    digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
-    digits["certification"] |= {"n": 150} | certification
+    # Through JSON: parts that are one in the file (anchors) are edited apart.
+    params = json.loads(json.dumps(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    for name in ("digits", "digits-half-labelled"):
+        digits = params["datasets"][name]
+        digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
+        digits["certification"] |= {"n": 150} | certification
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -196,7 +201,7 @@ def test_counts_of_something_else_are_refused_by_name(folder, capsys):
         (["check", "--params", "absent.yaml"], ["absent.yaml"]),
         (sample("x", "--part", "test", method="cohn"), ["--method", "did you mean 'cohen'"]),
         (sample("x", "--part", "test", "--shard", "1"), ["shards: 1 of 1", "8 groups"]),
-        (["table", "table1"], ["results/certificates/digits/cohen/sigma=0.12/seed=0/default/test.tsv"]),
+        (["table", "table1"], ["results/data/digits.json", "make it with `certsmooth data`"]),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(folder, capsys, arguments, words):
@@ -255,3 +260,150 @@ def test_help_describes_every_verb(capsys):
         with pytest.raises(SystemExit, match="0"):
             main([verb, "--help"])
         assert "--params" in capsys.readouterr().out
+
+
+HALF = ["--dataset", "digits-half-labelled", "--sigma", "0.25", "--seed", "0", "--data", "half.json"]
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    """A folder with the record of half-labelled digits, a teacher, a start and pseudo labels."""
+    folder = tmp_path_factory.mktemp("taught")
+    write_params(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["data", "--dataset", "digits-half-labelled", "--output", "half.json"]) == 0
+        for training in ("standard", "gaussian"):
+            files = ["--output", f"{training}.safetensors", "--log", "log.csv"]
+            assert main(["train", *HALF, "--training", training, *files]) == 0
+        label = ["label", *HALF, "--training", "standard", "--checkpoint", "standard.safetensors"]
+        assert main([*label, "--output", "labels.json"]) == 0
+    return folder
+
+
+def self_train(*extra, training="smoothadv-both", output="s.safetensors"):
+    files = ["--output", output, "--log", "log.csv"]
+    return ["train", *HALF, "--training", training, "--variant", "epsilon=0.25", *files, *extra]
+
+
+def test_half_of_the_labels_are_held_back_in_each_class(taught):
+    parts = json.loads((taught / "half.json").read_text())["parts"]
+    assert {name: part["images"] for name, part in parts.items()} == {
+        "training": 646,
+        "validation": 144,
+        "unlabelled": 647,
+        "test": 360,
+    }
+
+
+def test_pseudo_labels_are_the_predictions_of_the_teacher(taught, monkeypatch):
+    monkeypatch.chdir(taught)
+    stored = json.loads((taught / "labels.json").read_text())
+    params = read_params(taught / "params.yaml")
+    choice = DataChoice(**runs.data_slice(params, "digits-half-labelled"))
+    split = choice.training_parts(choice.load())["unlabelled"]
+    classifier, _ = checkpoint.load(taught / "standard.safetensors")
+    expected = classifier(split.batch(np.arange(len(split)))).argmax(1).tolist()
+    assert stored["labels"] == expected
+    assert stored["agreement"] == pytest.approx(np.mean(np.array(expected) == split.labels))
+    assert stored["agreement"] > 0.3  # three epochs: little, but more than chance
+    assert stored["fingerprint"] == split.fingerprint
+
+
+def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught, monkeypatch):
+    monkeypatch.chdir(taught)
+    both = ["--start", "gaussian.safetensors", "--pseudo-labels", "labels.json"]
+    assert main(self_train(*both)) == 0
+    _, header = checkpoint.load(taught / "s.safetensors")
+    assert header.training["images"] == 646 + 647
+    assert header.training["start"] == {"training": "gaussian", "checkpoint": None}
+    assert header.training["teacher"] == "standard"
+    # Other weights to start from, or other labels, are another run.
+    first = (taught / "s.safetensors").read_bytes()
+    assert main(self_train("--start", "standard.safetensors", *both[2:], output="t.safetensors")) == 0
+    assert (taught / "t.safetensors").read_bytes() != first
+    stored = json.loads((taught / "labels.json").read_text())
+    stored["labels"] = [(label + 1) % 10 for label in stored["labels"]]
+    (taught / "wrong.json").write_text(json.dumps(stored))
+    assert main(self_train(*both[:3], "wrong.json", output="u.safetensors")) == 0
+    assert (taught / "u.safetensors").read_bytes() != first
+
+
+def test_self_training_from_a_file_of_unlabelled_images(taught, monkeypatch, capsys):
+    monkeypatch.chdir(taught)
+    params = yaml.safe_load((taught / "params.yaml").read_text())
+    params["datasets"]["digits-half-labelled"] = params["datasets"]["digits"] | {
+        "member": "digits",
+        "unlabelled": {"source": "u.npz"},
+    }
+    (taught / "file.yaml").write_text(yaml.safe_dump(params))
+    np.savez(taught / "u.npz", images=np.zeros((7, 1, 8, 9), np.uint8))
+    label = ["label", *HALF, "--training", "standard", "--checkpoint", "standard.safetensors", "--output", "l.json"]
+    assert main([*label, "--params", "file.yaml"]) == 2
+    assert "u.npz: images of shape [1, 8, 9]; the data set has [1, 8, 8]" in capsys.readouterr().err
+    np.savez(taught / "u.npz", images=np.zeros((7, 1, 8, 8), np.uint8))
+    assert main([*label, "--params", "file.yaml"]) == 0
+    stored = json.loads((taught / "l.json").read_text())
+    assert (len(set(stored["labels"])), stored["agreement"]) == (1, None)
+    # float32 digits and uint8 images are not one set.
+    more = ["--params", "file.yaml", "--pseudo-labels", "l.json"]
+    assert main(self_train(*more, training="smoothadv-self-trained")) == 2
+    assert "must be of one type and shape to be joined" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (self_train(), ["--start: None; must be given for training 'smoothadv-both'"]),
+        (self_train("--start", "gaussian.safetensors"), ["--pseudo-labels: None; must be given"]),
+        (
+            self_train("--start", "absent.safetensors", "--pseudo-labels", "labels.json"),
+            ["absent.safetensors"],
+        ),
+        (
+            self_train("--start", "gaussian.safetensors", "--pseudo-labels", "half.json"),
+            ["half.json: not pseudo labels"],
+        ),
+        (self_train("--start", "gaussian.safetensors", training="smoothadv-grid"), ["--start", "must not be given"]),
+        (
+            ["train", *HALF, "--training", "gaussian", "--output", "x", "--log", "l", "--device", "nonsense"],
+            ["--device: 'nonsense' cannot be used"],
+        ),
+        (
+            ["train", *HALF, "--training", "gaussian", "--output", "x", "--log", "l", "--device", "cuda:99"],
+            ["--device: 'cuda:99' cannot be used"],
+        ),
+        (["train", *HALF, "--training", "macer", "--output", "x", "--log", "l", "--variant", "k=1"], ["--variant"]),
+    ],
+)
+def test_mistakes_of_what_a_training_builds_on_are_named(taught, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(taught)
+    assert main(arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("certsmooth: ")
+    for word in words:
+        assert word in message
+
+
+def test_pseudo_labels_of_other_images_or_classes_are_refused(taught, monkeypatch, capsys):
+    monkeypatch.chdir(taught)
+    stored = json.loads((taught / "labels.json").read_text())
+    for change, words in (
+        ({"fingerprint": "sha256:0"}, "sha256:0"),
+        ({"labels": stored["labels"][:-1]}, "646 labels"),
+        ({"labels": [10] * 647}, "label 10; must be in 0 .. 9"),
+    ):
+        (taught / "bad.json").write_text(json.dumps(stored | change))
+        assert main(self_train("--start", "gaussian.safetensors", "--pseudo-labels", "bad.json")) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_a_start_of_another_architecture_is_refused_before_training(taught, monkeypatch, capsys):
+    monkeypatch.chdir(taught)
+    params = yaml.safe_load((taught / "params.yaml").read_text())
+    params["datasets"]["digits-half-labelled"]["architecture"] = "resnet20"
+    (taught / "other.yaml").write_text(yaml.safe_dump(params))
+    both = ["--start", "gaussian.safetensors", "--pseudo-labels", "labels.json", "--params", "other.yaml"]
+    assert main(self_train(*both, output="v.safetensors")) == 2
+    assert "gaussian.safetensors: architecture is 'small_cnn'" in capsys.readouterr().err
+    assert not (taught / "v.safetensors").exists()

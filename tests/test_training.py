@@ -21,6 +21,7 @@ from certsmooth.data import Split, array_split
 from certsmooth.errors import CertsmoothError, CheckpointError, ConfigError, ModelError
 from certsmooth.models import ModelSpec, Normalisation, build
 from certsmooth.objectives import gaussian
+from certsmooth.registry import member
 from certsmooth.seeds import derive_seed
 from certsmooth.sigma import data_dependent, fixed
 from certsmooth.training import Recipe, train
@@ -473,3 +474,55 @@ def test_an_error_of_the_policy_names_epoch_and_batch(tmp_path):
     model[4].bias.data[0] = math.nan
     with pytest.raises(ModelError, match=r"^epoch 0, batch 0: the model returned logits that are not finite"):
         run(tmp_path, model=model, policy=ADAPTIVE)
+
+
+def test_an_error_of_the_objective_names_epoch_and_batch_and_what_is_kept(tmp_path):
+    model = make_model()
+    model[4].bias.data[0] = math.nan
+    macer = member("objectives", "macer").Objective(samples=2)
+    with pytest.raises(ModelError, match=r"^epoch 0, batch 0: the model returned logits .* no epoch was finished"):
+        run(tmp_path, model=model, objective=macer)
+
+
+@dataclass(frozen=True)
+class ByImage(Brighter):
+    """sigma0 times 1 + the mean pixel; it counts how often it is asked."""
+
+    uses_model = False
+    asked: list = dataclasses.field(default_factory=list, repr=False)
+
+    def __call__(self, model, images, sigma, draw):
+        self.asked.append(len(images))
+        return sigma * (1 + images.flatten(1).mean(1).double())
+
+
+def test_a_sigma_that_does_not_depend_on_the_model_is_set_once_by_the_image_without_augmentation(tmp_path):
+    policy, recipe = ByImage(), dataclasses.replace(ADAMW, adaptive_from_epoch=3)
+    result = run(tmp_path, policy=policy, recipe=recipe)
+    assert policy.asked == [70]
+    means = digits().batch(np.arange(70)).flatten(1).mean(1).double()
+    torch.testing.assert_close(result.sigma, 0.1 * (1 + means), rtol=1e-6, atol=0)
+
+
+def test_such_a_sigma_survives_an_interruption(tmp_path):
+    whole = run(tmp_path / "whole", policy=ByImage())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, policy=ByImage(), objective=Failing(9, "interrupt"))
+    policy = ByImage()
+    again = run(tmp_path, policy=policy)
+    assert policy.asked == []
+    assert weights(again) == weights(whole)
+    assert torch.equal(again.sigma, whole.sigma)
+
+
+def test_the_objective_is_told_the_epoch(tmp_path):
+    seen = []
+
+    @dataclass(frozen=True)
+    class Telling:
+        def __call__(self, model, images, labels, sigma, generator, *, epoch):
+            seen.append(epoch)
+            return F.cross_entropy(model(images), labels, reduction="none")
+
+    run(tmp_path, objective=Telling())
+    assert seen == [epoch for epoch in range(4) for _ in range(4)]

@@ -110,8 +110,11 @@ class Run:
         previous, batch = torch.zeros(()), 0
         for batch, positions in enumerate(torch.split(order, self.recipe.batch_size)):
             images = self._augmented(positions, augmentation)
-            sigma = self._sigma(images, positions, epoch, batch)
-            loss = self.objective(self.model, images, self.labels[positions], sigma, noise, epoch=epoch).mean()
+            try:
+                sigma = self._sigma(images, positions, epoch, batch)
+                loss = self.objective(self.model, images, self.labels[positions], sigma, noise, epoch=epoch).mean()
+            except ModelError as error:
+                raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
@@ -138,10 +141,7 @@ class Run:
         """Return the sigma of each example of a batch, and carry it to the next epoch (DDRS, Section 3.6)."""
         if epoch >= self.recipe.adaptive_from_epoch and self.policy.uses_model:
             draw = self._draw(images, epoch, batch)
-            try:
-                self.sigma[positions] = self.policy(self.model, images, self.sigma[positions], draw)
-            except ModelError as error:
-                raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
+            self.sigma[positions] = self.policy(self.model, images, self.sigma[positions], draw)
         return self.sigma[positions]
 
     def _set_sigma(self, epoch: int) -> None:
