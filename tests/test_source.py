@@ -1,6 +1,7 @@
 import pytest
 
 from certsmooth import source
+from certsmooth.registry import names
 
 
 @pytest.fixture
@@ -47,3 +48,15 @@ def test_certificates_do_not_depend_on_training_or_sampling():
     names = {path.name for path in source._closure("steps.certify", "certificates.cohen")}
     assert {"bounds.py", "cohen.py", "memory.py", "counts_files.py"} <= names
     assert not {"sampling.py", "loop.py", "config.py", "cli.py"} & names
+
+
+def test_what_a_module_depends_on(package):
+    assert source.depends_on("a", "members.c")
+    assert source.depends_on("a", "e")
+    assert not source.depends_on("a", "d")
+
+
+def test_objectives_that_attack_are_known_by_their_imports():
+    source._imports.cache_clear()
+    found = {name for name in names("objectives") if source.depends_on(f"objectives.{name}", "objectives._attacks")}
+    assert found == {"adre", "smoothadv"}

@@ -45,17 +45,38 @@ def call(folder, *command, ok=True):
 def edit(folder, change):
     """Change params.yaml in place."""
     path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text())
+    params = json.loads(json.dumps(yaml.safe_load(path.read_text())))  # parts that are one in the file are edited apart
     change(params)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
+TABLES = ("table1", "smoothadv_table2")
+
+
 def cut_down(params):
-    params["datasets"]["digits"]["sigmas"] = [0.25]
-    params["datasets"]["digits"]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
-    params["datasets"]["digits"]["certification"] |= {"n": 200, "shards": 2}
+    for name in ("digits", "digits-half-labelled"):
+        params["datasets"][name]["sigmas"] = [0.25]
+        params["datasets"][name]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
+        params["datasets"][name]["certification"] |= {"n": 200, "shards": 2}
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
+    params["tables"] = {name: params["tables"][name] for name in TABLES}
+    # A start and a teacher, and the certificates of one row.
+    params["tables"]["smoothadv_table2"] |= {"methods": ["smoothadv-both"], "baseline": "smoothadv-both"}
+    params["trainings"]["smoothadv-both"]["objective"]["options"]["epsilon"] = 0.25
+
+
+def without_other_tables(path):
+    """Take the tables that are not made here out of dvc.yaml."""
+    content = yaml.safe_load(path.read_text())
+    stage = content["stages"]["tables"]
+    for key in ("outs", "metrics", "plots"):
+        stage[key] = [
+            out for out in stage[key] if not (stem := re.fullmatch(r"results/(?:\w+/)?(\w+)\.\w+", next(iter(out))))
+            or stem[1] in TABLES
+        ]  # fmt: skip
+    del content["plots"]
+    path.write_text(yaml.safe_dump(content))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +88,7 @@ def project(tmp_path_factory):
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
     edit(folder, cut_down)
+    without_other_tables(folder / "dvc.yaml")
     call(folder, "git", "init", "--quiet")
     call(folder, "dvc", "remote", "add", "--default", "plain", str(tmp_path_factory.mktemp("remote")))
     call(folder, "dvc", "repro")
@@ -90,7 +112,31 @@ def planned(folder):
     text = call(folder, "snakemake", "--dry-run", "results/table1.md")
     if "Nothing to be done" in text:
         return {}
-    return {rule: int(n) for rule, n in re.findall(r"^(data|train|sample|certify|table) +(\d+)$", text, re.MULTILINE)}
+    return {
+        rule: int(n) for rule, n in re.findall(r"^(data|train|label|sample|certify|table) +(\d+)$", text, re.MULTILINE)
+    }
+
+
+def test_dvc_shares_every_table_and_draws_all_its_rows():
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stage = content["stages"]["tables"]
+    outs = {next(iter(out)) for key in ("outs", "metrics", "plots") for out in stage[key]}
+    kinds = ("results/{}.md", "results/{}.csv", "results/{}.json", "results/metrics/{}.json", "results/plots/{}.csv")
+    assert {kind.format(name) for kind in kinds for name in params["tables"]} <= outs
+    drawn = {path: labels for plot in content["plots"] for path, labels in next(iter(plot.values()))["y"].items()}
+    for name, table in params["tables"].items():
+        assert drawn[f"results/plots/{name}.csv"] == [params["methods"][row]["label"] for row in table["methods"]]
+
+
+def test_a_training_on_a_start_and_on_pseudo_labels(project):
+    folder = project / "results" / "checkpoints" / "digits-half-labelled"
+    assert {path.name for path in folder.iterdir()} == {"gaussian", "standard", "smoothadv-both"}
+    labels = json.loads(next(folder.glob("standard/*/*/*/pseudo_labels.json")).read_text())
+    assert labels["images"] == len(labels["labels"]) == 647
+    text = (project / "results" / "smoothadv_table2.md").read_text()
+    assert "SmoothAdv + both" in text
+    assert "SmoothAdv Table 2, CIFAR-10" in text
 
 
 def test_the_table_states_what_it_is(project):

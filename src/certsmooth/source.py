@@ -25,6 +25,11 @@ def source_digest(*modules: str) -> str:
     return digest.hexdigest()[:16]
 
 
+def depends_on(module: str, other: str) -> bool:
+    """Return whether a module imports another one of this package, directly or not; names as in `source_digest`."""
+    return _path(tuple(other.split("."))) in _closure(module)
+
+
 def _closure(*modules: str) -> set[Path]:
     """Return the files of the modules and of all that they import."""
     seen: set[Path] = set()

@@ -1,11 +1,11 @@
 def train_code(w):
     training, dataset = params.trainings[w.training], params.datasets[w.dataset]
-    objective = training.objective
-    attacker = f"attacks.{objective.options['attacker']}" if "attacker" in objective.options else "attacks"
+    objective = f"objectives.{training.objective.name}"
+    attacks = [f"attacks.{name}" for name in names("attacks")] if depends_on(objective, "objectives._attacks") else []
     return source_digest(
         "steps.train",
-        f"objectives.{objective.name}",
-        attacker,
+        objective,
+        *attacks,
         f"sigma.{training.policy.name}",
         f"models.{dataset.architecture}",
         *data_code(w.dataset),
@@ -23,7 +23,7 @@ def train_start(w):
 
 def pseudo_labels(w):
     teacher = runs.teacher_run(params, model_run(w))
-    return f"results/pseudo_labels/{teacher.folder}.json" if teacher else []
+    return f"results/checkpoints/{teacher.folder}/pseudo_labels.json" if teacher else []
 
 
 rule train:
@@ -55,7 +55,7 @@ rule label:
         data=record,
         model=lambda w: checkpoint(model_run(w)),
     output:
-        "results/pseudo_labels/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.json",
+        "results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/pseudo_labels.json",
     params:
         slice=lambda w: runs.label_slice(params, w.dataset),
         code=lambda w: source_digest(
