@@ -35,6 +35,8 @@ lint: setup
 
 bench: setup
 	python benchmarks/sampling.py
+	python benchmarks/training.py
+	python benchmarks/neighbours.py
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
