@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,7 +14,7 @@ from certsmooth.errors import ConfigError
 from certsmooth.registry import member, names
 
 SHAPE, CLASSES = (1, 3, 3), 3
-EXAMPLES = {"sigma": 0.5, "iterations": 4}
+EXAMPLES = {"sigma": 0.5, "iterations": 4, "rate": 0.3}
 """Values of the fields that have no default."""
 INVALID = {
     "sigma": (0.0, -1.0, math.nan, math.inf, "0.5"),
@@ -24,6 +25,9 @@ INVALID = {
     "upper": (0.0, 0.01, math.inf),
     "variant": ("papre", None),
     "class_samples": (0,),
+    "rate": (-0.1, math.nan, math.inf, None),
+    "neighbours": (0, 2.5, None),
+    "offset": (-1.0, math.nan, math.inf, "1"),
 }
 
 
@@ -42,14 +46,26 @@ def policy_class(request):
 
 
 def required(policy_class):
-    fields = [f.name for f in dataclasses.fields(policy_class) if f.default is dataclasses.MISSING]
+    fields = [f.name for f in dataclasses.fields(policy_class) if f.init and f.default is dataclasses.MISSING]
     assert set(fields) <= set(EXAMPLES), f"give an example of each of {fields} in EXAMPLES"
     return {name: EXAMPLES[name] for name in fields}
 
 
 @pytest.fixture
-def policy(policy_class):
+def unfitted(policy_class):
     return policy_class(**required(policy_class))
+
+
+@pytest.fixture(params=[np.uint8, np.float32])
+def training_images(request):
+    generator = np.random.default_rng(5)
+    images = generator.random((40, *SHAPE), dtype=np.float32)
+    return images if request.param == np.float32 else (255 * images).astype(np.uint8)
+
+
+@pytest.fixture
+def policy(unfitted, training_images):
+    return unfitted.fit(training_images)
 
 
 @pytest.fixture
@@ -90,6 +106,53 @@ def test_attributes(policy):
     assert isinstance(policy.samples, int)
     assert policy.samples >= 0
     assert policy.semi_elasticity is None or policy.semi_elasticity >= 0
+
+
+def test_what_sigma_depends_on(policy):
+    assert isinstance(policy.uses_model, bool)
+    assert isinstance(policy.uses_training_images, bool)
+
+
+def test_without_the_model_only_the_image_counts(policy, case):
+    if policy.uses_model:
+        pytest.skip("it depends on the model")
+    model, images = case
+    expected = run(policy, model, images)
+    assert torch.equal(run(policy, nn.Identity(), images), expected)
+    order = torch.randperm(len(images))
+    assert torch.equal(run(policy, model, images[order]), expected[order])
+
+
+def test_fit(unfitted, training_images, case):
+    before = repr(unfitted)
+    fitted = unfitted.fit(training_images)
+    assert repr(unfitted) == before
+    assert (fitted.sigma0, fitted.samples, fitted.semi_elasticity) == (
+        unfitted.sigma0,
+        unfitted.samples,
+        unfitted.semi_elasticity,
+    )
+    if not unfitted.uses_training_images:
+        assert fitted is unfitted
+        return
+    assert type(fitted) is type(unfitted)
+    assert torch.equal(run(unfitted.fit(training_images), *case), run(fitted, *case))
+    assert not torch.equal(run(unfitted.fit(training_images // 2), *case), run(fitted, *case))
+
+
+def test_must_be_fitted_first(unfitted, training_images, case):
+    if not unfitted.uses_training_images:
+        pytest.skip("there is nothing to fit")
+    unfitted.fit(training_images)  # returns the fitted one, and leaves this one as it is
+    with pytest.raises(ConfigError, match="fit"):
+        run(unfitted, *case)
+
+
+def test_too_few_training_images(unfitted, training_images):
+    if not unfitted.uses_training_images:
+        pytest.skip("there is nothing to fit")
+    with pytest.raises(ConfigError, match=r"must be"):
+        unfitted.fit(training_images[:0])
 
 
 def test_semi_elasticity_bounds_the_change_of_log_sigma(policy, case):
@@ -156,7 +219,7 @@ def test_is_a_frozen_dataclass(policy):
 
 
 def test_refuses_invalid_options(policy_class):
-    fields = [f.name for f in dataclasses.fields(policy_class)]
+    fields = [f.name for f in dataclasses.fields(policy_class) if f.init]
     assert set(fields) <= set(INVALID), f"give invalid values of each of {fields} in INVALID"
     for name in fields:
         for value in INVALID[name]:

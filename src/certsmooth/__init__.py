@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from certsmooth.memory import Memory as Memory
     from certsmooth.sigma.data_dependent import Policy as DataDependentSigma
     from certsmooth.sigma.fixed import Policy as FixedSigma
+    from certsmooth.sigma.nearest_neighbour import Policy as NearestNeighbourSigma
     from certsmooth.smoothing import SmoothedClassifier as SmoothedClassifier
 
 _PUBLIC = {
@@ -26,10 +27,18 @@ _PUBLIC = {
     "DataDependentSigma": ("certsmooth.sigma.data_dependent", "Policy"),
     "FixedSigma": ("certsmooth.sigma.fixed", "Policy"),
     "Memory": ("certsmooth.memory", "Memory"),
+    "NearestNeighbourSigma": ("certsmooth.sigma.nearest_neighbour", "Policy"),
     "SmoothedClassifier": ("certsmooth.smoothing", "SmoothedClassifier"),
 }
 
-__all__ = ["CertsmoothError", "DataDependentSigma", "FixedSigma", "Memory", "SmoothedClassifier"]
+__all__ = [
+    "CertsmoothError",
+    "DataDependentSigma",
+    "FixedSigma",
+    "Memory",
+    "NearestNeighbourSigma",
+    "SmoothedClassifier",
+]
 
 
 def __getattr__(name: str) -> object:
