@@ -1,11 +1,12 @@
-# make table1   Table 1 from raw images          make test   the tests          make setup   the environment
-# make lint     ruff and mypy                    make bench  sampling throughput make lock    pin the dependencies
+# make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
+# make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
+# make bench    throughput of sampling and training, and the search for nearest neighbours
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 test lint bench lock
+.PHONY: setup table1 tables test lint bench lock
 
 setup: .venv/.installed
 
@@ -24,6 +25,9 @@ setup: .venv/.installed
 
 table1: setup
 	snakemake --cores all results/table1.md
+
+tables: setup
+	snakemake --cores all
 
 test: setup
 	pytest

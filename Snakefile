@@ -8,13 +8,14 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
 include: "workflow/rules/certify.smk"
+include: "workflow/rules/attack.smk"
 include: "workflow/rules/tables.smk"
 
 
 rule all:
     default_target: True
     input:
-        expand("results/{table}.md", table=params.tables),
+        expand("results/{table}.md", table=[*params.tables, *params.attacks]),
 
 
 # One target per stage of dvc.yaml.
@@ -33,3 +34,8 @@ rule counts:
 rule certificates:
     input:
         [certificates(run, part) for run in all_runs() for part in runs.PARTS],
+
+
+rule attacks:
+    input:
+        [path for table in params.attacks for path in attack_files(table)],

@@ -189,6 +189,7 @@ def test_folders_of_different_runs_differ(content):
 
 
 def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value(content):
+    content = changed(content, "datasets.digits.methods.smoothadv-ds.policy.iterations", [1, 2])
     params = parse_params(changed(content, "trainings.smoothadv.objective.options.epsilon", [0.1, 0.2, 0.3]))
     found = [run for run in runs.table_runs(params, "table2") if run.sigma == 0.25]
     models = {runs.model_run(params, run) for run in found if run.method == "smoothadv-ds"}
@@ -206,6 +207,7 @@ def test_an_option_that_is_a_list_twice_is_refused(content):
 
 
 def test_what_differs_on_a_data_set_differs_there_alone(content):
+    content["datasets"]["digits"]["methods"] = {}
     change = {"recipe": {"epochs": 7}, "objective": {"epsilon": 0.5}, "policy": {}}
     content = changed(content, "datasets.digits.trainings", {"smoothadv": change})
     content = changed(content, "datasets.digits.methods", {"cohen-ds": {"policy": {"iterations": 3}}})

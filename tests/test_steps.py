@@ -255,7 +255,7 @@ def test_help_describes_every_verb(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    for verb in ("check", "data", "train", "sample", "certify", "table"):
+    for verb in ("check", "data", "train", "label", "sample", "certify", "attack", "table"):
         assert f"  {verb} " in text
         with pytest.raises(SystemExit, match="0"):
             main([verb, "--help"])

@@ -257,7 +257,7 @@ def test_published_rows_stay_apart_and_another_data_set_is_said(tmp_path):
     assert "(published)" not in before
     body = cells("## Published" + after, "## Published")
     # All radii of the paper, whatever ours are.
-    values = "79.9 58.3 40.1 29.2 20.2 13.1 7.3 3.3 0.0 0.0 0.0 0.591".split()
+    values = ["79.9", "58.3", "40.1", "29.2", "20.2", "13.1", "7.3", "3.3", "0.0", "0.0", "0.0", "0.591"]
     assert body[0] == ["Cohen (published)", "FS", "FS", "best", *values]
     assert all(row[0].endswith("(published)") for row in body)
     assert {row.kind for row in result.published} == {"published"}

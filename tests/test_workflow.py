@@ -61,6 +61,8 @@ def cut_down(params):
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
     params["tables"] = {name: params["tables"][name] for name in TABLES}
+    params["attacks"]["empirical"] |= {"methods": ["cohen"], "stride": 60}
+    params["attacks"]["empirical"]["settings"]["digits"]["radii"] = [0, 0.2]
     # A start and a teacher, and the certificates of one row.
     params["tables"]["smoothadv_table2"] |= {"methods": ["smoothadv-both"], "baseline": "smoothadv-both"}
     params["trainings"]["smoothadv-both"]["objective"]["options"]["epsilon"] = 0.25
@@ -73,7 +75,7 @@ def without_other_tables(path):
     for key in ("outs", "metrics", "plots"):
         stage[key] = [
             out for out in stage[key] if not (stem := re.fullmatch(r"results/(?:\w+/)?(\w+)\.\w+", next(iter(out))))
-            or stem[1] in TABLES
+            or stem[1] in (*TABLES, "empirical")
         ]  # fmt: skip
     del content["plots"]
     path.write_text(yaml.safe_dump(content))
@@ -125,6 +127,8 @@ def test_dvc_shares_every_table_and_draws_all_its_rows():
     kinds = ("results/{}.md", "results/{}.csv", "results/{}.json", "results/metrics/{}.json", "results/plots/{}.csv")
     assert {kind.format(name) for kind in kinds for name in params["tables"]} <= outs
     drawn = {path: labels for plot in content["plots"] for path, labels in next(iter(plot.values()))["y"].items()}
+    assert {f"results/{name}.{kind}" for name in params["attacks"] for kind in ("md", "csv", "json")} <= outs
+    assert {"results/attacks", "results/certificates", "results/figures"} <= outs
     for name, table in params["tables"].items():
         assert drawn[f"results/plots/{name}.csv"] == [params["methods"][row]["label"] for row in table["methods"]]
 

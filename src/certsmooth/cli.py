@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -186,10 +187,53 @@ def _certify(options: argparse.Namespace, params: Params) -> None:
     )
 
 
+def _attack(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.members import build_attack, build_policy
+    from certsmooth.steps.attack import AttackPlan, attack_images
+    from certsmooth.steps.data import DataChoice
+    from certsmooth.steps.records import read_record
+
+    table = _key("--table", options.table, params.attacks)
+    name = _key("--attack", options.attack, params.attacks[table].attacks)
+    run, chosen = _run(options, params), params.attacks[table].attacks[name].attack
+    settings = runs.attack_slice(params, table, name, run)
+    # Toy data have no pixel range to be kept in.
+    clamp = {} if read_record(options.data)["pixel_range"] else {"clamp": False}
+    chosen = replace(chosen, options={**clamp, **chosen.options})
+    key = f"attacks.{table}.attacks.{name}.attack"
+    method = runs.resolved_method(params, run.dataset, run.method)
+    attack_images(
+        choice=DataChoice(**runs.data_slice(params, run.dataset)),
+        record=options.data,
+        counts=options.counts,
+        stride=settings["stride"],
+        model=options.checkpoint,
+        sigma=run.sigma,
+        policy=build_policy(
+            runs.with_variant(method.policy, run.variant), sigma=run.sigma, key=f"methods.{run.method}.policy"
+        ),
+        plan=AttackPlan(
+            name=name,
+            attacks={r: build_attack(chosen, epsilon=r, key=key) for r in settings["radii"] if r > 0},
+            clean=0 in settings["radii"],
+            samples=tuple(settings["samples"]),
+            n=settings["n"],
+            seed=settings["seed"],
+            dataset=run.dataset,
+        ),
+        settings={"name": name, **settings},
+        device=_device(options),
+        output=options.output,
+    )
+
+
 def _table(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.empirical import make_empirical
     from certsmooth.steps.table import make_table
 
-    make_table(params, _key("table", options.name, params.tables), results=options.results)
+    name = _key("table", options.name, (*params.tables, *params.attacks))
+    make = make_empirical if name in params.attacks else make_table
+    make(params, name, results=options.results)
     print(options.results / f"{options.name}.md")
 
 
@@ -255,24 +299,26 @@ def _parser() -> argparse.ArgumentParser:
     label = verb("label", _label, "Label the unlabelled images by a classifier's predictions, for self-training.")
     sample = verb("sample", _sample, "Count the classes of noisy copies of each image; goes on with the next image.")
     certify = verb("certify", _certify, "Turn counts into certificates: prediction and radius of each image.")
+    attack = verb("attack", _attack, "Attack images that were sampled, and count the classes at what the attack found.")
     table = verb("table", _table, "Compare methods: a table (Markdown, CSV, JSON) and its figure (SVG, PNG).")
 
-    for each in (data, train, label, sample, certify):
+    for each in (data, train, label, sample, certify, attack):
         each.add_argument("--dataset", required=True, help="a key of datasets")
         each.add_argument("--output", required=True, type=Path, help="file to write")
-    for each in (train, label, sample, certify):
+    for each in (train, label, sample, certify, attack):
         each.add_argument("--data", required=True, type=Path, help="record of the data set, from `certsmooth data`")
         each.add_argument("--sigma", required=True, type=float, help="noise level, in pixel coordinates [0, 1]")
         each.add_argument("--seed", required=True, type=int, help="training seed")
-    for each in (train, label, sample):
+    for each in (train, label, sample, attack):
         each.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
         each.add_argument("--threads", type=int, help="CPU threads (default: all)")
-    for each in (train, sample, certify):
+    for each in (train, sample, certify, attack):
         each.add_argument("--variant", default="default", help="values of the options that are lists: iterations=100")
-    for each in (label, sample, certify):
+    for each in (label, sample, certify, attack):
         each.add_argument("--checkpoint", required=True, type=Path, help="base classifier, from `certsmooth train`")
-    for each in (sample, certify):
+    for each in (sample, certify, attack):
         each.add_argument("--method", required=True, help="a key of methods")
+    for each in (sample, certify):
         each.add_argument("--part", required=True, choices=runs.PARTS, help="which images")
     for each in (train, label):
         each.add_argument("--training", required=True, help="a key of trainings")
@@ -281,8 +327,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
     sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
     sample.add_argument("--shards", type=int, default=1, help="of how many (default: %(default)s)")
-    certify.add_argument("--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
-    table.add_argument("name", help="a key of tables")
+    for each in (certify, attack):
+        each.add_argument("--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
+    attack.add_argument("--table", required=True, help="a key of attacks in params.yaml")
+    attack.add_argument("--attack", required=True, help="a key of that table's attacks")
+    table.add_argument("name", help="a key of tables, or of attacks")
     table.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     return parser
 

@@ -259,6 +259,77 @@ class Table:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AttackChoice:
+    """An attack on the smoothed classifiers.
+
+    Attributes:
+        label: as the table prints it.
+        attack: a member of certsmooth.attacks, without epsilon: that is each radius of the table.
+        samples: numbers of noise samples that the attack sees (m_test in SmoothAdv, Section 4.3); 0: no noise, the
+            attack is on the base classifier.
+    """
+
+    label: str
+    attack: Member
+    samples: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.samples or min(self.samples) < 0 or len(set(self.samples)) != len(self.samples):
+            raise ValueError(f"samples: {list(self.samples)}; must be one or more different numbers >= 0")
+        if "epsilon" in self.attack.options:
+            found = self.attack.options["epsilon"]
+            raise ValueError(f"attack.options.epsilon: {found}; must not be given: it is each radius of the table")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Predict:
+    """How an attacked image is classified: PREDICT of Cohen et al. 2019.
+
+    Attributes:
+        n: samples.
+        alpha: with at most this probability the answer is neither the smoothed classifier's class nor an abstention.
+    """
+
+    n: int
+    alpha: float
+
+    def __post_init__(self) -> None:
+        if self.n < 2:
+            raise ValueError(f"n: {self.n}; must be at least 2")
+        if not 0 < self.alpha < 1:
+            raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EmpiricalTable:
+    """One table of certified against empirical accuracy.
+
+    Attributes:
+        title: its heading.
+        methods: what is attacked.
+        attacks: by name.
+        predict: how attacked images are classified.
+        stride: every stride-th of the certified test images is attacked.
+        settings: per value of ``dataset``, what differs.
+    """
+
+    title: str
+    methods: tuple[str, ...]
+    attacks: Mapping[str, AttackChoice]
+    predict: Predict
+    stride: int = 1
+    settings: Mapping[str, TableSettings] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.stride < 1:
+            raise ValueError(f"stride: {self.stride}; must be at least 1")
+        for name in ("methods", "attacks"):
+            if not getattr(self, name):
+                raise ValueError(f"{name}: none; must be one or more")
+        _check_names("attacks", self.attacks)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Params:
     """All of params.yaml.
 
@@ -270,6 +341,7 @@ class Params:
         trainings: by name.
         methods: by name.
         tables: by the name of their file.
+        attacks: tables of certified against empirical accuracy, likewise.
     """
 
     dataset: str
@@ -279,16 +351,15 @@ class Params:
     trainings: Mapping[str, Training]
     methods: Mapping[str, Method]
     tables: Mapping[str, Table]
+    attacks: Mapping[str, EmpiricalTable] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.seed < 0 or not self.training_seeds or min(self.training_seeds) < 0:
             raise ValueError(
                 f"seed: {self.seed}, training_seeds: {list(self.training_seeds)}; must be >= 0, at least one"
             )
-        for section in ("datasets", "trainings", "methods", "tables"):
-            for name in getattr(self, section):
-                if not _NAME.fullmatch(name):
-                    raise ValueError(f"{section}: bad name {name!r}; must be letters, digits, '_', '-' and '.'")
+        for section in ("datasets", "trainings", "methods", "tables", "attacks"):
+            _check_names(section, getattr(self, section))
         _known("dataset", self.dataset, self.datasets)
         for name, dataset in self.datasets.items():
             self._check_dataset(f"datasets.{name}", name, dataset)
@@ -299,11 +370,20 @@ class Params:
             _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
             _known(f"methods.{name}.certificate", method.certificate, names("certificates"))
         for name, table in self.tables.items():
-            for row in (*table.methods, table.baseline):
-                _known(f"tables.{name}.methods", row, self.methods)
-            for dataset_name, settings in table.settings.items():
-                _known(f"tables.{name}.settings", dataset_name, self.datasets)
-                _known(f"tables.{name}.settings.dataset", settings.dataset or dataset_name, self.datasets)
+            self._check_table(f"tables.{name}", (*table.methods, table.baseline), table.settings)
+        for name, empirical in self.attacks.items():
+            if name in self.tables:
+                raise ValueError(f"attacks: {name!r} is also in tables; must differ: both write results/{name}.md")
+            self._check_table(f"attacks.{name}", empirical.methods, empirical.settings)
+            for attack, choice in empirical.attacks.items():
+                _known(f"attacks.{name}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
+
+    def _check_table(self, key: str, methods: Sequence[str], settings: Mapping[str, TableSettings]) -> None:
+        for method in methods:
+            _known(f"{key}.methods", method, self.methods)
+        for dataset, changes in settings.items():
+            _known(f"{key}.settings", dataset, self.datasets)
+            _known(f"{key}.settings.dataset", changes.dataset or dataset, self.datasets)
 
     def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
         _known(f"{key}.member" if dataset.member else key, dataset.member or name, names("data"))
@@ -329,6 +409,12 @@ class Params:
             _known(f"{key}.{part}", needed, self.trainings)
             if self.trainings[needed].start or self.trainings[needed].teacher:
                 raise ValueError(f"{key}.{part}: {needed!r}; must be a training with neither start nor teacher")
+
+
+def _check_names(section: str, given: Collection[str]) -> None:
+    for name in given:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{section}: bad name {name!r}; must be letters, digits, '_', '-' and '.'")
 
 
 def _check_sigmas_and_radii(sigmas: Sequence[float] | None, radii: Sequence[float] | None) -> None:

@@ -10,9 +10,10 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +23,11 @@ from certsmooth.storage import atomic_write
 
 _KEY = b"certsmooth"
 _COLUMNS = ("index", "label", "sigma", "predict", "selection", "estimation", "batch_size")
+_DERIVED = ("predict",)
+_TYPES = {name: np.float64 if name == "sigma" else np.int64 for name in _COLUMNS if name not in _DERIVED}
+
+Columns = Mapping[str, npt.NDArray[Any]]
+"""Columns of a table by name: [N], or [N, k] for counts per class."""
 
 
 def write_counts(path: Path, counts: Counts, identity: Mapping[str, Any]) -> None:
@@ -36,14 +42,7 @@ def write_counts(path: Path, counts: Counts, identity: Mapping[str, Any]) -> Non
     Raises:
         CountsError: the file cannot be written.
     """
-    lists = {
-        name: pa.array(getattr(counts, name).tolist(), pa.list_(pa.int64())) for name in ("selection", "estimation")
-    }
-    columns = {name: lists[name] if name in lists else pa.array(getattr(counts, name)) for name in _COLUMNS}
-    header = {"identity": dict(identity), "sha256": _digest(counts, identity)}
-    table = pa.table(columns).replace_schema_metadata({_KEY: _json(header)})
-    with atomic_write(path, error=CountsError) as file:
-        pq.write_table(table, file)
+    write_columns(path, {name: getattr(counts, name) for name in _COLUMNS}, identity, derived=_DERIVED)
 
 
 def read_counts(path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple[Counts, dict[str, Any]]:
@@ -56,30 +55,69 @@ def read_counts(path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple
     Raises:
         CountsError: not a counts file, corrupt, or an entry differs; the message names it and both values.
     """
+    columns, identity = read_columns(path, _TYPES, expect=expect)
+    return Counts(**columns), identity
+
+
+def write_columns(path: Path, columns: Columns, identity: Mapping[str, Any], *, derived: Sequence[str] = ()) -> None:
+    """Write a table of counts, as `write_counts` does.
+
+    Args:
+        path: the Parquet file.
+        columns: int64 or float64; those with two dimensions are int64.
+        identity: what was sampled and how (JSON).
+        derived: columns for other readers, which follow from the rest: `read_columns` need not read them.
+
+    Raises:
+        CountsError: the file cannot be written.
+    """
+    stored = {name: values for name, values in columns.items() if name not in derived}
+    header = {"identity": dict(identity), "sha256": _digest(stored, identity)}
+    table = pa.table({name: _array(values) for name, values in columns.items()})
+    with atomic_write(path, error=CountsError) as file:
+        pq.write_table(table.replace_schema_metadata({_KEY: _json(header)}), file)
+
+
+def read_columns(
+    path: Path, types: Mapping[str, type[np.generic]], *, expect: Mapping[str, Any] | None = None
+) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
+    """Read a table of counts that `write_columns` wrote, and its identity.
+
+    Args:
+        path: the Parquet file.
+        types: of every column that is not derived, in the order in which they were written.
+        expect: entries that the identity must have.
+
+    Raises:
+        CountsError: as `read_counts`.
+    """
     try:
         table = pq.read_table(path)
         header = json.loads((table.schema.metadata or {})[_KEY])
         identity, digest = header["identity"], header["sha256"]
-        arrays = {name: np.asarray(table[name].to_pylist()) for name in _COLUMNS if name != "predict"}
-        counts = Counts(**{n: a.astype(np.float64 if n == "sigma" else np.int64) for n, a in arrays.items()})
+        columns = {name: np.asarray(table[name].to_pylist()).astype(kind) for name, kind in types.items()}
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise CountsError(f"{path}: not a counts file, or damaged ({error}); sample it again") from error
-    if digest != _digest(counts, identity):
+    if digest != _digest(columns, identity):
         raise CountsError(f"{path}: its content does not match its checksum; sample it again")
     for key, value in (expect or {}).items():
         if identity.get(key) != value:
             raise CountsError(f"{path}: {key} is {identity.get(key)!r}; must be {value!r}")
-    return counts, identity
+    return columns, identity
+
+
+def _array(values: npt.NDArray[Any]) -> pa.Array:
+    return pa.array(values) if values.ndim == 1 else pa.array(values.tolist(), pa.list_(pa.int64()))
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _digest(counts: Counts, identity: Mapping[str, Any]) -> str:
+def _digest(columns: Columns, identity: Mapping[str, Any]) -> str:
     digest = hashlib.sha256(_json(identity))
-    for name in ("index", "label", "sigma", "selection", "estimation", "batch_size"):
-        digest.update(np.ascontiguousarray(getattr(counts, name)).tobytes())
+    for values in columns.values():
+        digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 
@@ -87,25 +125,23 @@ def _journal_line(text: bytes) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
-class CountsJournal:
-    """The images that an unfinished run has finished: a file beside the counts that grows by one line an image.
+class Journal:
+    """What an unfinished run has finished: a file beside its output that grows by one line an entry.
 
     Use it as a context manager. A line cut short by a kill is dropped; a journal of another run is refused by its name,
     which holds a hash of the identity. Two runs at once exclude each other.
 
     Attributes:
-        rows: position -> row of the images that are finished.
-        sigmas: position of a group's first image -> sigma of each image of the group.
+        entries: what is finished, in the order in which it was appended.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         name = hashlib.sha256(_json(identity)).hexdigest()[:16]
         self.path = path.with_name(f".{path.name}.{name}.journal")
-        self.rows: dict[int, dict[str, Any]] = {}
-        self.sigmas: dict[int, list[float]] = {}
+        self.entries: list[dict[str, Any]] = []
         self._file: io.FileIO | None = None
 
-    def __enter__(self) -> CountsJournal:
+    def __enter__(self) -> Self:
         try:
             self._file = self.path.open("a+b", buffering=0)
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -137,13 +173,10 @@ class CountsJournal:
         file.truncate(good)  # what is written next goes there: the file is open for appending
 
     def _take(self, entry: dict[str, Any]) -> None:
-        if "sigmas" in entry:
-            self.sigmas[entry["position"]] = entry["sigmas"]
-        else:
-            self.rows[entry["position"]] = entry
+        self.entries.append(entry)
 
     def append(self, entry: dict[str, Any]) -> None:
-        """Add a row (keys position and the columns of the counts) or the sigmas of a group.
+        """Add an entry (JSON).
 
         On return the system has it: it outlives this process, however that ends.
 
@@ -156,15 +189,37 @@ class CountsJournal:
             while rest:  # a disk that is nearly full takes a part
                 rest = rest[self._file.write(rest) :]
         except OSError as error:
-            raise CountsError(f"{self.path}: cannot be written: {error.strerror}; finished images are kept") from error
+            raise CountsError(f"{self.path}: cannot be written: {error.strerror}; what is finished is kept") from error
         self._take(entry)
-
-    def counts(self, positions: Sequence[int]) -> Counts:
-        """Return the rows at ``positions``, in that order."""
-        rows = [self.rows[position] for position in positions]
-        columns = {name: np.asarray([row[name] for row in rows]) for name in _COLUMNS if name != "predict"}
-        return Counts(**{n: a.astype(np.float64 if n == "sigma" else np.int64) for n, a in columns.items()})
 
     def remove(self) -> None:
         """Delete the journal: the counts are written."""
         self.path.unlink(missing_ok=True)
+
+
+class CountsJournal(Journal):
+    """The images that an unfinished run has finished: a row of the counts for each, and the sigmas of each group.
+
+    An entry is a row (keys position and the columns of the counts), or the sigmas of a group.
+
+    Attributes:
+        rows: position -> row of the images that are finished.
+        sigmas: position of a group's first image -> sigma of each image of the group.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        super().__init__(path, identity)
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.sigmas: dict[int, list[float]] = {}
+
+    def _take(self, entry: dict[str, Any]) -> None:
+        super()._take(entry)
+        if "sigmas" in entry:
+            self.sigmas[entry["position"]] = entry["sigmas"]
+        else:
+            self.rows[entry["position"]] = entry
+
+    def counts(self, positions: Sequence[int]) -> Counts:
+        """Return the rows at ``positions``, in that order."""
+        rows = [self.rows[position] for position in positions]
+        return Counts(**{name: np.asarray([row[name] for row in rows]).astype(kind) for name, kind in _TYPES.items()})

@@ -8,6 +8,7 @@ from itertools import product
 from typing import Any, TypeVar, cast
 
 from certsmooth import data, runs
+from certsmooth.attacks import L2Attack
 from certsmooth.config import Member, Options, Params
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.models import ModelSpec, Normalisation
@@ -42,6 +43,21 @@ def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
     """
     cls = member("objectives", chosen.name).Objective
     return cast(TrainingObjective, _construct(cls, chosen.options, f"{key}.options"))
+
+
+def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
+    """Build an attack.
+
+    Args:
+        chosen: its name and options.
+        epsilon: its radius.
+        key: where in params.yaml it stands.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    options = {**chosen.options, "epsilon": epsilon}
+    return cast(L2Attack, _construct(member("attacks", chosen.name).Attack, options, f"{key}.options"))
 
 
 def build_recipe(options: Options, *, key: str) -> Recipe:
@@ -81,7 +97,7 @@ def build_spec(
 
 
 def check_members(params: Params) -> None:
-    """Build every policy, objective and recipe that params.yaml names, so that a bad option is found at once.
+    """Build every policy, objective, recipe and attack that params.yaml names, so that a bad option is found at once.
 
     Raises:
         ConfigError: the first option that is unknown, missing or bad.
@@ -94,6 +110,9 @@ def check_members(params: Params) -> None:
             _check_training(params, name, training)
         for method in params.methods:
             _check_method(params, name, method)
+    for table, chosen in params.attacks.items():
+        for (name, choice), radius in product(chosen.attacks.items(), runs.table_choice(params, table).radii):
+            build_attack(choice.attack, epsilon=radius, key=f"attacks.{table}.attacks.{name}.attack")
 
 
 def _check_training(params: Params, dataset: str, name: str) -> None:

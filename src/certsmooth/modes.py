@@ -1,10 +1,11 @@
-"""Evaluation mode for a while."""
+"""Evaluation mode, and a number of threads, for a while."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 
@@ -22,3 +23,15 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def cpu_threads(device: torch.device, number: int) -> Iterator[None]:
+    """Set the number of threads of CPU kernels if the device is the CPU, and restore it when the block ends."""
+    before = torch.get_num_threads()
+    try:
+        if device.type == "cpu":
+            torch.set_num_threads(number)
+        yield
+    finally:
+        torch.set_num_threads(before)

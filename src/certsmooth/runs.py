@@ -163,21 +163,34 @@ class TableChoice:
 
 
 def table_choice(params: Params, table: str) -> TableChoice:
-    """Return data set, noise levels and radii of a table, for the data set of params.yaml."""
-    settings = params.tables[table].settings.get(params.dataset, TableSettings())
+    """Return data set, noise levels and radii of a table, for the data set of params.yaml.
+
+    Args:
+        params: the configuration.
+        table: a key of ``tables`` or of ``attacks``.
+    """
+    chosen = params.attacks[table] if table in params.attacks else params.tables[table]
+    settings = chosen.settings.get(params.dataset, TableSettings())
     dataset = settings.dataset or params.dataset
     entry = params.datasets[dataset]
     return TableChoice(dataset, settings.sigmas or entry.sigmas, settings.radii or entry.radii)
 
 
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
-    """Yield the certifications that a table is made of, for the data set of params.yaml."""
-    chosen, about = params.tables[table], table_choice(params, table)
-    for method in dict.fromkeys((*chosen.methods, chosen.baseline)):
+    """Yield the certifications that a table is made of, for the data set of params.yaml; see `table_choice`."""
+    about = table_choice(params, table)
+    for method in dict.fromkeys(_methods(params, table)):
         for sigma, seed, variant in product(
             about.sigmas, params.training_seeds, variants(params, about.dataset, method)
         ):
             yield CertificationRun(about.dataset, method, sigma, seed, variant)
+
+
+def _methods(params: Params, table: str) -> tuple[str, ...]:
+    if table in params.attacks:
+        return params.attacks[table].methods
+    chosen = params.tables[table]
+    return (*chosen.methods, chosen.baseline)
 
 
 def model_run(params: Params, run: CertificationRun) -> ModelRun:
@@ -305,4 +318,27 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     methods = {name: params.methods[name] for name in chosen.methods}
     labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
+    return {"choice": asdict(table_choice(params, table)), "table": described, "labels": labels}
+
+
+def attack_slice(params: Params, table: str, attack: str, run: CertificationRun) -> dict[str, Any]:
+    """Return what an attack on a run depends on, besides data, checkpoint and counts."""
+    chosen = params.attacks[table]
+    choice = chosen.attacks[attack]
+    return {
+        "attack": asdict(choice.attack),
+        "samples": list(choice.samples),
+        "radii": list(table_choice(params, table).radii),
+        "policy": sample_slice(params, run)["policy"],
+        "n": chosen.predict.n,
+        "stride": chosen.stride,
+        "seed": params.seed,
+    }
+
+
+def empirical_slice(params: Params, table: str) -> dict[str, Any]:
+    """Return what a table of empirical accuracy depends on, besides certificates and attacks."""
+    chosen = params.attacks[table]
+    described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
+    labels = {name: params.methods[name].label for name in chosen.methods}
     return {"choice": asdict(table_choice(params, table)), "table": described, "labels": labels}

@@ -28,7 +28,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.errors import ConfigError, DataError, ModelError
-from certsmooth.modes import evaluation
+from certsmooth.modes import cpu_threads, evaluation
 from certsmooth.noise import NoiseStreams
 from certsmooth.registry import member
 from certsmooth.sigma import SigmaPolicy
@@ -176,7 +176,7 @@ class Sampler:
             ModelError: the policy returned a sigma that is not positive and finite.
         """
         # A policy may differentiate, which torch refuses in the inference mode that a caller may be in.
-        with torch.inference_mode(False), evaluation(self.model), _threads(images.device, 1):
+        with torch.inference_mode(False), evaluation(self.model), cpu_threads(images.device, 1):
             rows = torch.arange(GROUP).clamp(max=len(images) - 1)
             padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
             start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
@@ -383,22 +383,10 @@ def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
             torch.set_num_threads(1)
 
     with (
-        _threads(device, torch.get_num_threads()),
+        cpu_threads(device, torch.get_num_threads()),
         ThreadPoolExecutor(workers, "certsmooth", single_threaded) as executor,
     ):
         yield executor, workers
-
-
-@contextmanager
-def _threads(device: torch.device, number: int) -> Iterator[None]:
-    """Set the number of threads of CPU kernels, and restore it."""
-    before = torch.get_num_threads()
-    try:
-        if device.type == "cpu":
-            torch.set_num_threads(number)
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -30,7 +30,7 @@ class SmoothedClassifier:
             evaluation mode, on the device of its parameters (on the CPU, from several threads at once): that program
             is what is certified. A module that computes in another numeric type converts its input itself.
         num_classes: number of classes.
-        sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`.
+        sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`, or `NearestNeighbourSigma` (fitted).
         pixel_range: images outside it are refused; None for data that are not images.
         memory: for a data-dependent sigma (DDRS, Section 3.5): what was certified before. Certificates are then made to
             agree with it, and enter it.

@@ -6,7 +6,8 @@ from pathlib import Path
 from certsmooth import runs
 from certsmooth.config import read_params
 from certsmooth.errors import CertsmoothError
-from certsmooth.source import source_digest
+from certsmooth.registry import names
+from certsmooth.source import depends_on, source_digest
 
 
 def read_and_check():
@@ -43,7 +44,8 @@ wildcard_constraints:
 
 def all_runs():
     """Every certification of every table, once."""
-    return list(dict.fromkeys(run for table in params.tables for run in runs.table_runs(params, table)))
+    tables = (*params.tables, *params.attacks)
+    return list(dict.fromkeys(run for table in tables for run in runs.table_runs(params, table)))
 
 
 def model_run(w):

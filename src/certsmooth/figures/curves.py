@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _GRID = 301
 _COLUMNS = 4
 # Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
-_COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_LINES = ("-", "--", "-.", ":")
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":")
 _STYLE: Mapping[str, Any] = {
     "font.size": 9.0,
     "axes.spines.top": False,
@@ -60,14 +60,31 @@ def write_curves(
         CountsError: runs are not about the same images.
         CertsmoothError: a file cannot be written.
     """
-    import matplotlib
-
     methods = collect(runs, "test")
     if not methods:
         raise ConfigError(f"{name}: no runs on the test part; a figure needs at least one")
+    return write_figure(lambda: _draw(methods, title=title, norm=norm), folder, name=name)
+
+
+def write_figure(draw: Callable[[], Figure], folder: Path, *, name: str) -> tuple[Path, Path]:
+    """Draw a figure in the style of all figures, and write it as ``NAME.svg`` and ``NAME.png``.
+
+    Args:
+        draw: makes the figure.
+        folder: must exist.
+        name: stem of the files.
+
+    Returns:
+        The two paths. Equal figures give equal bytes, with the same version of matplotlib.
+
+    Raises:
+        CertsmoothError: a file cannot be written.
+    """
+    import matplotlib
+
     paths = folder / f"{name}.svg", folder / f"{name}.png"
     with matplotlib.rc_context(cast("Any", _STYLE)):
-        figure = _draw(methods, title=title, norm=norm)
+        figure = draw()
         with atomic_write(paths[0]) as file:
             figure.savefig(file, format="svg", metadata={"Date": None})
         with atomic_write(paths[1]) as file:
@@ -130,7 +147,7 @@ def _panel(axis: Axes, methods: Sequence[Method], sigma: float | None) -> None:
     radii = np.linspace(0, 1.02 * end if end > 0 else 1.0, _GRID)
     for k, method, outcomes in shown:
         if outcomes:
-            colour, line = _COLOURS[k % len(_COLOURS)], _LINES[k % len(_LINES)]
+            colour, line = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)]
             best, (lower, upper) = envelope(outcomes, radii)
             axis.fill_between(radii, 100 * lower, 100 * upper, color=colour, alpha=0.13, linewidth=0)
             label = f"{method.label} ({', '.join(guarantees(method.outcomes))})"

@@ -58,7 +58,7 @@ def certify_counts(
         CountsError: counts that are damaged, incomplete, or of something else.
     """
     content = read_record(record)
-    counts, identity = _gather(counts_paths, expect)
+    counts, identity = gather_counts(counts_paths, expect=expect)
     fingerprint = content["parts"][identity["part"]]["fingerprint"]
     if identity["fingerprint"] != fingerprint:
         raise CountsError(
@@ -97,7 +97,16 @@ def certify_counts(
     write_certificates(output, frame, provenance)
 
 
-def _gather(paths: Sequence[Path], expect: Mapping[str, Any]) -> tuple[Counts, dict[str, Any]]:
+def gather_counts(paths: Sequence[Path], *, expect: Mapping[str, Any]) -> tuple[Counts, dict[str, Any]]:
+    """Read the counts of all shards, and their identity without the shard.
+
+    Args:
+        paths: one file per shard, in order.
+        expect: entries that every identity must have.
+
+    Raises:
+        CountsError: counts that are damaged, incomplete, or of something else.
+    """
     parts = [read_counts(path, expect=expect) for path in paths]
     shards = [identity.pop("shard") for _, identity in parts]
     if shards != [[i, len(paths)] for i in range(len(paths))]:

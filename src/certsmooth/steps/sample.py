@@ -102,7 +102,7 @@ def sample_shard(
     with CountsJournal(output, identity) as journal, numerics(classifier.spec.numeric_type):
         _sample_groups(mine, split, classifier, policy, plan, device, journal, name=str(output))
         positions = [int(p) for group in mine for p in group]
-        _write_log(output.with_suffix(".log.json"), [journal.rows[p]["seconds"] for p in positions], device)
+        write_log(output.with_suffix(".log.json"), [journal.rows[p]["seconds"] for p in positions], device)
         write_counts(output, journal.counts(positions), identity)
         journal.remove()
 
@@ -162,7 +162,8 @@ def _sample_groups(
                 bar.update()
 
 
-def _write_log(path: Path, seconds: list[float], device: torch.device) -> None:
+def write_log(path: Path, seconds: list[float], device: torch.device) -> None:
+    """Write how counts were made, beside them: what differs from run to run is not in the counts."""
     log = {
         "seconds": seconds,
         "device": device_name(device),

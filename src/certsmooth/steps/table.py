@@ -38,7 +38,9 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     table, about = params.tables[name], table_choice(params, name)
     record = read_record(results / "data" / f"{about.dataset}.json")
     scale = math.sqrt(math.prod(record["image_shape"])) if table.norm == "linf" else 1.0
-    runs = [_read(params, run, part, results, scale) for run in table_runs(params, name) for part in PARTS]
+    runs = [
+        read_run(params, run, part, results=results, scale=scale) for run in table_runs(params, name) for part in PARTS
+    ]
     result = build_table(
         runs,
         name=name,
@@ -63,8 +65,12 @@ def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] |
     return chosen.paper, chosen.table, dataset if dataset in known else chosen.dataset
 
 
-def _read(params: Params, run: CertificationRun, part: Part, results: Path, scale: float) -> CertifiedRun:
-    """Read certificates, radii divided by ``scale``: the l2 ball of radius r holds the linf ball of r / sqrt(d)."""
+def read_run(params: Params, run: CertificationRun, part: Part, *, results: Path, scale: float = 1.0) -> CertifiedRun:
+    """Read certificates, radii divided by ``scale``: the l2 ball of radius r holds the linf ball of r / sqrt(d).
+
+    Raises:
+        CountsError: certificates are missing or damaged.
+    """
     method = params.methods[run.method]
     frame, provenance = read_certificates(certificates_path(results, run, part))
     for column in ("radius", "radius_before_memory"):

@@ -10,11 +10,13 @@ from certsmooth.tables.result import Entry, PairedTest, Row, Source, TableResult
 
 _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
 _PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
-_LEGEND = {
+LEGEND = {
     "global": "holds at any time, on any device, whatever else is certified.",
     "memory": "holds only within the stored session, for its images in their order.",
     "none": "not proved: a radius as some papers report it.",
 }
+"""What each guarantee says."""
+
 _LINF = (
     "The certificates are for l2: a ball of l2 radius r holds the linf ball of radius r / sqrt(d) in d dimensions.\n"
 )
@@ -38,12 +40,13 @@ def render(result: TableResult, *, figure: str | None = None) -> str:
         *([_published(result)] if result.published else []),
         _per_setting(result),
         _memory(result),
-        _provenance(result),
+        provenance(result.name, result.sources),
     ]
     return "\n\n".join(sections) + "\n"
 
 
-def _paragraph(*sentences: str) -> str:
+def paragraph(*sentences: str) -> str:
+    """Return the sentences that are not empty, as one paragraph."""
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -51,12 +54,12 @@ def _summary(result: TableResult) -> str:
     first, seeds = result.on_test[0], result.on_test[0].seeds
     mean = f"mean over {len(seeds)} training seeds" if len(seeds) > 1 else "one training seed"
     found = {g for row in result.on_test for g in row.guarantee}
-    legend = [f"- `{name}`: {text}" for name, text in _LEGEND.items() if name in found]
+    legend = [f"- `{name}`: {text}" for name, text in LEGEND.items() if name in found]
     return "\n".join(
         [
-            _paragraph(
+            paragraph(
                 f"Certified accuracy in percent at {result.norm} radius r, and average certified radius",
-                f"(ACR), on {first.images:,} test images of {_dataset(first.dataset)}, {mean}.",
+                f"(ACR), on {first.images:,} test images of {dataset_name(first.dataset)}, {mean}.",
                 "In brackets: 95 % intervals for the finite test set, Clopper-Pearson for accuracies,",
                 "percentile bootstrap over images for the ACR.",
                 "They take the trained models as given: training again is not covered.",
@@ -75,7 +78,7 @@ def _best_on_test(result: TableResult) -> str:
     if len(result.per_setting) == len(result.on_test):
         caution = "Each method has one setting: nothing was chosen."
     else:
-        caution = _paragraph(
+        caution = paragraph(
             "**Optimistic:** at each radius, sigma and the options of the method are the best on the very",
             "images that are scored. The intervals do not cover this choice.",
         )
@@ -92,7 +95,7 @@ def _best_on_validation(result: TableResult) -> str:
         [
             heading,
             _rows(result.on_validation, result.radii),
-            _paragraph(
+            paragraph(
                 "At each radius, sigma and the options are the best on the validation part of the training",
                 "set (ties: the higher ACR there, then the smaller sigma); the scores are of the test set.",
                 f"Without validation runs: {', '.join(absent)}." if absent else "",
@@ -107,10 +110,10 @@ def _best_on_validation(result: TableResult) -> str:
 
 def _rows(rows: Iterable[Row], radii: Sequence[float]) -> str:
     body = [
-        [row.method, row.train, row.certify, _guarantee(row), *(_cell(row.at(r)) for r in _columns(radii))]
+        [row.method, row.train, row.certify, _guarantee(row), *(cell(row.at(r)) for r in _columns(radii))]
         for row in rows
     ]
-    return _table(["Method", "Train", "Certify", "Guarantee", *_headings(radii)], body, text=4)
+    return pipe_table(["Method", "Train", "Certify", "Guarantee", *_headings(radii)], body, text=4)
 
 
 def _differences(result: TableResult) -> str:
@@ -119,7 +122,7 @@ def _differences(result: TableResult) -> str:
         paper = next(row for row in result.on_test if row.method == honest.method)
         pairs = [(paper.at(r), honest.at(r)) for r in _columns(result.radii)]
         body.append([honest.method, *(_gain(a, b) for a, b in pairs)])
-    return _table(["Method", *_headings(result.radii)], body, text=1)
+    return pipe_table(["Method", *_headings(result.radii)], body, text=1)
 
 
 def _gain(paper: Entry | None, honest: Entry | None) -> str:
@@ -130,11 +133,11 @@ def _gain(paper: Entry | None, honest: Entry | None) -> str:
 
 def _choices(result: TableResult) -> str:
     body = [
-        [row.method, row.selected_on, *(_setting(row.at(r)) for r in _columns(result.radii))]
+        [row.method, row.selected_on, *(setting(row.at(r)) for r in _columns(result.radii))]
         for pair in zip(_matching(result.on_test, result.on_validation), result.on_validation, strict=True)
         for row in pair
     ]
-    return _table(["Method", "Chosen on", *_headings(result.radii)], body, text=2)
+    return pipe_table(["Method", "Chosen on", *_headings(result.radii)], body, text=2)
 
 
 def _matching(rows: Iterable[Row], others: Sequence[Row]) -> list[Row]:
@@ -154,7 +157,7 @@ def _paired_tests(result: TableResult) -> str:
     )
     several = "With several training seeds, an image counts for the method that succeeds with more of them."
     mixed = "The tests compare radii, not what the certificates promise: the guarantees differ (see above)."
-    method = _paragraph(
+    method = paragraph(
         "McNemar's exact test (two-sided) at each radius, both methods on the same test images, settings",
         f"{where}. The last column is adjusted for all {len(tests)} tests of this table (Holm).",
         several if len(result.on_test[0].seeds) > 1 else "",
@@ -171,25 +174,25 @@ def _test_table(tests: Iterable[PairedTest], baseline: str) -> str:
             _signed(test.difference, 1),
             str(test.method_only),
             str(test.baseline_only),
-            _p(test.p_value),
-            _p(test.p_holm),
+            p_text(test.p_value),
+            p_text(test.p_holm),
         ]
         for test in tests
     ]
     headings = ["Method", "r", "Difference", "Only method", f"Only {baseline}", "p", "p (Holm)"]
-    return _table(headings, body, text=1)
+    return pipe_table(headings, body, text=1)
 
 
 def _published(result: TableResult) -> str:
     first, dataset = result.published[0], result.on_test[0].dataset
     radii = sorted({entry.radius for row in result.published for entry in row.entries if entry.radius is not None})
-    source = f"{_PAPERS.get(first.paper or '', first.paper)} Table {first.table}, {_dataset(first.dataset)}"
+    source = f"{_PAPERS.get(first.paper or '', first.paper)} Table {first.table}, {dataset_name(first.dataset)}"
     if first.dataset == dataset:
         caution = "The data set is ours, but models and perhaps test images are others."
     else:
-        caution = _paragraph(
-            f"**Another data set:** these rows are of {_dataset(first.dataset)},",
-            f"ours are of {_dataset(dataset)}. Compare the pattern, not the numbers.",
+        caution = paragraph(
+            f"**Another data set:** these rows are of {dataset_name(first.dataset)},",
+            f"ours are of {dataset_name(dataset)}. Compare the pattern, not the numbers.",
         )
     body = [
         [
@@ -197,7 +200,7 @@ def _published(result: TableResult) -> str:
             row.train,
             row.certify,
             row.sigma,
-            *(_cell(row.at(r)) for r in _columns(radii)),
+            *(cell(row.at(r)) for r in _columns(radii)),
         ]
         for row in result.published
     ]
@@ -205,7 +208,7 @@ def _published(result: TableResult) -> str:
         [
             f"## Published ({source})",
             f"Not measured by us. {caution} The paper gives no intervals; guarantees were not checked here.",
-            _table(["Method", "Train", "Certify", "Sigma", *_headings(radii)], body, text=3),
+            pipe_table(["Method", "Train", "Certify", "Sigma", *_headings(radii)], body, text=3),
         ]
     )
 
@@ -214,9 +217,9 @@ def _per_setting(result: TableResult) -> str:
     body = [
         [
             row.method,
-            _setting(row.at(None)),
+            setting(row.at(None)),
             _guarantee(row),
-            *(_cell(row.at(r)) for r in _columns(result.radii)),
+            *(cell(row.at(r)) for r in _columns(result.radii)),
         ]
         for row in result.per_setting
     ]
@@ -224,7 +227,7 @@ def _per_setting(result: TableResult) -> str:
         [
             "## Each sigma",
             "One line per setting: nothing is chosen. A data-dependent sigma starts from the value given.",
-            _table(["Method", "Sigma", "Guarantee", *_headings(result.radii)], body, text=3),
+            pipe_table(["Method", "Sigma", "Guarantee", *_headings(result.radii)], body, text=3),
         ]
     )
 
@@ -236,7 +239,7 @@ def _memory(result: TableResult) -> str:
     body = [
         [
             effect.method,
-            _variant(effect.sigma, effect.variant),
+            setting_text(effect.sigma, effect.variant),
             str(effect.seed),
             *(f"{n:,}" for n in (effect.images, effect.conflicts, effect.capped, effect.repredicted, effect.changed)),
             f"{effect.largest_loss:.3f}",
@@ -252,27 +255,35 @@ def _memory(result: TableResult) -> str:
     return "\n\n".join(
         [
             heading,
-            _paragraph(
+            paragraph(
                 f"{total:,} conflicts in {len(result.memory)} test runs (order of the images: {orders}).",
                 "Conflicts: pairs of images of different classes whose certified regions met.",
                 "Capped: the radius was reduced. Repredicted: the prediction became that of an earlier",
                 "image; the ACR before is then unknown. Changed: images whose radius is not the one before.",
             ),
-            _table(headings, body, text=2),
+            pipe_table(headings, body, text=2),
         ]
     )
 
 
-def _provenance(result: TableResult) -> str:
-    parts = [(part, [s for s in result.sources if s.part == part]) for part in ("test", "validation")]
-    lines = [_provenance_line(part, sources) for part, sources in parts if sources]
+def provenance(name: str, sources: Sequence[Source], *more: str) -> str:
+    """Return the section that says how the runs of a table were made.
+
+    Args:
+        name: stem of the table's files.
+        sources: the runs.
+        more: further items.
+    """
+    parts = [(part, [s for s in sources if s.part == part]) for part in ("test", "validation")]
+    lines = [_provenance_line(part, chosen) for part, chosen in parts if chosen]
     versions = _distinct(
-        f"{name} {version}" for source in result.sources for name, version in source.provenance["versions"].items()
+        f"{package} {version}" for source in sources for package, version in source.provenance["versions"].items()
     )
-    commits = _distinct(str(source.provenance["git_commit"] or "unknown") for source in result.sources)
+    commits = _distinct(str(source.provenance["git_commit"] or "unknown") for source in sources)
     software = f"- Software: {', '.join(versions)}; commit {', '.join(_short(commit) for commit in commits)}."
-    files = f"`{result.name}.json` holds the full provenance of every run, `{result.name}.csv` every number."
-    return "\n".join(["## Provenance", "", *lines, software, f"- {files}"])
+    files = f"`{name}.json` holds the full provenance of every run, `{name}.csv` every number."
+    items = (*lines, *(f"- {item}" for item in more), software, f"- {files}")
+    return "\n".join(["## Provenance", "", *items])
 
 
 def _provenance_line(part: str, sources: Sequence[Source]) -> str:
@@ -289,7 +300,7 @@ def _provenance_line(part: str, sources: Sequence[Source]) -> str:
     subset = f" (every {stride}th)" if stride > 1 else ""
     seconds = sum(float(source.provenance["seconds"]) for source in sources)
     training_seeds = ", ".join(_distinct(str(source.seed) for source in sources))
-    return _paragraph(
+    return paragraph(
         f"- {part.capitalize()} part: {values('description')}; fingerprint {fingerprint};",
         f"{values('images')} images{subset};",
         f"n0 = {values('n0')}, n = {values('n')}, alpha = {values('alpha')};",
@@ -306,7 +317,8 @@ def _headings(radii: Sequence[float]) -> list[str]:
     return [*(f"r={radius:g}" for radius in radii), "ACR"]
 
 
-def _cell(entry: Entry | None) -> str:
+def cell(entry: Entry | None) -> str:
+    """Return a value and, in brackets, its interval."""
     if entry is None:
         return _ABSENT
     digits = 3 if entry.metric == "acr" else 1
@@ -315,11 +327,13 @@ def _cell(entry: Entry | None) -> str:
     return f"{entry.value:.{digits}f} [{entry.lower:.{digits}f}, {entry.upper:.{digits}f}]"
 
 
-def _setting(entry: Entry | None) -> str:
-    return _ABSENT if entry is None or entry.sigma is None else _variant(entry.sigma, entry.variant)
+def setting(entry: Entry | None) -> str:
+    """Return the sigma and the options that a value comes from."""
+    return _ABSENT if entry is None or entry.sigma is None else setting_text(entry.sigma, entry.variant)
 
 
-def _variant(sigma: float, variant: Mapping[str, int | float | str]) -> str:
+def setting_text(sigma: float, variant: Mapping[str, int | float | str]) -> str:
+    """Return sigma and options."""
     return "; ".join([f"{sigma:g}", *(f"{key} {value}" for key, value in variant.items())])
 
 
@@ -332,11 +346,13 @@ def _signed(value: float, digits: int) -> str:
     return text if float(text) else text[1:]
 
 
-def _p(value: float) -> str:
+def p_text(value: float) -> str:
+    """Return a p value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _dataset(name: str) -> str:
+def dataset_name(name: str) -> str:
+    """Return the name of a data set as people write it."""
     return _DATASETS.get(name, name)
 
 
@@ -355,7 +371,7 @@ def _distinct(values: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(values))
 
 
-def _table(headings: Sequence[str], body: Sequence[Sequence[str]], *, text: int) -> str:
+def pipe_table(headings: Sequence[str], body: Sequence[Sequence[str]], *, text: int) -> str:
     """Return a pipe table whose first ``text`` columns are left-aligned, and the others right-aligned."""
     align = ["left"] * text + ["right"] * (len(headings) - text)
     return tabulate(body, headings, tablefmt="pipe", colalign=align, disable_numparse=True)

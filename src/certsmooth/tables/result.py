@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Metric = Literal["certified_accuracy", "acr"]
+Metric = Literal["certified_accuracy", "empirical_accuracy", "acr"]
 Kind = Literal["measured", "published"]
 SelectedOn = Literal["test", "validation", "none", "published"]
 """Where sigma and the options of a row were chosen: on the test images themselves (as DDRS does), on the
@@ -18,8 +18,8 @@ class Entry:
     """One number.
 
     Attributes:
-        metric: ``certified_accuracy`` or ``acr``.
-        radius: of a certified accuracy; None for the ACR.
+        metric: ``certified_accuracy``, ``empirical_accuracy`` (under attack) or ``acr``.
+        radius: of an accuracy; None for the ACR.
         value: percent, or a radius in the row's norm for the ACR.
         lower: lower end of the 95 % interval for the finite test set; None if published.
         upper: its upper end.

@@ -112,17 +112,20 @@ def write_table(result: TableResult, folder: Path, *, figure: str | None = None)
     Raises:
         CertsmoothError: a file cannot be written.
     """
-    texts = {
-        ".md": render(result, figure=figure),
-        ".csv": _csv(result),
-        ".json": json.dumps(asdict(result), indent=2, allow_nan=False) + "\n",
-    }
-    paths = []
-    for suffix, text in texts.items():
-        path = folder / f"{result.name}{suffix}"
+    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
+    return write_texts(folder / result.name, render(result, figure=figure), _csv(result), content)
+
+
+def write_texts(stem: Path, markdown: str, values: str, content: str) -> tuple[Path, Path, Path]:
+    """Write the three files of a table, ``STEM.md``, ``STEM.csv`` and ``STEM.json``, and return their paths.
+
+    Raises:
+        CertsmoothError: a file cannot be written.
+    """
+    paths = tuple(stem.with_name(f"{stem.name}{suffix}") for suffix in (".md", ".csv", ".json"))
+    for path, text in zip(paths, (markdown, values, content), strict=True):
         with atomic_write(path) as file:
             file.write(text.encode())
-        paths.append(path)
     return paths[0], paths[1], paths[2]
 
 
