@@ -375,6 +375,20 @@ def test_runs_of_other_data_are_refused(key):
         build([make_run([1.0] * 4), other])
 
 
+def test_an_entry_about_the_papers_data_set_is_not_called_another_one(tmp_path):
+    result = build(example(), published=("adre", 1, "cifar10"), data="cifar10")
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "The data set is ours" in text
+    assert "Another data set" not in text
+
+
+def test_a_published_standard_accuracy_stands_at_radius_0_and_an_absent_acr_has_no_column(tmp_path):
+    text = write_table(build(example(), published=("smoothadv", 3, "cifar10"), norm="linf"), tmp_path)[0].read_text()
+    body = cells(text, "## Published")
+    assert body[0] == ["SmoothAdv (published)", "", "", "", "86.2", "68.2"]
+    assert "r / sqrt(d)" in text
+
+
 def _table(record):
     return record["paper"], int(record["table"]), record["dataset"]
 

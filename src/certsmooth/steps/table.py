@@ -47,8 +47,9 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
         title=table.title,
         radii=about.radii,
         baseline_method=table.baseline,
-        published=_published(table.published, params.datasets[about.dataset].member or about.dataset),
+        published=_published(table.published, record["name"]),
         norm=table.norm,
+        data=record["name"],
     )
     figures = results / "figures"
     figures.mkdir(parents=True, exist_ok=True)

@@ -184,15 +184,17 @@ def _test_table(tests: Iterable[PairedTest], baseline: str) -> str:
 
 
 def _published(result: TableResult) -> str:
-    first, dataset = result.published[0], result.on_test[0].dataset
-    radii = sorted({entry.radius for row in result.published for entry in row.entries if entry.radius is not None})
+    first = result.published[0]
+    found = {entry.radius for row in result.published for entry in row.entries}
+    radii = sorted(radius for radius in found if radius is not None)
+    columns = _columns(radii) if None in found else tuple(radii)
     source = f"{_PAPERS.get(first.paper or '', first.paper)} Table {first.table}, {dataset_name(first.dataset)}"
-    if first.dataset == dataset:
+    if first.dataset == result.data:
         caution = "The data set is ours, but models and perhaps test images are others."
     else:
         caution = paragraph(
             f"**Another data set:** these rows are of {dataset_name(first.dataset)},",
-            f"ours are of {dataset_name(dataset)}. Compare the pattern, not the numbers.",
+            f"ours are of {dataset_name(result.data)}. Compare the pattern, not the numbers.",
         )
     body = [
         [
@@ -200,15 +202,18 @@ def _published(result: TableResult) -> str:
             row.train,
             row.certify,
             row.sigma,
-            *(cell(row.at(r)) for r in _columns(radii)),
+            *(cell(row.at(r)) for r in columns),
         ]
         for row in result.published
     ]
     return "\n\n".join(
         [
             f"## Published ({source})",
-            f"Not measured by us. {caution} The paper gives no intervals; guarantees were not checked here.",
-            pipe_table(["Method", "Train", "Certify", "Sigma", *_headings(radii)], body, text=3),
+            paragraph(
+                f"Not measured by us. {caution} The paper gives no intervals; guarantees were not checked here.",
+                "At r = 0 stands the smoothed classifier's accuracy, which some papers call standard accuracy.",
+            ),
+            pipe_table(["Method", "Train", "Certify", "Sigma", *_headings(radii)[: len(columns)]], body, text=3),
         ]
     )
 

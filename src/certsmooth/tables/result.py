@@ -169,6 +169,7 @@ class TableResult:
     Attributes:
         name: stem of its files.
         title: heading.
+        data: the data set, as papers name it: several entries of params.yaml may be about one.
         norm: of the radii.
         radii: at which certified accuracy is given.
         baseline: label of the method that the others are compared with.
@@ -184,6 +185,7 @@ class TableResult:
 
     name: str
     title: str
+    data: str
     norm: str
     radii: tuple[float, ...]
     baseline: str

@@ -43,6 +43,7 @@ def build_table(
     baseline_method: str,
     published: tuple[str, int, str] | None = None,
     norm: str = "l2",
+    data: str | None = None,
 ) -> TableResult:
     """Compare methods as the tables of DDRS do: best certified accuracy per radius, and ACR.
 
@@ -56,6 +57,7 @@ def build_table(
         baseline_method: key of the method that the others are tested against.
         published: paper, number and data set of a published table to show beside ours.
         norm: of the radii.
+        data: the data set, as papers name it; None for the name that the runs give it.
 
     Raises:
         ConfigError: there are no runs on the test part, the baseline is not among them, runs are given twice,
@@ -78,6 +80,7 @@ def build_table(
     return TableResult(
         name=name,
         title=title,
+        data=data or str(runs[0].provenance["dataset"]),
         norm=norm,
         radii=tuple(float(radius) for radius in radii),
         baseline=next(m.label for m in test if m.key == baseline_method),
