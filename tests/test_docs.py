@@ -152,8 +152,7 @@ def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
         ("digits-half-labelled/consistency-pretrained", "default"),
         ("digits-half-labelled/consistency-self-trained", "default"),
         ("digits-half-labelled/gaussian", "default"),  # what the pre-trained one starts from
-        ("digits-half-labelled/smoothadv-grid", "epsilon=0.12"),  # the baseline of that table
-        ("digits-half-labelled/smoothadv-grid", "epsilon=0.25"),
+        ("digits-half-labelled/smoothadv-grid", "epsilon=0.25"),  # the baseline of that table
         ("digits-half-labelled/standard", "default"),  # the teacher
         ("digits/consistency", "default"),  # again: its recipe differs on digits
         ("digits/consistency-ds", "default"),
