@@ -213,7 +213,7 @@ def test_what_differs_on_a_data_set_differs_there_alone(content):
     content = changed(content, "datasets.digits.methods", {"cohen-ds": {"policy": {"iterations": 3}}})
     params = parse_params(content)
     check_members(params)
-    for dataset, epochs, epsilon in (("digits", 7, 0.5), ("mnist", 20, 0.25)):
+    for dataset, epochs, epsilon in (("digits", 7, 0.5), ("mnist", 10, 0.25)):
         sliced = runs.train_slice(params, runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
         assert sliced["recipe"]["epochs"] == epochs
         assert sliced["training"]["objective"]["options"]["epsilon"] == epsilon
@@ -244,3 +244,14 @@ def test_what_a_training_builds_on(content):
     )
     with pytest.raises(ConfigError, match=r"start.training: 'gaussian' has 2 variants"):
         runs.start_run(parse_params(several), run)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10", "imagenet", "cones"])
+def test_every_table_can_be_planned_on_every_data_set(content, dataset):
+    params = parse_params(changed(content, "dataset", dataset))
+    for table in (*params.tables, *params.attacks):
+        found = list(runs.table_runs(params, table))
+        assert {params.datasets[run.dataset].member or run.dataset for run in found} == {dataset}
+        for model in {runs.model_run(params, run) for run in found}:
+            for earlier in (runs.start_run(params, model), runs.teacher_run(params, model)):
+                assert earlier is None or (earlier.dataset, earlier.sigma) == (model.dataset, model.sigma)
