@@ -31,6 +31,10 @@ class Objective:
     The paper does not say that the objective has no lower bound: CE(G, y_hat) = -log G_y_hat grows with the margin of
     the logits, without end. With two classes and margin z the loss is log(1 + e^-z) - weight * log(1 + e^z), so its
     slope tends to -weight instead of 0: nothing but weight decay and the end of training keeps logits from growing.
+    Once logits are large, a wrong example costs its margin and a right one earns weight times its margin: an error is
+    worth it if it adds more than 1 / weight times as much margin elsewhere. Where nearly all is right without the
+    term, accuracy falls (LeNet on MNIST, weight 0.1: from 97 % to about 87 % of noisy validation images).
+
     Value and gradient are finite for logits up to 1e30, because log G is computed in float64 from log probabilities and
     never from probabilities; the gradient in each logit is at most 1 + weight in absolute value. The paper's weights
     are 0.05 to 0.3.
