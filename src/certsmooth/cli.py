@@ -302,6 +302,28 @@ def _parser() -> argparse.ArgumentParser:
     attack = verb("attack", _attack, "Attack images that were sampled, and count the classes at what the attack found.")
     table = verb("table", _table, "Compare methods: a table (Markdown, CSV, JSON) and its figure (SVG, PNG).")
 
+    _add_shared(data, train, label, sample, certify, attack)
+    train.add_argument("--start", type=Path, help="checkpoint to start from, if the training says so")
+    train.add_argument("--pseudo-labels", type=Path, help="from `certsmooth label`, if the training has a teacher")
+    train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
+    sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
+    sample.add_argument("--shards", type=int, default=1, help="of how many (default: %(default)s)")
+    attack.add_argument("--table", required=True, help="a key of attacks in params.yaml")
+    attack.add_argument("--attack", required=True, help="a key of that table's attacks")
+    table.add_argument("name", help="a key of tables, or of attacks")
+    table.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
+    return parser
+
+
+def _add_shared(
+    data: argparse.ArgumentParser,
+    train: argparse.ArgumentParser,
+    label: argparse.ArgumentParser,
+    sample: argparse.ArgumentParser,
+    certify: argparse.ArgumentParser,
+    attack: argparse.ArgumentParser,
+) -> None:
+    """Add the arguments that several verbs have."""
     for each in (data, train, label, sample, certify, attack):
         each.add_argument("--dataset", required=True, help="a key of datasets")
         each.add_argument("--output", required=True, type=Path, help="file to write")
@@ -322,18 +344,8 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--part", required=True, choices=runs.PARTS, help="which images")
     for each in (train, label):
         each.add_argument("--training", required=True, help="a key of trainings")
-    train.add_argument("--start", type=Path, help="checkpoint to start from, if the training says so")
-    train.add_argument("--pseudo-labels", type=Path, help="from `certsmooth label`, if the training has a teacher")
-    train.add_argument("--log", required=True, type=Path, help="CSV with one line per epoch")
-    sample.add_argument("--shard", type=int, default=0, help="which shard, from 0 (default: %(default)s)")
-    sample.add_argument("--shards", type=int, default=1, help="of how many (default: %(default)s)")
     for each in (certify, attack):
         each.add_argument("--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
-    attack.add_argument("--table", required=True, help="a key of attacks in params.yaml")
-    attack.add_argument("--attack", required=True, help="a key of that table's attacks")
-    table.add_argument("name", help="a key of tables, or of attacks")
-    table.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
-    return parser
 
 
 if __name__ == "__main__":
