@@ -107,34 +107,67 @@ def envelope(
     return best, np.array([ends[value] for value in best]).T
 
 
-def _draw(methods: Sequence[Method], *, title: str, norm: str) -> Figure:
+def panels_figure(
+    headings: Sequence[str],
+    draw: Callable[[Axes, int], None],
+    *,
+    columns: int,
+    panel: tuple[float, float],
+    title: str,
+    labels: tuple[str, str],
+    legend: str,
+) -> Figure:
+    """Return a figure of panels with one legend below them.
+
+    Args:
+        headings: of the panels.
+        draw: fills the axes of the panel with that number.
+        columns: most panels in a row.
+        panel: width and height of a panel, inches.
+        title: above the panels.
+        labels: of the axes, x and y.
+        legend: its heading.
+    """
     from matplotlib.figure import Figure
 
-    sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
-    panels = [(f"σ = {sigma:g}", sigma) for sigma in sigmas] + ([("Envelope", None)] if len(sigmas) > 1 else [])
-    rows = -(-len(panels) // _COLUMNS)
-    columns = -(-len(panels) // rows)
-    figure = Figure(figsize=(0.6 + 2.6 * columns, 0.9 + 2.4 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
-    for spare in axes[len(panels) :]:
+    rows = -(-len(headings) // columns)
+    used = -(-len(headings) // rows)
+    figure = Figure(figsize=(0.6 + panel[0] * used, 1.1 + panel[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, used, sharey=True, squeeze=False).flatten()
+    for spare in axes[len(headings) :]:
         spare.remove()
-    for axis, (heading, sigma) in zip(axes, panels, strict=False):
-        _panel(axis, methods, sigma)
+    shown = axes[: len(headings)]
+    for number, (axis, heading) in enumerate(zip(shown, headings, strict=True)):
+        draw(axis, number)
         axis.set_title(heading, fontsize=10)
-        axis.set_xlabel(rf"$\ell_{{{norm.removeprefix('l')}}}$ radius")
-    for axis in axes[: len(panels) : columns]:
-        axis.set_ylabel("Certified accuracy (%)")
+        axis.set_xlabel(labels[0])
+    for axis in shown[::used]:
+        axis.set_ylabel(labels[1])
     figure.suptitle(title, fontsize=11)
-    handles = {line.get_label(): line for axis in axes[: len(panels)] for line in axis.get_lines()}
+    handles = {line.get_label(): line for axis in shown for line in axis.get_lines()}
     figure.legend(
         handles=list(handles.values()),
-        title="Bands: 95 % intervals for the finite test set. In brackets: what the certificates guarantee.",
+        title=legend,
         loc="outside lower center",
-        ncols=min(len(handles), _COLUMNS),
+        ncols=min(len(handles), max(2, used)),
         frameon=False,
         handlelength=3,
     )
     return figure
+
+
+def _draw(methods: Sequence[Method], *, title: str, norm: str) -> Figure:
+    sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
+    panels = [(f"σ = {sigma:g}", sigma) for sigma in sigmas] + ([("Envelope", None)] if len(sigmas) > 1 else [])
+    return panels_figure(
+        [heading for heading, _ in panels],
+        lambda axis, number: _panel(axis, methods, panels[number][1]),
+        columns=_COLUMNS,
+        panel=(2.6, 2.4),
+        title=title,
+        labels=(rf"$\ell_{{{norm.removeprefix('l')}}}$ radius", "Certified accuracy (%)"),
+        legend="Bands: 95 % intervals for the finite test set. In brackets: what the certificates guarantee.",
+    )
 
 
 def _panel(axis: Axes, methods: Sequence[Method], sigma: float | None) -> None:

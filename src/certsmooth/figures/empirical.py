@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certsmooth.figures.curves import COLOURS, LINES, envelope, write_figure
+from certsmooth.figures.curves import COLOURS, LINES, envelope, panels_figure, write_figure
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.empirical_result import EmpiricalResult
 from certsmooth.tables.runs import Method, collect
@@ -45,33 +45,17 @@ def write_empirical_curves(result: EmpiricalResult, runs: Sequence[CertifiedRun]
 
 
 def _draw(result: EmpiricalResult, methods: Sequence[Method]) -> Figure:
-    from matplotlib.figure import Figure
-
-    rows = -(-len(methods) // _COLUMNS)
-    columns = -(-len(methods) // rows)
-    figure = Figure(figsize=(0.6 + 3.4 * columns, 1.4 + 2.8 * rows), layout="constrained")
-    axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
-    for spare in axes[len(methods) :]:
-        spare.remove()
     ends = [outcome.radius[outcome.correct].max(initial=0.0) for method in methods for outcome in method.outcomes]
     end = 1.02 * max(*ends, *result.radii)
-    for axis, method in zip(axes, methods, strict=False):
-        _panel(axis, result, method, end if end > 0 else 1.0)
-        axis.set_title(method.label, fontsize=10)
-        axis.set_xlabel(r"$\ell_{2}$ radius")
-    for axis in axes[: len(methods) : columns]:
-        axis.set_ylabel("Accuracy (%)")
-    figure.suptitle(result.title, fontsize=11)
-    handles = {line.get_label(): line for axis in axes[: len(methods)] for line in axis.get_lines()}
-    figure.legend(
-        handles=list(handles.values()),
-        title="Best setting at each radius. Band: 95 % interval for the finite test set.",
-        loc="outside lower center",
-        ncols=min(len(handles), columns),
-        frameon=False,
-        handlelength=3,
+    return panels_figure(
+        [method.label for method in methods],
+        lambda axis, number: _panel(axis, result, methods[number], end if end > 0 else 1.0),
+        columns=_COLUMNS,
+        panel=(3.4, 2.8),
+        title=result.title,
+        labels=(r"$\ell_{2}$ radius", "Accuracy (%)"),
+        legend="Best setting at each radius. Band: 95 % interval for the finite test set.",
     )
-    return figure
 
 
 def _panel(axis: Axes, result: EmpiricalResult, method: Method, end: float) -> None:
