@@ -30,7 +30,7 @@ tables: setup
 	snakemake --cores all
 
 test: setup
-	pytest
+	pytest --numprocesses auto
 
 lint: setup
 	ruff check .
@@ -45,4 +45,4 @@ bench: setup
 
 lock:
 	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --extra workflow --group dev pyproject.toml --output-file requirements.lock
+	  --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements.lock

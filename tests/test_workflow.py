@@ -1,7 +1,6 @@
 """The workflow for real: Snakemake and DVC on a few cut-down tables, at least one of each kind."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -11,125 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = (
-    "Snakefile",
-    "workflow",
-    "profiles",
-    "params.yaml",
-    "dvc.yaml",
-    ".dvc/config",
-    ".dvcignore",
-    ".gitignore",
-    "src",
-)
+from workflow_project import IDRS, ROOT, call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
 ]
-
-
-def call(folder, *command, ok=True):
-    """Run a command in a folder; return what it printed."""
-    bin_folder = Path(sys.executable).parent
-    names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | names | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    result = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
-    )
-    assert (result.returncode == 0) == ok, result.stdout[-4000:]
-    return result.stdout
-
-
-def edit(folder, change):
-    """Change params.yaml in place."""
-    path = folder / "params.yaml"
-    params = json.loads(json.dumps(yaml.safe_load(path.read_text())))  # parts that are one in the file are edited apart
-    change(params)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
-
-
-TABLES = ("table1", "smoothadv_table2")
-OTHERS = ("empirical", "soundness")  # of attacks and of soundness
-IDRS = ("toy", "table1", "imagenet")
-
-
-def cut_down(params):
-    datasets, methods = params["datasets"], params["methods"]
-    for name in ("digits", "digits-half-labelled", "cones-2"):
-        datasets[name]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
-        datasets[name]["certification"] |= {"n": 200}
-    for name in ("digits", "digits-half-labelled"):
-        datasets[name]["sigmas"] = [0.25]
-        datasets[name]["certification"]["shards"] = 2
-    for method in ("cohen-ds", "cohen-ds2"):
-        methods[method]["policy"]["options"]["iterations"] = [2]
-    params["tables"] = {name: params["tables"][name] for name in TABLES}
-    params["tables"]["table1"]["methods"].append("t-certify")  # from the counts of cohen
-    params["attacks"]["empirical"] |= {"methods": ["cohen"], "stride": 60}
-    params["attacks"]["empirical"]["settings"]["digits"]["radii"] = [0, 0.2]
-    # A start and a teacher, and the certificates of one row.
-    params["tables"]["smoothadv_table2"] |= {"methods": ["smoothadv-both"], "baseline": "smoothadv-both"}
-    params["trainings"]["smoothadv-both"]["objective"]["options"]["epsilon"] = 0.25
-    # One classifier in the plane for a table of idrs and the toy figures; a sigma(x) that jumps.
-    methods["border"]["training"] = "standard"
-    datasets["cones-2"]["methods"]["border"]["policy"]["rate"] = float("inf")
-    rows = {"methods": ["toy-cohen", "toy-idrs-equal", "border"], "datasets": ["cones-2"]}
-    params["idrs"] = {"toy": params["idrs"]["toy"] | rows}
-    params["toy"] |= {"dataset": "cones-2", "sigma": 0.5}
-    predict = {"n": 100, "alpha": 0.001}
-    params["soundness"]["soundness"] |= {"methods": ["cohen-ds"], "predict": predict, "stride": 60, "shuffles": 2}
-    params["high_dimension"]["rates"] = [0, 0.001]
-
-
-def without_other_tables(path):
-    """Take the tables that are not made here out of dvc.yaml."""
-    content = yaml.safe_load(path.read_text())
-    stage = content["stages"]["tables"]
-    for key in ("outs", "metrics", "plots"):
-        stage[key] = [
-            out for out in stage[key] if not (stem := re.fullmatch(r"results/(?:\w+/)?(\w+)\.\w+", next(iter(out))))
-            or stem[1] in (*TABLES, *OTHERS)
-        ]  # fmt: skip
-    del content["plots"]
-    path.write_text(yaml.safe_dump(content))
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
-    """A repository whose tables were made by `dvc repro` and pushed to a remote on a plain folder."""
-    folder = tmp_path_factory.mktemp("project")
-    for name in SHIPPED:
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, target)
-    edit(folder, cut_down)
-    without_other_tables(folder / "dvc.yaml")
-    call(folder, "git", "init", "--quiet")
-    call(folder, "dvc", "remote", "add", "--default", "plain", str(tmp_path_factory.mktemp("remote")))
-    call(folder, "dvc", "repro")
-    call(folder, "git", "add", "--all")
-    call(folder, "git", "commit", "--quiet", "--message", "made")
-    call(folder, "dvc", "push")
-    return folder
-
-
-@pytest.fixture
-def clone(project, tmp_path):
-    """A fresh clone with the artefacts pulled."""
-    folder = tmp_path / "clone"
-    call(tmp_path, "git", "clone", "--quiet", str(project), str(folder))
-    call(folder, "dvc", "pull")
-    return folder
-
-
-def planned(folder, *targets):
-    """Job counts by rule of a dry run; without targets: of everything."""
-    text = call(folder, "snakemake", "--dry-run", *targets)
-    jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
-    assert bool(jobs) != ("Nothing to be done" in text)
-    return {rule: n for rule, n in jobs.items() if rule not in ("all", "total")}
 
 
 def test_dvc_shares_every_table_and_draws_all_its_rows():
