@@ -68,6 +68,8 @@ def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digit
         "numeric_type": "float32",
         "versions": {"python": "3.11.2"},
         "git_commit": "0123456789abcdef",
+        "image": None,
+        "sampled_by": [],
         "memory": None,
     }
     known = {"cohen": ("Cohen", "FS"), "nn": ("IDRS", "NN")}[method]

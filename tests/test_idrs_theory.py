@@ -136,7 +136,7 @@ def test_theory_is_written(tmp_path):
     rows = list(csv.DictReader(paths[1].read_text().splitlines()))
     stored = json.loads(paths[2].read_text())
     assert [float(row["theorem"]) for row in rows if row["statement"] == "1"] == [
-        row["theorem"]["smaller"] for row in stored
+        row["theorem"]["smaller"] for row in stored["rows"]
     ]
     assert (tmp_path / "idrs" / "../figures/idrs/figure3.svg").exists()
 

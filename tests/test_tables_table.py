@@ -16,6 +16,7 @@ import pytest
 
 from certsmooth.certificate_files import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.provenance import made_by
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.metrics import accuracy_interval
 from certsmooth.tables.published import published_rows
@@ -64,6 +65,8 @@ def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, 
         "numeric_type": "float32",
         "versions": {"python": "3.11.2", "torch": "2.8.0"},
         "git_commit": "0123456789abcdef-dirty",
+        "image": None,
+        "sampled_by": [],
         "memory": memory,
     }
     known = {
@@ -199,7 +202,8 @@ def test_the_three_files_say_the_same(tmp_path):
     result = build(example(), published=("ddrs", 1, "cifar10"))
     markdown, table, record = write_table(result, tmp_path, figure="table1.svg")
     assert [p.name for p in (markdown, table, record)] == ["table1.md", "table1.csv", "table1.json"]
-    assert json.loads(record.read_text()) == json.loads(json.dumps(dataclasses.asdict(result)))
+    content = dataclasses.asdict(result) | dataclasses.asdict(made_by()) | {"images": {}}
+    assert json.loads(record.read_text()) == json.loads(json.dumps(content))
     rows = [*result.on_test, *result.on_validation, *result.per_setting, *result.published]
     with table.open() as file:
         lines = list(csv.DictReader(file))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
@@ -54,9 +52,13 @@ def best_of_splits(
     smoothing: Smoothing,
     *,
     alpha: float,
-    shares: Sequence[float],
+    grid: int,
 ) -> Bound:
-    """Return, for each image, the certificate of `bound_at_split` with the largest radius, each at level alpha."""
+    """Return, for each image, the certificate of `bound_at_split` with the largest radius, each at level alpha.
+
+    The shares are 1/grid, 2/grid, ..., 1.
+    """
+    shares = [j / grid for j in range(1, grid + 1)]
     bounds = [bound_at_split(selection, estimation, smoothing, alpha=alpha, share=share) for share in shares]
     best = np.argmax([bound.radius for bound in bounds], axis=0)
     rows = np.arange(len(best))

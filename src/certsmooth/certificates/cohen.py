@@ -13,63 +13,30 @@ other class.
 The statement is about one g, that is one sigma. If sigma depends on x, then g(x + d) smooths with another
 sigma and nothing follows: `max_semi_elasticity` is 0.
 
-The class must be selected on other samples than those that estimate its probability. Given the selection, the
-count of the selected class among independent samples is binomial, so the bound of Clopper and Pearson fails
-with probability at most alpha. The count of the class that happens to lead among the *same* samples is not:
-it is a maximum of k counts, and the bound may then fail with a probability of up to k alpha.
+p is bounded from samples as `certsmooth.certificates._one_sided` says.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from certsmooth.bounds import binomial_p_value, check_alpha
-from certsmooth.certificates import ABSTAIN, Bound, Norm, Smoothing, check_count_rows, check_counts, selected_class
+from certsmooth.certificates import ABSTAIN, Smoothing, check_count_rows
+from certsmooth.certificates._one_sided import OneSided
 from certsmooth.worst_case import constant_radius
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(OneSided):
     """CERTIFY of Cohen et al.: radius = sigma Phi^-1(p_a_lower), or abstention."""
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
-    max_semi_elasticity: ClassVar[float | None] = 0.0
-
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
-    ) -> Bound:
-        """Certify N images.
-
-        For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g is
-        that class everywhere in the open l2 ball of that radius. It abstains if p_a_lower <= 1/2. Radii are
-        rounded down.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound its
-                probability.
-            smoothing: the noise.
-            alpha: the probability of error per image, in (0, 1).
-
-        Raises:
-            ConfigError: an argument is not valid; the message names it.
-        """
-        check_counts(selection, estimation, smoothing)
-        selected, p_a_lower = selected_class(selection, estimation, alpha=alpha)
-        radius = constant_radius(p_a_lower, smoothing.sigma)
-        return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, 1.0 - p_a_lower)
+    def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
+        """Return sigma Phi^-1(p_a_lower), rounded down."""
+        return constant_radius(p_a_lower, smoothing.sigma)
 
 
 def predict(counts: Int[np.ndarray, "N k"], *, alpha: float) -> npt.NDArray[np.int64]:

@@ -21,45 +21,21 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float
 
-from certsmooth.certificates import ABSTAIN, Bound, Norm, Smoothing, check_counts, selected_class
+from certsmooth.certificates import Norm, Smoothing
+from certsmooth.certificates._one_sided import OneSided
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """Uniform noise on [-lambda, lambda]^d: l1 radius = lambda (2 p_a_lower - 1), or abstention."""
+class Certificate(OneSided):
+    """Uniform noise on [-lambda, lambda]^d, lambda its sigma: l1 radius = lambda (2 p_a_lower - 1), or abstention."""
 
     noise: ClassVar[str] = "uniform"
     norm: ClassVar[Norm] = "l1"
-    max_semi_elasticity: ClassVar[float | None] = 0.0
 
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
-    ) -> Bound:
-        """Certify N images.
-
-        For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g is
-        that class everywhere in the open l1 ball of that radius. It abstains if p_a_lower <= 1/2. Radii are
-        rounded down.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound its probability.
-            smoothing: the noise; its sigma is lambda.
-            alpha: the probability of error per image, in (0, 1).
-
-        Raises:
-            ConfigError: an argument is not valid; the message names it.
-        """
-        check_counts(selection, estimation, smoothing)
-        selected, p_a_lower = selected_class(selection, estimation, alpha=alpha)
+    def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
+        """Return lambda (2 p_a_lower - 1), rounded down."""
         gap = 2.0 * np.maximum(p_a_lower, 0.5) - 1.0  # exact: a float in [1/2, 1), doubled, less 1
-        radius = np.maximum(np.nextafter(smoothing.sigma.astype(np.float64) * gap, -1.0), 0.0)
-        return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, 1.0 - p_a_lower)
+        radius: Float[np.ndarray, " N"] = np.maximum(np.nextafter(smoothing.sigma.astype(np.float64) * gap, -1.0), 0.0)
+        return radius

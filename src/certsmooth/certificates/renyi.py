@@ -49,17 +49,10 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from certsmooth.certificates import (
-    ABSTAIN,
-    Bound,
-    Norm,
-    Smoothing,
-    check_counts,
-    known_semi_elasticity,
-    selected_class,
-)
+from certsmooth.certificates import Smoothing, known_semi_elasticity
+from certsmooth.certificates._one_sided import OneSided
 from certsmooth.checks import check_integer
 from certsmooth.errors import ConfigError
 
@@ -81,40 +74,18 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(OneSided):
     """The Renyi certificate with p_B = 1 - p_a_lower, or abstention."""
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
     max_semi_elasticity: ClassVar[float | None] = inf
 
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
-    ) -> Bound:
-        """Certify N images.
-
-        For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g, which
-        smooths at every x' with sigma(x'), is that class everywhere in the open l2 ball of that radius. It abstains if
-        p_a_lower <= 1/2.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound its probability.
-            smoothing: the noise; its semi-elasticity must be known.
-            alpha: the probability of error per image, in (0, 1).
+    def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
+        """Return the radius of the ball of this module's docstring.
 
         Raises:
-            ConfigError: an argument is not valid; the message names it.
+            ConfigError: the semi-elasticity is not known.
         """
-        check_counts(selection, estimation, smoothing)
         rate = known_semi_elasticity(smoothing)
-        selected, p_a_lower = selected_class(selection, estimation, alpha=alpha)
         sigma = smoothing.sigma.astype(np.float64)
         p_a = np.maximum(p_a_lower, 0.5)
         p_b = 1.0 - p_a
@@ -124,7 +95,7 @@ class Certificate:
             slope, extra = rate * sigma, smoothing.rounding
             sides = (_reach(p_a, p_b, radius / sigma, slope, within, extra, smoothing.dimension, u) for u in (-1, 1))
             radius = np.minimum(sigma * np.minimum(*sides), radius)  # the quotient above may have been rounded up
-        return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, 1.0 - p_a_lower)
+        return radius
 
 
 def renyi_radius(

@@ -15,61 +15,30 @@ from math import inf
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float
 
-from certsmooth.certificates import (
-    ABSTAIN,
-    Bound,
-    Norm,
-    Smoothing,
-    check_counts,
-    known_semi_elasticity,
-    selected_class,
-)
+from certsmooth.certificates import Smoothing, known_semi_elasticity
+from certsmooth.certificates._one_sided import OneSided
 from certsmooth.worst_case import semi_elastic_radius
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(OneSided):
     """IDRS: the worst case over all regions and all sigma(x') that r allows, or abstention."""
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
     max_semi_elasticity: ClassVar[float | None] = inf
 
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
-    ) -> Bound:
-        """Certify N images.
-
-        For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g, which
-        smooths at every x' with sigma(x'), is that class everywhere in the open l2 ball of that radius. It abstains if
-        p_a_lower <= 1/2. Radii are rounded down.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound its probability.
-            smoothing: the noise; its semi-elasticity must be known.
-            alpha: the probability of error per image, in (0, 1).
+    def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
+        """Return `certsmooth.worst_case.semi_elastic_radius`.
 
         Raises:
-            ConfigError: an argument is not valid; the message names it.
+            ConfigError: the semi-elasticity is not known.
         """
-        check_counts(selection, estimation, smoothing)
-        rate = known_semi_elasticity(smoothing)
-        selected, p_a_lower = selected_class(selection, estimation, alpha=alpha)
-        radius = semi_elastic_radius(
+        return semi_elastic_radius(
             p_a_lower,
             smoothing.sigma,
-            rate,
+            known_semi_elasticity(smoothing),
             smoothing.dimension,
             constant_within=smoothing.constant_within,
             rounding=smoothing.rounding,
         )
-        return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, 1.0 - p_a_lower)

@@ -56,5 +56,4 @@ class Certificate:
 
         The probability of error per image is below 2 alpha for certain; that it is at most alpha is not proved.
         """
-        shares = [j / self.grid for j in range(1, self.grid + 1)]
-        return best_of_splits(selection, estimation, smoothing, alpha=alpha, shares=shares)
+        return best_of_splits(selection, estimation, smoothing, alpha=alpha, grid=self.grid)

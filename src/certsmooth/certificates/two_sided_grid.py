@@ -54,5 +54,4 @@ class Certificate:
         With probability at least 1 - alpha per image, g is the returned class everywhere in the open l2 ball.
         """
         check_alpha(alpha)
-        shares = [j / self.grid for j in range(1, self.grid + 1)]
-        return best_of_splits(selection, estimation, smoothing, alpha=alpha / self.grid, shares=shares)
+        return best_of_splits(selection, estimation, smoothing, alpha=alpha / self.grid, grid=self.grid)

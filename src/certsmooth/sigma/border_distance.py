@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int, Shaped
 from scipy.optimize import brentq
 from scipy.special import logsumexp
-from torch import Tensor, nn
+from torch import Tensor
 
 from certsmooth.checks import check_integer, check_number
 from certsmooth.data import Images
 from certsmooth.errors import ConfigError
-from certsmooth.sigma import DrawNoise
-from certsmooth.sigma._neighbours import Neighbours, flattened, pixels, read_points, spread
+from certsmooth.sigma._exponential import Exponential, Fitted
+from certsmooth.sigma._neighbours import Neighbours, pixels, read_points, spread
 
 CANDIDATES = 10_000
 """Most training images that fitting looks at for border images; each is compared with all training images."""
@@ -26,7 +26,7 @@ SLACK = 1e-11
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Exponential):
     """sigma(x) = sigma_b exp(r (f(x) - m)), kept in [lower sigma_b, upper sigma_b]; f the distance to border images.
 
     A constant sigma loses radius where x is far from every other class and n samples cannot show it (sigma
@@ -66,56 +66,25 @@ class Policy:
         samples: it draws no noise.
     """
 
-    sigma: float
-    rate: float
     lower: float | None = None
     upper: float | None = None
     share: float = 0.1
     neighbours: int = 5
-    offset: float | None = None
-    factor: float = 1.0
-    _fitted: _Fitted | None = field(default=None, init=False, repr=False, compare=False)
-
-    samples = 0
-    uses_model = False
-    uses_training_images = True
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_number("factor", self.factor, above=0)
+        super().__post_init__()
         check_number("share", self.share, above=0, maximum=1)
         check_integer("neighbours", self.neighbours, minimum=1)
         if self.lower is not None:
             check_number("lower", self.lower, above=0, below=1)
         if self.upper is not None:
             check_number("upper", self.upper, above=1)
-        if self.offset is not None:
-            check_number("offset", self.offset, minimum=0)
         if self.rate != math.inf:
             check_number("rate", self.rate, above=0)
         elif self.lower is None or self.upper is None:
             raise ConfigError(
                 f"rate: inf, with lower {self.lower} and upper {self.upper}; must be finite, or both given"
             )
-
-    @property
-    def sigma0(self) -> float:
-        """sigma_b."""
-        return self.factor * self.sigma
-
-    @property
-    def semi_elasticity(self) -> float:
-        """The rate."""
-        return float(self.rate)
-
-    @property
-    def m(self) -> float:
-        """The offset, given or found.
-
-        Raises:
-            ConfigError: the offset is None, and the policy is not fitted.
-        """
-        return self._state().m if self.offset is None else float(self.offset)
 
     def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
         """Return the policy for these training images; this one stays as it is.
@@ -139,9 +108,7 @@ class Policy:
             [border.mean_distances_to_others(border.images(slice(None)), 1), border.mean_distances(inner, 1)]
         )
         m = self._offset(average_over.numpy()) if self.offset is None else float(self.offset)
-        fitted = replace(self)
-        object.__setattr__(fitted, "_fitted", _Fitted(border, shape, m))
-        return fitted
+        return self._with(Fitted(border, shape, m))
 
     def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
         """Return c(x) of the class docstring, rounded down: sigma(x') is the same float64 number up to there.
@@ -153,45 +120,18 @@ class Policy:
             ConfigError: as calling the policy.
         """
         # The computed f errs by less than SLACK / 4 of itself, at x and at x', where f(x') <= f(x) + D.
-        distances, (lowest, highest) = self._distances(images), self._thresholds()
+        distances, (lowest, highest) = self._mean_distances(images, 1), self._thresholds()
         return (torch.maximum(distances - highest, lowest - distances) * (1 - SLACK) - SLACK * distances).clamp(min=0)
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
-    ) -> Float[Tensor, " b"]:
-        """Return sigma(x), float64; neither the model, nor the starting sigma, nor the noise is used.
-
-        Args:
-            model: not used.
-            images: of the shape of the training images.
-            sigma: not used.
-            draw: not used.
-
-        Raises:
-            ConfigError: the policy is not fitted; images of another shape, or not finite; or a sigma that is not in
-                the range of float64.
-        """
-        distances, (lowest, highest) = self._distances(images), self._thresholds()
-        found = self.sigma0 * torch.exp(self.rate * (distances - self.m))
+    def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
+        distances, (lowest, highest) = self._mean_distances(images, 1), self._thresholds()
+        found = self._unbounded(distances)
         # By comparisons of the distance: exactly constant beyond the thresholds, and with an infinite rate as well.
         if self.lower is not None:
             found[distances < lowest] = self.sigma0 * self.lower
         if self.upper is not None:
             found[distances >= highest] = self.sigma0 * self.upper
-        if not bool((found.isfinite() & (found > 0)).all()):
-            raise ConfigError(
-                f"rate: {self.rate}; must be smaller, or lower and upper given: with m = {self.m:g}, sigma is from "
-                f"{found.min().item():g} to {found.max().item():g}"
-            )
-        return found
-
-    def _distances(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
-        fitted = self._state()
-        return fitted.border.mean_distances(flattened(images, fitted.shape), 1)
+        return self._checked_range(found, right="smaller, or lower and upper given")
 
     def _thresholds(self) -> tuple[float, float]:
         """Return t_0 and t_1; -infinity and infinity where there is no bound."""
@@ -226,20 +166,6 @@ class Policy:
             few = f"class {classes[counts.argmin()]} has {counts.min()} training images"
             raise ConfigError(f"neighbours: {self.neighbours} others of each image; {few}, must be more")
         return torch.from_numpy(np.ascontiguousarray(labels))
-
-    def _state(self) -> _Fitted:
-        if self._fitted is None:
-            raise ConfigError("border_distance: not fitted; must be what fit(training images, labels) returns")
-        return self._fitted
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """What fitting finds: the border images, the shape of one, and m."""
-
-    border: Neighbours
-    shape: tuple[int, ...]
-    m: float
 
 
 def margins(

@@ -7,17 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.certificates import Norm
 from certsmooth.checks import check_choice, check_integer, check_number
-from certsmooth.data import Images
 from certsmooth.errors import ConfigError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
+from certsmooth.sigma._search import Search
 from certsmooth.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 
 RadiusPerSigma = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
@@ -25,7 +24,7 @@ RadiusPerSigma = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Search):
     """Stochastic gradient ascent on the certified radius R(sigma), one sigma per image.
 
     In l2 the noise is Gaussian and R = sigma/2 (Phi^-1(p_A) - Phi^-1(p_B)) (eq. 3). In l1 the noise is uniform on
@@ -63,50 +62,23 @@ class Policy:
         semi_elasticity: None, nothing is known.
     """
 
-    sigma: float
     iterations: int
     samples: int = 1
     step: float = 1e-4
-    lower: float = 0.01
-    upper: float = 2.0
     variant: Literal["paper", "published_program"] = "paper"
     norm: Norm = "l2"
     class_samples: int = 64
 
-    semi_elasticity = None
-    uses_model = True
-    uses_training_images = False
-
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
+        super().__post_init__()
         check_integer("iterations", self.iterations, minimum=0)
         check_integer("samples", self.samples, minimum=1)
         check_number("step", self.step, above=0)
-        check_number("lower", self.lower, above=0)
-        check_number("upper", self.upper, above=0)
         check_choice("variant", self.variant, ("paper", "published_program"))
         check_choice("norm", self.norm, ("l1", "l2"))
         if (self.variant, self.norm) == ("published_program", "l1"):
             raise ConfigError("variant: 'published_program'; must be 'paper' with norm 'l1', which the program has not")
         check_integer("class_samples", self.class_samples, minimum=1)
-        if self.lower >= self.upper:
-            raise ConfigError(f"lower: {self.lower}; must be below upper, which is {self.upper}")
-        if not self.lower <= self.sigma <= self.upper:
-            bounds = f"[{self.lower}, {self.upper}]"
-            raise ConfigError(f"sigma: {self.sigma}; must be in [lower, upper] = {bounds}")
-
-    @property
-    def sigma0(self) -> float:
-        """Where the ascent starts."""
-        return self.sigma
-
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
-        """Return the policy itself: it does not depend on the training images."""
-        return self
-
-    def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
-        """Return 0: nothing is known."""
-        return torch.zeros(len(images), dtype=torch.float64)
 
     def __call__(
         self,

@@ -7,20 +7,19 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64
 from scipy.stats import qmc
 from torch import Tensor, nn
 
 from certsmooth.checks import check_integer, check_number
-from certsmooth.data import Images
-from certsmooth.errors import ConfigError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
+from certsmooth.sigma._search import Search
 from certsmooth.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Search):
     """Several line searches on R(sigma) = sigma Phi^-1(p_A(sigma)), and the best of what they find.
 
     Search k walks over variances: l sigma_0^2 with l = l_k, l_k + s_k, l_k + 2 s_k, ... as long as R does not fall, at
@@ -50,46 +49,19 @@ class Policy:
         semi_elasticity: None, nothing is known.
     """
 
-    sigma: float
     starts: int = 4
     steps: int = 10
     evaluation_samples: int = 500
     samples: int = 50
     largest: float = 16.0
-    lower: float = 0.01
-    upper: float = 2.0
-
-    semi_elasticity = None
-    uses_model = True
-    uses_training_images = False
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
+        super().__post_init__()
         check_integer("starts", self.starts, minimum=1)
         check_integer("steps", self.steps, minimum=0)
         check_integer("evaluation_samples", self.evaluation_samples, minimum=1)
         check_integer("samples", self.samples, minimum=1)
         check_number("largest", self.largest, above=1)
-        check_number("lower", self.lower, above=0)
-        check_number("upper", self.upper, above=0)
-        if self.lower >= self.upper:
-            raise ConfigError(f"lower: {self.lower}; must be below upper, which is {self.upper}")
-        if not self.lower <= self.sigma <= self.upper:
-            bounds = f"[{self.lower}, {self.upper}]"
-            raise ConfigError(f"sigma: {self.sigma}; must be in [lower, upper] = {bounds}")
-
-    @property
-    def sigma0(self) -> float:
-        """sigma_0."""
-        return self.sigma
-
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
-        """Return the policy itself: it does not depend on the training images."""
-        return self
-
-    def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
-        """Return 0: nothing is known."""
-        return torch.zeros(len(images), dtype=torch.float64)
 
     def searches(self) -> Float64[np.ndarray, "starts 2"]:
         """Return the pairs (l_k, s_k), in [1, largest] x (-1, 1)."""

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Float64, Int
+from torch import Tensor
 
 from certsmooth.checks import check_integer, check_number
 from certsmooth.data import Images
 from certsmooth.errors import ConfigError
-from certsmooth.sigma import DrawNoise
-from certsmooth.sigma._neighbours import Neighbours, flattened, read_points, spread
+from certsmooth.sigma._exponential import Exponential, Fitted
+from certsmooth.sigma._neighbours import Neighbours, read_points, spread
 
 OFFSET_IMAGES = 2_000
 """Training images that ``offset: null`` is averaged over: their mean is known to a few thousandths of itself, and
@@ -21,7 +21,7 @@ fitting takes seconds, not the minutes of all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy:
+class Policy(Exponential):
     """sigma(x) = sigma_b exp(r (mean distance from x to its k nearest training images - m)).
 
     Distances are l2 in pixel coordinates [0, 1] of the flattened images, exact but for rounding in float64. Since each
@@ -43,43 +43,12 @@ class Policy:
         samples: it draws no noise.
     """
 
-    sigma: float
-    rate: float
     neighbours: int = 20
-    offset: float | None = None
-    factor: float = 1.0
-    _fitted: _Fitted | None = field(default=None, init=False, repr=False, compare=False)
-
-    samples = 0
-    uses_model = False
-    uses_training_images = True
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_number("factor", self.factor, above=0)
+        super().__post_init__()
         check_number("rate", self.rate, minimum=0)
         check_integer("neighbours", self.neighbours, minimum=1)
-        if self.offset is not None:
-            check_number("offset", self.offset, minimum=0)
-
-    @property
-    def sigma0(self) -> float:
-        """sigma_b."""
-        return self.factor * self.sigma
-
-    @property
-    def semi_elasticity(self) -> float:
-        """The rate (IDRS, Theorem 4.1)."""
-        return float(self.rate)
-
-    @property
-    def m(self) -> float:
-        """The m of equation 1: ``offset``, or what `fit` found.
-
-        Raises:
-            ConfigError: the offset is None, and the policy is not fitted.
-        """
-        return self._state().m if self.offset is None else float(self.offset)
 
     def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
         """Return the policy for these training images; this one stays as it is.
@@ -101,56 +70,14 @@ class Policy:
         points, shape = read_points(images)
         training = Neighbours(points)
         m = _average_distance(training, self.neighbours) if self.offset is None else float(self.offset)
-        fitted = replace(self)
-        object.__setattr__(fitted, "_fitted", _Fitted(training, shape, m))
-        return fitted
+        return self._with(Fitted(training, shape, m))
 
     def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
         """Return 0: sigma changes everywhere."""
         return torch.zeros(len(images), dtype=torch.float64)
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
-    ) -> Float[Tensor, " b"]:
-        """Return sigma(x), float64; neither the model, nor the starting sigma, nor the noise is used.
-
-        Args:
-            model: not used.
-            images: of the shape of the training images.
-            sigma: not used.
-            draw: not used.
-
-        Raises:
-            ConfigError: the policy is not fitted; images of another shape, or not finite; or a sigma that is not in
-                the range of float64.
-        """
-        fitted = self._state()
-        distances = fitted.training.mean_distances(flattened(images, fitted.shape), self.neighbours)
-        found = self.sigma0 * torch.exp(self.rate * (distances - fitted.m))
-        if not bool((found.isfinite() & (found > 0)).all()):
-            raise ConfigError(
-                f"rate: {self.rate}; must be smaller: with m = {fitted.m:g}, sigma is from {found.min().item():g} "
-                f"to {found.max().item():g}"
-            )
-        return found
-
-    def _state(self) -> _Fitted:
-        if self._fitted is None:
-            raise ConfigError("nearest_neighbour: not fitted; must be what fit(training images) returns")
-        return self._fitted
-
-
-@dataclass(frozen=True)
-class _Fitted:
-    """What fitting finds: the training images, the shape of one, and m."""
-
-    training: Neighbours
-    shape: tuple[int, ...]
-    m: float
+    def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
+        return self._checked_range(self._unbounded(self._mean_distances(images, self.neighbours)), right="smaller")
 
 
 def _average_distance(training: Neighbours, k: int) -> float:

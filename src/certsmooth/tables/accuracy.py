@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +17,10 @@ from certsmooth.errors import ConfigError, nearest
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.accuracy_markdown import render
 from certsmooth.tables.accuracy_result import AccuracyMetric, AccuracyResult, Cell, Column, Quantity
+from certsmooth.tables.files import write_result
 from certsmooth.tables.published import published_numbers
 from certsmooth.tables.result import Source
 from certsmooth.tables.runs import Method, Outcome, collect, guarantees, name_of, setting_of
-from certsmooth.tables.table import write_texts
 
 
 @dataclass(frozen=True)
@@ -140,8 +139,7 @@ def _sources(columns: Mapping[Column, Sequence[RowOutcome]]) -> dict[str, tuple[
     sources: dict[str, dict[str, Source]] = {}
     for column, rows in columns.items():
         for run in (run for row in rows for run in row.outcome.runs):
-            source = Source(run.label, run.sigma, dict(run.variant), run.seed, run.part, dict(run.provenance))
-            sources.setdefault(column.dataset, {}).setdefault(name_of(run), source)
+            sources.setdefault(column.dataset, {}).setdefault(name_of(run), Source.of(run))
     return {dataset: tuple(found.values()) for dataset, found in sources.items()}
 
 
@@ -246,21 +244,14 @@ def _standard_error(values: Float[np.ndarray, " n"]) -> float:
 
 
 def write_accuracy_table(result: AccuracyResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table as ``NAME.md`` (for people), ``NAME.csv`` (long form) and ``NAME.json`` (everything).
+    """Write a table to a folder by `certsmooth.tables.files.write_result`; its stem is the table's name.
 
     Args:
         result: the table.
         folder: must exist.
         figure: a picture that the Markdown file shows; its path relative to ``folder``.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / result.name, render(result, figure=figure), _csv(result), content)
+    return write_result(folder / result.name, result, markdown=render(result, figure=figure), values=_csv(result))
 
 
 _CSV_COLUMNS = (

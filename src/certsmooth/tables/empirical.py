@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,11 +15,11 @@ from certsmooth.certificates import cohen
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.tables.empirical_markdown import render
 from certsmooth.tables.empirical_result import AttackSource, Curve, EmpiricalResult, ShownAttack, Soundness
+from certsmooth.tables.files import write_result
 from certsmooth.tables.metrics import accuracy_interval
 from certsmooth.tables.result import Entry, Metric, Source
 from certsmooth.tables.runs import Method, Outcome, collect, guarantees, name_of
 from certsmooth.tables.soundness import AttackedRun, check_certificates, over_all
-from certsmooth.tables.table import write_texts
 
 
 def build_empirical(
@@ -78,10 +77,7 @@ def build_empirical(
         ),
         verdict=over_all([each.verdict for each in soundness]),
         soundness=tuple(soundness),
-        sources=tuple(
-            Source(run.label, run.sigma, dict(run.variant), run.seed, run.part, dict(run.provenance))
-            for _, run in pairs
-        ),
+        sources=tuple(Source.of(run) for _, run in pairs),
         attack_sources=tuple(
             AttackSource(run.label, run.sigma, dict(run.variant), run.seed, key, dict(attacked.provenance[key]))
             for attacked, run in pairs
@@ -181,21 +177,14 @@ _CSV_COLUMNS = (
 
 
 def write_empirical(result: EmpiricalResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table as ``NAME.md`` (for people), ``NAME.csv`` (long form) and ``NAME.json`` (everything).
+    """Write a table to a folder by `certsmooth.tables.files.write_result`; its stem is the table's name.
 
     Args:
         result: the table.
         folder: must exist.
         figure: a picture that the Markdown file shows; its path relative to ``folder``.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / result.name, render(result, figure=figure), _csv(result), content)
+    return write_result(folder / result.name, result, markdown=render(result, figure=figure), values=_csv(result))
 
 
 def _csv(result: EmpiricalResult) -> str:

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +21,10 @@ from scipy.special import ndtr
 
 from certsmooth.checks import check_integer, check_number
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.tables.files import write_result
 from certsmooth.tables.markdown import cell, paragraph, pipe_table
 from certsmooth.tables.metrics import accuracy_interval, certified_accuracy, certified_radii, mean_interval
 from certsmooth.tables.result import Entry
-from certsmooth.tables.table import write_texts
 from certsmooth.worst_case import semi_elastic_radius
 
 if TYPE_CHECKING:
@@ -159,21 +158,14 @@ def _row(label: str, frame: pd.DataFrame, rate: float, radii: Sequence[float], d
 def write_high_dimension(
     result: HighDimensionResult, folder: Path, *, figure: str | None = None
 ) -> tuple[Path, Path, Path]:
-    """Write a table as ``NAME.md``, ``NAME.csv`` (long form) and ``NAME.json`` (with every radius).
+    """Write a table to a folder by `certsmooth.tables.files.write_result`; its stem is the table's name.
 
     Args:
         result: the table.
         folder: must exist.
         figure: a picture that the Markdown file shows; its path relative to ``folder``.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / result.name, _markdown(result, figure), _csv(result), content)
+    return write_result(folder / result.name, result, markdown=_markdown(result, figure), values=_csv(result))
 
 
 def _markdown(result: HighDimensionResult, figure: str | None) -> str:

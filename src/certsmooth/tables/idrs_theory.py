@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from scipy.special import lambertw
 from scipy.stats import chi2
 
 from certsmooth.checks import check_integer, check_number
+from certsmooth.tables.files import write_result
 from certsmooth.tables.markdown import dataset_name, paragraph, pipe_table
 from certsmooth.tables.published import published_numbers
-from certsmooth.tables.table import write_texts
 
 DIMENSIONS: Mapping[str, int] = {
     "mnist": 28 * 28,
@@ -115,6 +114,13 @@ class ThresholdRow:
     published: float | None
 
 
+@dataclass(frozen=True)
+class Table1:
+    """All of Table 1."""
+
+    rows: tuple[ThresholdRow, ...]
+
+
 def table1() -> tuple[ThresholdRow, ...]:
     """Return IDRS, Table 1: thresholds for each data set and p_A, and the published ones beside them."""
     published = {(n.dataset, float(n.sigma.removeprefix("pA="))): n.value for n in published_numbers("idrs", 1)}
@@ -133,18 +139,14 @@ def table1() -> tuple[ThresholdRow, ...]:
 
 
 def write_table1(folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write Table 1 as ``table1.md``, ``table1.csv`` and ``table1.json``, and return the paths.
+    """Write Table 1 to a folder by `certsmooth.tables.files.write_result`; its stem is ``table1``.
 
     Args:
         folder: must exist.
         figure: a picture that the Markdown file shows (Figure 3); its path relative to ``folder``.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    rows = table1()
-    content = json.dumps([asdict(row) for row in rows], indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / "table1", _markdown(rows, figure), _csv(rows), content)
+    result = Table1(table1())
+    return write_result(folder / "table1", result, markdown=_markdown(result.rows, figure), values=_csv(result.rows))
 
 
 _TEXT = """\

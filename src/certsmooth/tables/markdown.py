@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
@@ -281,14 +282,19 @@ def provenance(name: str, sources: Sequence[Source], *more: str) -> str:
     """
     parts = [(part, [s for s in sources if s.part == part]) for part in ("test", "validation")]
     lines = [_provenance_line(part, chosen) for part, chosen in parts if chosen]
-    versions = _distinct(
-        f"{package} {version}" for source in sources for package, version in source.provenance["versions"].items()
-    )
-    commits = _distinct(str(source.provenance["git_commit"] or "unknown") for source in sources)
-    software = f"- Software: {', '.join(versions)}; commit {', '.join(_short(commit) for commit in commits)}."
+    software = _software([each for s in sources for each in (s.provenance, *s.provenance["sampled_by"])])
     files = f"`{name}.json` holds the full provenance of every run, `{name}.csv` every number."
     items = (*lines, *(f"- {item}" for item in more), software, f"- {files}")
     return "\n".join(["## Provenance", "", *items])
+
+
+def _software(makers: Sequence[Mapping[str, Any]]) -> str:
+    """Return the line about what certified the runs and sampled their counts: entries of `MadeBy`."""
+    versions = _distinct(f"{package} {version}" for made in makers for package, version in made["versions"].items())
+    commits = _distinct(_short(str(made["git_commit"] or "unknown")) for made in makers)
+    images = _distinct(_short(made["image"]["definition"]) for made in makers if made["image"] is not None)
+    more = f"; container image of the definition {', '.join(images)}" if images else ""
+    return f"- Software: {', '.join(versions)}; commit {', '.join(commits)}{more}."
 
 
 def _provenance_line(part: str, sources: Sequence[Source]) -> str:

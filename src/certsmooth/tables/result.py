@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from certsmooth.tables import CertifiedRun
+
 Metric = Literal["certified_accuracy", "empirical_accuracy", "acr"]
 Kind = Literal["measured", "published"]
 SelectedOn = Literal["test", "validation", "none", "published"]
@@ -160,6 +162,11 @@ class Source:
     seed: int
     part: str
     provenance: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, run: CertifiedRun) -> Source:
+        """Return how a run was made."""
+        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, dict(run.provenance))
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import ceil, isclose
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from certsmooth.certificates import ABSTAIN, Guarantee, Norm, cohen
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.empirical_result import AttackSource
+from certsmooth.tables.files import write_result
 from certsmooth.tables.metrics import accuracy_interval
 from certsmooth.tables.result import Source
 from certsmooth.tables.runs import SHARED, name_of
 from certsmooth.tables.soundness import contradiction_p_value
 from certsmooth.tables.soundness_markdown import ORDERS, render
 from certsmooth.tables.soundness_result import Attacked, SoundnessResult, SoundnessRow
-from certsmooth.tables.table import write_texts
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def build_soundness(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
         n=int(runs[0].provenance["plan"]["n"]),
         alpha=alpha,
         rows=tuple(_row(audited, alpha) for audited in runs),
-        sources=tuple(Source(*_setting(each.run), each.run.part, dict(each.run.provenance)) for each in runs),
+        sources=tuple(Source.of(each.run) for each in runs),
         attack_sources=tuple(AttackSource(*_setting(each.run), "break", dict(each.provenance)) for each in runs),
     )
 
@@ -165,20 +164,13 @@ _CSV_COLUMNS = (
 
 
 def write_soundness(result: SoundnessResult, folder: Path) -> tuple[Path, Path, Path]:
-    """Write a table as ``NAME.md`` (for people), ``NAME.csv`` (long form) and ``NAME.json`` (everything).
+    """Write a table to a folder by `certsmooth.tables.files.write_result`; its stem is the table's name.
 
     Args:
         result: the table.
         folder: must exist.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / result.name, render(result), _csv(result), content)
+    return write_result(folder / result.name, result, markdown=render(result), values=_csv(result))
 
 
 def _csv(result: SoundnessResult) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from certsmooth.errors import ConfigError, CountsError, nearest
-from certsmooth.storage import atomic_write
 from certsmooth.tables import CertifiedRun
+from certsmooth.tables.files import write_result
 from certsmooth.tables.markdown import render
 from certsmooth.tables.metrics import (
     accuracy_interval,
@@ -95,41 +94,19 @@ def build_table(
             *_tests(test, on_test, baseline_method, radii, "test"),
         ),
         memory=tuple(_memory(run) for run in runs if run.part == "test" and run.provenance["memory"] is not None),
-        sources=tuple(
-            Source(run.label, run.sigma, dict(run.variant), run.seed, run.part, dict(run.provenance)) for run in runs
-        ),
+        sources=tuple(Source.of(run) for run in runs),
     )
 
 
 def write_table(result: TableResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table as ``NAME.md`` (for people), ``NAME.csv`` (long form) and ``NAME.json`` (everything).
+    """Write a table to a folder by `certsmooth.tables.files.write_result`; its stem is the table's name.
 
     Args:
         result: the table.
         folder: must exist.
         figure: a picture that the Markdown file shows; its path relative to ``folder``.
-
-    Returns:
-        The three paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
     """
-    content = json.dumps(asdict(result), indent=2, allow_nan=False) + "\n"
-    return write_texts(folder / result.name, render(result, figure=figure), _csv(result), content)
-
-
-def write_texts(stem: Path, markdown: str, values: str, content: str) -> tuple[Path, Path, Path]:
-    """Write the three files of a table, ``STEM.md``, ``STEM.csv`` and ``STEM.json``, and return their paths.
-
-    Raises:
-        CertsmoothError: a file cannot be written.
-    """
-    paths = tuple(stem.with_name(f"{stem.name}{suffix}") for suffix in (".md", ".csv", ".json"))
-    for path, text in zip(paths, (markdown, values, content), strict=True):
-        with atomic_write(path) as file:
-            file.write(text.encode())
-    return paths[0], paths[1], paths[2]
+    return write_result(folder / result.name, result, markdown=render(result, figure=figure), values=_csv(result))
 
 
 def _check_parts(test: Sequence[Method], validation: Mapping[str, Method]) -> None:
