@@ -18,17 +18,20 @@ import yaml
 from scipy.stats import binomtest, kstest, norm
 
 from certsmooth import runs
-from certsmooth.attack_files import AttackCounts, from_lists, read_attack, write_attack
+from certsmooth.attack_files import AttackCounts
 from certsmooth.cli import main
 from certsmooth.config import parse_params
 from certsmooth.counts_files import read_counts
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.like import written_out
 from certsmooth.members import check_members
 from certsmooth.noise import NoiseStreams
 from certsmooth.registry import member
 from certsmooth.sigma.fixed import Policy as FixedSigma
 from certsmooth.steps import attack as step
 from certsmooth.steps.attack import AttackPlan, attack_group
+from certsmooth.steps.records import read_record
+from certsmooth.storage import write_json
 from noise_laws import LAWS
 from row_models import half_space
 
@@ -71,7 +74,9 @@ def attack(plan, *, policy=FixedSigma(0.3), rows=slice(None), model=MODEL):  # n
     images, labels, sigma = (column[rows] for column in group())
     identities = list(range(100, 107))[rows]
     options = {"num_classes": 2, "policy": policy, "plan": plan}
-    return from_lists([c.lists() for c in attack_group(model, images, labels, sigma, identities, **options)])
+    return AttackCounts.from_lists(
+        [c.lists() for c in attack_group(model, images, labels, sigma, identities, **options)]
+    )
 
 
 def at(counts, samples, epsilon):
@@ -178,14 +183,14 @@ def test_more_samples_and_radii_leave_the_other_results_as_they_are():
 
 def test_files_hold_every_number(tmp_path):
     counts, path = attack(make_plan([Spy(1 / 3)])), tmp_path / "a.parquet"
-    write_attack(path, counts, {"seed": 5})
-    found, identity = read_attack(path, expect={"seed": 5})
+    counts.write(path, {"seed": 5})
+    found, identity = AttackCounts.read(path, expect={"seed": 5})
     assert identity == {"seed": 5}
     for name, values in vars(counts).items():
         assert getattr(found, name).dtype == values.dtype
         np.testing.assert_array_equal(getattr(found, name), values)
     with pytest.raises(CountsError, match=rf"{path}: seed is 5; must be 6"):
-        read_attack(path, expect={"seed": 6})
+        AttackCounts.read(path, expect={"seed": 6})
 
 
 # --- the command, on digits
@@ -193,7 +198,7 @@ def test_files_hold_every_number(tmp_path):
 
 def write_params(folder, **changes):
     """The shipped configuration, cut down: a method, a sigma, few samples; two attacks of two radii."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
     digits = params["datasets"]["digits"]
     digits["recipe"] = digits["recipe"] | {"epochs": 2}
     digits["sigmas"] = [0.25]
@@ -253,7 +258,7 @@ def test_attacks_and_their_table_from_the_command_line(folder):
         path = folder / "results" / "attacks" / "empirical" / run.folder / f"{name}.parquet"
         assert main(command(path, name=name)) == 0
         assert not list(path.parent.glob(".*"))
-        counts, identity = read_attack(path)
+        counts, identity = AttackCounts.read(path)
         assert counts.index[counts.epsilon == 0].tolist() == sampled_index[::2].tolist()
         assert (counts.distance <= counts.epsilon * (1 + 1e-6)).all()
         assert counts.distance[counts.epsilon > 0].max() > 0.29
@@ -298,9 +303,9 @@ def test_counts_of_something_else_are_refused(folder, tmp_path, capsys):
     record = folder / "results" / "data" / "digits.json"
     content = record.read_bytes()
     try:
-        changed = json.loads(content)
+        changed = read_record(record)
         changed["parts"]["test"]["fingerprint"] = "sha256:0"
-        record.write_text(json.dumps(changed))
+        write_json(record, changed)
         assert main(command(tmp_path / "x.parquet")) == 2
         assert "fingerprint" in capsys.readouterr().err
     finally:
@@ -360,7 +365,7 @@ def test_mistakes_are_named(tmp_path, change, words):
 
 
 def test_a_name_cannot_be_that_of_another_table():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
     params["attacks"]["table1"] = params["attacks"]["empirical"]
     with pytest.raises(ConfigError, match="'table1' is also in tables"):
         parse_params(params)

@@ -11,7 +11,7 @@ from scipy.stats import binomtest, ncx2, norm
 from torch import nn
 
 from certsmooth.audit.break_certificates import FRACTIONS, KINDS, Balls, BreakPlan, break_group, candidates, inside
-from certsmooth.audit.files import Broken, from_lists, read_broken, write_broken
+from certsmooth.audit.files import Broken
 from certsmooth.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.errors import CountsError, ModelError
 from certsmooth.noise import NoiseStreams
@@ -239,13 +239,13 @@ def test_files_hold_every_number(tmp_path):
     found = break_group(
         half_space([3.0, 4.0], 0.0), balls, num_classes=2, policy=FixedSigma(0.5), reached=(0.5, 0.5), plan=plan()
     )
-    for name, content in (("some", from_lists([found.lists(), found.lists()])), ("none", from_lists([]))):
+    for name, content in (("some", Broken.from_lists([found.lists(), found.lists()])), ("none", Broken.from_lists([]))):
         path = tmp_path / f"{name}.parquet"
-        write_broken(path, content, {"seed": 5})
-        read, identity = read_broken(path, expect={"seed": 5})
+        content.write(path, {"seed": 5})
+        read, identity = Broken.read(path, expect={"seed": 5})
         assert identity == {"seed": 5}
         assert len(read) == (4 if name == "some" else 0)
         for column in vars(Broken(**vars(content))):
             np.testing.assert_array_equal(getattr(read, column), getattr(content, column))
     with pytest.raises(CountsError, match="seed is 5; must be 6"):
-        read_broken(path, expect={"seed": 6})
+        Broken.read(path, expect={"seed": 6})

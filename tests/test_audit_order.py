@@ -16,6 +16,7 @@ from certsmooth.audit.order import order_cost, worst_for_each
 from certsmooth.certificates import ABSTAIN
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.memory import memory_pass
+from certsmooth.storage import read_json, write_json
 
 RADII = (0.0, 0.5, 1.0)
 
@@ -149,7 +150,10 @@ def test_the_cost_is_stored_as_it_is(tmp_path):
     path = tmp_path / "order.json"
     write_order_cost(path, found)
     assert read_order_cost(path) == found
-    path.write_text(path.read_text().replace('"conflicts": 1', '"conflicts": "one"'))
+    content = read_json(path, remedy="")
+    assert content.keys() == {"cost", "versions", "git_commit", "image"}
+    content["cost"]["conflicts"] = "one"
+    write_json(path, content)
     with pytest.raises(CountsError, match="conflicts"):
         read_order_cost(path)
     with pytest.raises(CountsError, match=r"none\.json"):

@@ -12,12 +12,13 @@ import yaml
 
 from certsmooth import runs
 from certsmooth.audit.break_certificates import BreakPlan
-from certsmooth.audit.files import read_broken, read_order_cost
+from certsmooth.audit.files import Broken, read_order_cost
 from certsmooth.certificate_files import read_certificates
 from certsmooth.certificates import ABSTAIN, FLOAT32_ROUNDING, cohen, l1, semi_elastic
 from certsmooth.cli import main
 from certsmooth.config import parse_params
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.like import written_out
 from certsmooth.memory import memory_pass, shuffled_order
 from certsmooth.sampling import SamplingPlan
 from certsmooth.sigma.border_distance import Policy as BorderDistance
@@ -42,7 +43,7 @@ RECORD, MODEL, COUNTS = Path("digits.json"), Path("model.safetensors"), Path("co
 def sampled(tmp_path_factory):
     """A folder with a checkpoint and counts of every third test image of digits."""
     folder = tmp_path_factory.mktemp("audited")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
     params["datasets"]["digits"]["recipe"] |= {"epochs": 3}
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     run = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", str(RECORD)]
@@ -169,7 +170,7 @@ def test_certificates_in_l1_enter_a_memory_in_l1(folder, tmp_path):
 
 
 def test_every_certificate_is_attacked_and_no_abstention(folder, tmp_path, unbroken):
-    found, identity = read_broken(unbroken)
+    found, identity = Broken.read(unbroken)
     counts, certificates = bound()
     answered = certificates.predict != ABSTAIN
     assert 0 < answered.sum() < len(counts)
@@ -187,7 +188,7 @@ def test_every_certificate_is_attacked_and_no_abstention(folder, tmp_path, unbro
     some = tmp_path / "some.parquet"
     attack(folder, some, stride=8)
     chosen = np.flatnonzero(answered)[np.flatnonzero(answered) % 8 == 0]
-    assert read_broken(some)[0].index.tolist() == counts.index[chosen].tolist()
+    assert Broken.read(some)[0].index.tolist() == counts.index[chosen].tolist()
 
 
 def test_a_run_killed_midway_gives_the_same_bytes(folder, tmp_path, unbroken, monkeypatch):
@@ -206,7 +207,7 @@ def test_a_run_killed_midway_gives_the_same_bytes(folder, tmp_path, unbroken, mo
     assert list(tmp_path.glob(".killed*.journal"))
     attack(folder, killed)
     assert killed.read_bytes() == unbroken.read_bytes()
-    groups = -(-len(read_broken(killed)[0]) // 50)
+    groups = -(-len(Broken.read(killed)[0]) // 50)
     assert groups > 1
     assert len(calls) == groups + 1  # the first group was not attacked again
     assert not list(tmp_path.glob(".killed*"))

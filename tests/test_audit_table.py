@@ -59,6 +59,8 @@ def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", 
         "numeric_type": "float32",
         "versions": {"python": "3.11.2", "torch": "2.8.0"},
         "git_commit": "0123456789abcdef",
+        "image": None,
+        "sampled_by": [],
         "memory": {"conflicts": cost.conflicts, "capped": 0, "repredicted": 1, "order": "shuffled"} if memory else None,
     }
     count = len(answers)

@@ -21,6 +21,7 @@ from certsmooth import checkpoint
 from certsmooth.checkpoint import CheckpointHeader, load, save, start_from
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.models import BaseClassifier, ModelSpec, Normalisation, build
+from certsmooth.provenance import Image
 
 SPEC = ModelSpec("mlp", (2,), 3, Normalisation((0.0, 0.5), (1.0, 2.0)))
 HEADER = CheckpointHeader(
@@ -36,6 +37,7 @@ HEADER = CheckpointHeader(
     seed=7,
     versions={"certsmooth": "0.1.0", "torch": "2.15.0"},
     git_commit=None,
+    image=Image(commit="0" * 40, definition="sha256:" + "cd" * 32, packages={"debian:libc6": "2.36"}),
 )
 
 

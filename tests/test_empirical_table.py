@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from certsmooth.attack_files import AttackCounts, from_lists
+from certsmooth.attack_files import AttackCounts
 from certsmooth.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.figures import empirical as figure
@@ -72,6 +72,8 @@ def make_certified(radius, *, method="cohen", sigma=0.5, seed=0, guarantee="glob
         "numeric_type": "float32",
         "versions": {"python": "3.11.2", "torch": "2.8.0"},
         "git_commit": "0123456789abcdef",
+        "image": None,
+        "sampled_by": [],
         "memory": None,
     }
     return CertifiedRun(method, method.title(), "FS", "FS", sigma, {}, seed, "test", frame, provenance)
@@ -87,7 +89,9 @@ def make_counts(results, images):
             for i, (letter, d) in enumerate(zip(letters, distance, strict=True))
         ]
     columns = zip(*reversed(rows), strict=True)  # the order in a file does not matter
-    return from_lists([dict(zip([f.name for f in dataclasses.fields(AttackCounts)], columns, strict=True))])
+    return AttackCounts.from_lists(
+        [dict(zip([f.name for f in dataclasses.fields(AttackCounts)], columns, strict=True))]
+    )
 
 
 def attacked(radius, *, smoothed=None, base=None, **options):
@@ -284,7 +288,7 @@ def linear():
         }
     )
     run = dataclasses.replace(make_certified([0.0, 0.0]), frame=frame)
-    return AttackedRun(run, {"smoothed": from_lists(parts)}, {}), distance
+    return AttackedRun(run, {"smoothed": AttackCounts.from_lists(parts)}, {}), distance
 
 
 def test_an_attack_never_beats_a_right_certificate_more_often_than_alpha_allows(linear):

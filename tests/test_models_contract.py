@@ -114,6 +114,7 @@ def test_a_checkpoint_gives_back_the_very_program(tmp_path, name):
         seed=0,
         versions={},
         git_commit=None,
+        image=None,
     )
     checkpoint.save(tmp_path / "model.safetensors", classifier, header)
     loaded, _ = checkpoint.load(tmp_path / "model.safetensors")

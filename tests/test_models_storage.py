@@ -9,6 +9,7 @@ import platform
 import resource
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -130,12 +131,13 @@ def test_a_package_that_is_not_installed_is_said_to_be_unknown(monkeypatch):
     assert provenance.versions()["no-such-package-of-certsmooth"] == "unknown"
 
 
-def copy_of_provenance(folder: Path):
+def copy_of_provenance(folder: Path, monkeypatch):
     """Import the module from another place, as if the package were there."""
     copy = folder / "provenance.py"
     shutil.copy(provenance.__file__, copy)
     spec = importlib.util.spec_from_file_location("provenance_copy", copy)
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # dataclasses look themselves up
     spec.loader.exec_module(module)
     return module
 
@@ -150,8 +152,8 @@ def git(folder: Path, *command: str) -> str:
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_commit_is_the_one_of_the_repository_that_tracks_the_source(tmp_path):
-    module = copy_of_provenance(tmp_path)
+def test_commit_is_the_one_of_the_repository_that_tracks_the_source(tmp_path, monkeypatch):
+    module = copy_of_provenance(tmp_path, monkeypatch)
     assert module.git_commit() is None  # no repository
     git(tmp_path, "init", "-q")
     (tmp_path / "other").write_text("somebody's project")

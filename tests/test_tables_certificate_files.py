@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import random
 
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from certsmooth.certificate_files import (
     COLUMNS,
     PROVENANCE_KEYS,
+    checksum,
     read_certificates,
     read_published_certificates,
     write_certificates,
@@ -91,7 +91,7 @@ def test_every_flipped_bit_of_the_table_is_noticed(written):
         damaged = bytearray(content)
         damaged[position] ^= 1 << flip.randrange(8)
         written.write_bytes(damaged)
-        with pytest.raises(CountsError, match=r"train0\.25\.tsv: its sha256 is"):
+        with pytest.raises(CountsError, match=r"train0\.25\.tsv: its sha256, with the provenance, is"):
             read_certificates(written)
 
 
@@ -164,7 +164,7 @@ def test_nor_read(tmp_path, written, changes, message):
     """The same tables with a sidecar that matches: made by hand, or by another program."""
     content = make_frame(**changes).to_csv(sep="\t", index=False, na_rep="nan").encode()
     written.write_bytes(content)
-    record = {"sha256": hashlib.sha256(content).hexdigest(), "provenance": make_provenance()}
+    record = {"sha256": checksum(content, make_provenance()), "provenance": make_provenance()}
     written.with_suffix(".json").write_text(json.dumps(record))
     with pytest.raises(CountsError) as raised:
         read_certificates(written)

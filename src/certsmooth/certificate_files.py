@@ -2,7 +2,7 @@
 
 The first columns are ``idx label predict radius correct time``, the format of the certificates that Cohen et
 al. and SmoothAdv published; more columns follow. A sidecar of the same name, ending in ``.json``, holds the
-provenance and the sha256 of the table, so that neither can change without the other.
+provenance and a SHA-256 of the table and of that, so that neither can change without the other.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from certsmooth.certificates import ABSTAIN, Guarantee
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.storage import atomic_write
+from certsmooth.storage import atomic_write, canonical_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,9 +42,12 @@ PROVENANCE_KEYS = (
     "numeric_type",
     "versions",
     "git_commit",
+    "image",
+    "sampled_by",
     "memory",
 )
-"""What every sidecar says; ``memory`` is null, or has `MEMORY_KEYS`."""
+"""What every sidecar says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts is in the entries of
+`certsmooth.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
 
 MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
 
@@ -122,8 +125,8 @@ def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str,
     _check_values(path, frame, _COLUMNS)
     _check_provenance(path, provenance)
     table = frame.to_csv(sep="\t", index=False, lineterminator="\n").encode()
-    record = {"sha256": hashlib.sha256(table).hexdigest(), "provenance": dict(provenance)}
     try:
+        record = {"sha256": checksum(table, provenance), "provenance": dict(provenance)}
         text = json.dumps(record, indent=2, allow_nan=False) + "\n"
     except (TypeError, ValueError) as cause:
         raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
@@ -153,14 +156,17 @@ def read_certificates(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     content = _read(path)
     try:
         record = json.loads(_read(sidecar))
-    except ValueError as cause:
+    except (ValueError, RecursionError) as cause:
         raise CountsError(f"{sidecar}: not JSON ({cause}); must be as write_certificates wrote it") from cause
     if not isinstance(record, dict) or record.keys() != {"sha256", "provenance"}:
         raise CountsError(f"{sidecar}: must hold exactly the keys sha256 and provenance")
-    found = hashlib.sha256(content).hexdigest()
+    try:
+        found = checksum(content, record["provenance"])
+    except ValueError as cause:
+        raise CountsError(f"{sidecar}: {cause}; must be as write_certificates wrote it") from cause
     if found != record["sha256"]:
         raise CountsError(
-            f"{path}: its sha256 is {found}, but {sidecar.name} was written for {record['sha256']}; "
+            f"{path}: its sha256, with the provenance, is {found}, but {sidecar} says {record['sha256']}; "
             "one of the two was changed: restore both, or certify again"
         )
     _check_provenance(sidecar, record["provenance"])
@@ -181,6 +187,11 @@ def read_published_certificates(path: Path) -> pd.DataFrame:
             what would be right.
     """
     return _parse(path, _read(path), _FIELD_COLUMNS)
+
+
+def checksum(table: bytes, provenance: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a table's bytes, followed by its provenance as canonical JSON; 64 hexadecimal digits."""
+    return hashlib.sha256(table + canonical_json(provenance)).hexdigest()
 
 
 def _sidecar(path: Path) -> Path:

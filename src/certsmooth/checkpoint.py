@@ -13,15 +13,15 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import safetensors.torch
 import torch
-from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from certsmooth.errors import CheckpointError, ConfigError, nearest
 from certsmooth.models import BaseClassifier, ModelSpec, build
+from certsmooth.provenance import MadeBy
 from certsmooth.storage import atomic_write, decode_record
 
 FORMAT_VERSION = 1
@@ -33,8 +33,8 @@ _CHECKSUM_FOLLOWS = f'"{_KEY}":"{{\\"sha256\\":\\"'.encode()
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckpointHeader:
-    """What a checkpoint was made for and made from.
+class CheckpointHeader(MadeBy):
+    """What a checkpoint was made for, made from and made by.
 
     Attributes:
         model: the base classifier's architecture, shapes, normalisation and arithmetic.
@@ -44,14 +44,10 @@ class CheckpointHeader:
         sigma: the sigma0 of the training noise, in pixel coordinates [0, 1]; 0 for training without noise.
         training: objective, sigma policy and recipe with their options, as JSON holds them: lists, no tuples.
         seed: of the training run.
-        versions: of the software, as `certsmooth.provenance.versions` gives them.
-        git_commit: of the source; None if unknown.
 
     Raises:
         ConfigError: sigma is negative or not finite.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     model: ModelSpec
     dataset: str
@@ -60,8 +56,6 @@ class CheckpointHeader:
     sigma: float
     training: dict[str, Any]
     seed: int
-    versions: dict[str, str]
-    git_commit: str | None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.sigma) and self.sigma >= 0):
@@ -120,6 +114,15 @@ def load(
         raise CheckpointError(f"{path}: {cause}") from cause
     _fill(path, classifier.network, safetensors.torch.load(data))
     return (classifier if trainable else classifier.freeze()).to(device), header
+
+
+def read_header(path: Path) -> CheckpointHeader:
+    """Read what a checkpoint was made for and made from.
+
+    Raises:
+        CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version.
+    """
+    return _decode(path, _read(path))
 
 
 def start_from(path: Path, classifier: BaseClassifier) -> CheckpointHeader:
@@ -202,11 +205,11 @@ def _record(path: Path, data: bytes) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a safetensors file, or truncated: {len(data)} bytes, header to {end}")
     try:
         metadata = json.loads(data[8:end])["__metadata__"]
-    except (ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise CheckpointError(f"{path}: not a safetensors file with metadata: {cause!r}") from cause
     try:
         record = json.loads(metadata[_KEY])
-    except (ValueError, KeyError, TypeError) as cause:
+    except (ValueError, KeyError, TypeError, RecursionError) as cause:
         raise CheckpointError(f"{path}: not a checkpoint: metadata {_KEY!r} are missing or corrupt") from cause
     if not isinstance(record, dict):
         raise CheckpointError(f"{path}: not a checkpoint: metadata {_KEY!r} hold {type(record).__name__}")

@@ -37,10 +37,13 @@ class Counts:
     @property
     def predict(self) -> Int[np.ndarray, " N"]:
         """The most frequent class of the selection samples (the smallest class on a tie)."""
+        if len(self) == 0:  # a shard without images, whose counts have no second axis
+            return np.zeros(0, dtype=np.int64)
         predicted: Int[np.ndarray, " N"] = self.selection.argmax(axis=1)
         return predicted
 
 
 def concatenate(parts: Sequence[Counts]) -> Counts:
-    """Join counts of disjoint sets of images, in the order given."""
-    return Counts(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Counts)))
+    """Join counts of disjoint sets of images, in the order given; of no images, a set says nothing."""
+    full = [part for part in parts if len(part)]
+    return Counts(*(np.concatenate([getattr(part, f.name) for part in full or parts]) for f in fields(Counts)))

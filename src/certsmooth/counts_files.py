@@ -8,14 +8,16 @@ import io
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from certsmooth.counts import Counts
 from certsmooth.errors import CountsError
@@ -95,9 +97,9 @@ def read_columns(
     try:
         table = pq.read_table(path)
         header = json.loads((table.schema.metadata or {})[_KEY])
-        identity, digest = header["identity"], header["sha256"]
+        identity, digest = dict(header["identity"]), header["sha256"]
         columns = {name: np.asarray(table[name].to_pylist()).astype(kind) for name, kind in types.items()}
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
         raise CountsError(f"{path}: not a counts file, or damaged ({error}); sample it again") from error
     if digest != _digest(columns, identity):
         raise CountsError(f"{path}: its content does not match its checksum; sample it again")
@@ -105,6 +107,58 @@ def read_columns(
         if identity.get(key) != value:
             raise CountsError(f"{path}: {key} is {identity.get(key)!r}; must be {value!r}")
     return columns, identity
+
+
+@dataclass(frozen=True)
+class CountsTable:
+    """Base of tables of N counts whose fields are the columns of a file, the first of them ``index``.
+
+    Attributes:
+        types: of every field, in their order.
+    """
+
+    types: ClassVar[Mapping[str, type[np.generic]]]
+
+    index: Int[np.ndarray, " N"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def lists(self) -> dict[str, list[Any]]:
+        """Return the columns as lists, which `from_lists` turns into the same table."""
+        return {name: values.tolist() for name, values in asdict(self).items()}
+
+    @classmethod
+    def from_lists(cls, parts: Sequence[Mapping[str, Sequence[Any]]]) -> Self:
+        """Join what `lists` returned, in the order given; no parts are an empty table."""
+        columns = {name: [value for part in parts for value in part[name]] for name in cls.types}
+        return cls(**{name: np.asarray(columns[name], dtype=kind) for name, kind in cls.types.items()})
+
+    def write(self, path: Path, identity: Mapping[str, Any]) -> None:
+        """Write the table, atomically and with the same bytes for the same content.
+
+        Args:
+            path: the Parquet file.
+            identity: what was counted and how (JSON); it is stored in the file, and compared when the file is read.
+
+        Raises:
+            CountsError: the file cannot be written.
+        """
+        write_columns(path, asdict(self), identity)
+
+    @classmethod
+    def read(cls, path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple[Self, dict[str, Any]]:
+        """Read what `write` wrote, and its identity.
+
+        Args:
+            path: the Parquet file.
+            expect: entries that the identity must have: a table of another model or with other settings is refused.
+
+        Raises:
+            CountsError: not such a file, corrupt, or an entry differs; the message names it and both values.
+        """
+        columns, identity = read_columns(path, cls.types, expect=expect)
+        return cls(**columns), identity
 
 
 def _array(values: npt.NDArray[Any]) -> pa.Array:

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm import tqdm
 
-from certsmooth import checkpoint
-from certsmooth.attack_files import AttackCounts, from_lists, write_attack
+from certsmooth.attack_files import AttackCounts
 from certsmooth.attacks import L2Attack
 from certsmooth.counts import Counts
 from certsmooth.counts_files import Journal
@@ -33,8 +32,7 @@ from certsmooth.source import source_digest
 from certsmooth.steps.certify import gather_counts
 from certsmooth.steps.data import DataChoice, load_part
 from certsmooth.steps.records import read_record
-from certsmooth.steps.sample import device_name, write_log
-from certsmooth.storage import file_digest
+from certsmooth.steps.smoothed import about, arithmetic, load_smoothed, write_log
 
 # Pixels of the noisy images of one backward pass, whose activations are all kept.
 _CPU_BATCH_ELEMENTS = 64_000  # measured best on digits
@@ -134,39 +132,22 @@ def attack_images(
     """
     content = read_record(record)
     split = load_part(choice, "test", content)
-    about = {
-        "dataset": choice.dataset,
-        "part": "test",
-        "fingerprint": split.fingerprint,
-        "checkpoint": file_digest(model),
-        "policy": settings["policy"],
-        "noise": plan.noise,
-    }
-    certified, _ = gather_counts(counts, expect=about)
-    expect = {
-        "dataset": choice.dataset,
-        "dataset_fingerprint": content["parts"]["training"]["fingerprint"],
-        "sigma": sigma,
-    }
-    classifier, _ = checkpoint.load(model, expect=expect, device=device)
-    if policy.uses_training_images:
-        training = load_part(choice, "training", content)
-        policy = policy.fit(training.images, training.labels)
+    asked = about(split, dataset=choice.dataset, part="test", model=model, policy=settings["policy"], noise=plan.noise)
+    certified, _ = gather_counts(counts, expect=asked)
+    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     identity = {
         **settings,
-        **about,
-        "model": classifier.spec.to_dict(),
+        **asked,
+        **arithmetic(classifier, device),
         "code": source_digest("steps.attack", f"noise.{plan.noise}", f"attacks.{settings['attack']['name']}"),
-        "device": device_name(device),
-        "torch": torch.__version__,
     }
     rows = np.arange(0, len(certified), stride)
     groups = [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
     output.parent.mkdir(parents=True, exist_ok=True)
     with Journal(output, identity) as journal, numerics(classifier.spec.numeric_type):
         _attack_groups(groups, split, certified, classifier, policy, plan, device, journal, name=str(output))
-        write_log(output.with_suffix(".log.json"), [entry["seconds"] for entry in journal.entries], device)
-        write_attack(output, from_lists([entry["counts"] for entry in journal.entries]), identity)
+        write_log(output, [entry["seconds"] for entry in journal.entries], device)
+        AttackCounts.from_lists([entry["counts"] for entry in journal.entries]).write(output, identity)
         journal.remove()
 
 
@@ -203,7 +184,7 @@ def _attack_groups(
             ):
                 parts.append(part.lists())
                 bar.update(len(group))
-            entry = {"seconds": time.perf_counter() - since, "counts": from_lists(parts).lists()}
+            entry = {"seconds": time.perf_counter() - since, "counts": AttackCounts.from_lists(parts).lists()}
             journal.append(entry)
 
 

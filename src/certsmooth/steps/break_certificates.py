@@ -15,9 +15,8 @@ from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
-from certsmooth import checkpoint
 from certsmooth.audit.break_certificates import Balls, BreakPlan, break_group
-from certsmooth.audit.files import from_lists, write_broken
+from certsmooth.audit.files import Broken
 from certsmooth.audit.order import METRICS
 from certsmooth.certificates import ABSTAIN, Bound, Certificate, Norm
 from certsmooth.counts import Counts
@@ -31,8 +30,7 @@ from certsmooth.source import source_digest
 from certsmooth.steps.certify import gather_bound
 from certsmooth.steps.data import DataChoice, load_part
 from certsmooth.steps.records import read_record
-from certsmooth.steps.sample import device_name, write_log
-from certsmooth.storage import file_digest
+from certsmooth.steps.smoothed import about, arithmetic, load_smoothed, write_log
 
 _COLUMNS = 512  # images per block of distances
 
@@ -83,41 +81,24 @@ def break_certificates(
         raise ConfigError(f"plan: noise and norm {found}; must be {right}, as the certificate's")
     content = read_record(record)
     split = load_part(choice, "test", content)
-    about = {
-        "dataset": choice.dataset,
-        "part": "test",
-        "fingerprint": split.fingerprint,
-        "checkpoint": file_digest(model),
-        "policy": settings["policy"],
-        "noise": plan.noise,
-    }
-    gathered, sampled, bound = gather_bound(counts, certificate=certificate, alpha=alpha, expect=about, record=record)
-    expect = {
-        "dataset": choice.dataset,
-        "dataset_fingerprint": content["parts"]["training"]["fingerprint"],
-        "sigma": sigma,
-    }
-    classifier, _ = checkpoint.load(model, expect=expect, device=device)
-    if policy.uses_training_images:
-        training = load_part(choice, "training", content)
-        policy = policy.fit(training.images, training.labels)
+    asked = about(split, dataset=choice.dataset, part="test", model=model, policy=settings["policy"], noise=plan.noise)
+    gathered, sampled, bound = gather_bound(counts, certificate=certificate, alpha=alpha, expect=asked, record=record)
+    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     identity = {
         **settings,
-        **about,
+        **asked,
+        **arithmetic(classifier, device),
         "certified": {"alpha": alpha} | {key: sampled[key] for key in ("n0", "n", "seed")},
         "stride": stride,
         "plan": asdict(plan),
-        "model": classifier.spec.to_dict(),
         "code": source_digest("steps.break_certificates", f"noise.{plan.noise}"),
-        "device": device_name(device),
-        "torch": torch.__version__,
     }
     certified = _Certified.of(split, gathered, bound, stride)
     output.parent.mkdir(parents=True, exist_ok=True)
     with Journal(output, identity) as journal, numerics(classifier.spec.numeric_type):
         _break_groups(certified, classifier, policy, plan, device, journal, name=str(output))
-        write_log(output.with_suffix(".log.json"), [entry["seconds"] for entry in journal.entries], device)
-        write_broken(output, from_lists([entry["broken"] for entry in journal.entries]), identity)
+        write_log(output, [entry["seconds"] for entry in journal.entries], device)
+        Broken.from_lists([entry["broken"] for entry in journal.entries]).write(output, identity)
         journal.remove()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from certsmooth.counts import Counts, concatenate
 from certsmooth.counts_files import read_counts
 from certsmooth.errors import CountsError
 from certsmooth.memory import memory_pass, shuffled_order
-from certsmooth.steps.records import read_record
+from certsmooth.provenance import made_by
+from certsmooth.steps.records import Log, read_log, read_record
 
 ImagesAt = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.generic]]
 """Indices of images -> their pixels, for the memory pass."""
@@ -71,8 +71,10 @@ def certify_counts(
     if memory is not None:
         final, report = _remember(bound, images_at(counts.index), memory, norm=certificate.norm)
         promise = "memory"
-    logs = [_read_log(path.with_suffix(".log.json")) for path in counts_paths]
-    seconds = [s for log in logs for s in log["seconds"]]
+    logs = [read_log(path) for path in counts_paths]
+    seconds = [s for log in logs for s in log.seconds]
+    if len(seconds) != len(counts):
+        raise CountsError(f"{counts_paths[0]}: {len(counts)} images, but the logs have {len(seconds)}; sample again")
     frame = _frame(counts, final, bound, seconds, alpha=alpha, promise=promise)
     frame["radius_linf"] = linf_radius(final.radius, norm=certificate.norm, dimension=dimension)
     provenance = {
@@ -93,15 +95,21 @@ def certify_counts(
         "dimension": dimension,
         "checkpoint": identity["checkpoint"],
         "device": identity["device"],
-        "threads": logs[0]["threads"],
+        "threads": logs[0].threads,
         "seconds": float(frame["time"].sum()),
         "numeric_type": identity["model"]["numeric_type"],
-        "versions": logs[0]["versions"],
-        "git_commit": logs[0]["git_commit"],
+        **asdict(made_by()),
+        "sampled_by": _makers(logs),
         "memory": report,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     write_certificates(output, frame, provenance)
+
+
+def _makers(logs: Sequence[Log]) -> list[dict[str, Any]]:
+    """Return what made the counts of all shards, each once."""
+    found = [asdict(log.maker()) for log in logs]
+    return [maker for place, maker in enumerate(found) if maker not in found[:place]]
 
 
 def gather_bound(
@@ -199,14 +207,3 @@ def _frame(
             "radius_before_memory": before.radius,
         }
     )
-
-
-def _read_log(path: Path) -> dict[str, Any]:
-    try:
-        log: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"seconds", "threads", "versions", "git_commit"} - log.keys()
-    except (OSError, ValueError, AttributeError) as error:
-        raise CountsError(f"{path}: not the log of counts ({error}); sample again") from error
-    if missing:
-        raise CountsError(f"{path}: not the log of counts (no {', '.join(sorted(missing))}); sample again")
-    return log

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,9 @@ import numpy as np
 
 from certsmooth import data
 from certsmooth.errors import DataError
-from certsmooth.storage import atomic_write
+from certsmooth.provenance import made_by
+from certsmooth.steps.records import log_path
+from certsmooth.storage import atomic_write, write_json
 
 if TYPE_CHECKING:
     from certsmooth.runs import Part
@@ -65,7 +66,8 @@ def record_data(choice: DataChoice, output: Path) -> None:
         choice: which data.
         output: JSON file: name, description, image_shape, num_classes, pixel_range, and per part the number of images
             and the fingerprint. Every later step compares what it loads with it. Parts that fit in memory are kept
-            in data/parts, for later steps to read.
+            in data/parts, for later steps to read. What made the record is beside it, in the same name with
+            ``.log.json``: every later step depends on the record, which so is the same whatever made it.
 
     Raises:
         DataError: see `certsmooth.data.load`.
@@ -85,8 +87,8 @@ def record_data(choice: DataChoice, output: Path) -> None:
             for name, part in parts.items()
         },
     }
-    with atomic_write(output) as file:
-        file.write((json.dumps(record, indent=2) + "\n").encode())
+    write_json(output, record, error=DataError)
+    write_json(log_path(output), asdict(made_by()), error=DataError)
 
 
 def load_part(choice: DataChoice, part: Part | str, record: Mapping[str, Any]) -> data.Split:
@@ -98,6 +100,8 @@ def load_part(choice: DataChoice, part: Part | str, record: Mapping[str, Any]) -
     Raises:
         DataError: the data changed since the record was made, or the kept part is damaged.
     """
+    if part not in record["parts"]:
+        raise DataError(f"{choice.dataset}: the record has no part {part!r}; run `certsmooth data` again")
     expected = record["parts"][part]["fingerprint"]
     if (kept := _kept(expected)).is_file():
         return _read_kept(kept, expected, record["parts"][part]["content"])

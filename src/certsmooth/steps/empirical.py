@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from certsmooth.attack_files import AttackCounts, read_attack
+from certsmooth.attack_files import AttackCounts
 from certsmooth.config import AttackChoice, Params
-from certsmooth.errors import CountsError
 from certsmooth.figures.empirical import write_empirical_curves
 from certsmooth.runs import CertificationRun, attack_slice, table_choice, table_runs
+from certsmooth.steps.records import read_log
 from certsmooth.steps.table import read_run
 from certsmooth.tables.empirical import build_empirical, write_empirical
 from certsmooth.tables.empirical_result import ShownAttack
@@ -66,15 +65,8 @@ def _read(params: Params, name: str, run: CertificationRun, results: Path) -> At
         expect = attack_slice(params, name, attack, run) | {
             key: certified.provenance[key] for key in ("dataset", "fingerprint", "checkpoint")
         }
-        counts[attack], identity = read_attack(path, expect=expect)
-        provenance[attack] = identity | {"seconds": _seconds(path.with_suffix(".log.json"))}
+        counts[attack], identity = AttackCounts.read(path, expect=expect)
+        provenance[attack] = identity | read_log(path).summary()
     attacked = {int(i) for each in counts.values() for i in each.index}
     frame = certified.frame[certified.frame["idx"].isin(attacked)]
     return AttackedRun(replace(certified, frame=frame), counts, provenance)
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(sum(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CountsError(f"{path}: not the log of an attack ({error!r}); attack again") from error

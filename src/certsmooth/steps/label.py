@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,9 +15,10 @@ from certsmooth.data import Split, join
 from certsmooth.data._unlabelled import read_unlabelled
 from certsmooth.errors import DataError
 from certsmooth.models import numerics
+from certsmooth.provenance import made_by
 from certsmooth.steps.data import DataChoice, load_part
 from certsmooth.steps.records import read_record
-from certsmooth.storage import atomic_write, file_digest
+from certsmooth.storage import file_digest, read_json, write_json
 
 if TYPE_CHECKING:
     from certsmooth.runs import ModelRun
@@ -75,10 +75,10 @@ def label_images(
         "images": len(split),
         "agreement": agreement,
         "labels": labels,
+        **asdict(made_by()),
     }
     output.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(output) as file:
-        file.write((json.dumps(result) + "\n").encode())
+    write_json(output, result, error=DataError)
 
 
 def with_pseudo_labels(training: Split, *, unlabelled: UnlabelledChoice, record: dict[str, Any], labels: Path) -> Split:
@@ -87,11 +87,11 @@ def with_pseudo_labels(training: Split, *, unlabelled: UnlabelledChoice, record:
     Raises:
         DataError: the labels are damaged, or about other images.
     """
-    try:
-        stored = json.loads(labels.read_text(encoding="utf-8"))
-        fingerprint, values = stored["fingerprint"], stored["labels"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{labels}: not pseudo labels ({error!r}); make them with `certsmooth label`") from error
+    remedy = "make them with `certsmooth label`"
+    stored = read_json(labels, remedy=remedy, error=DataError)
+    if missing := {"fingerprint", "teacher", "labels"} - stored.keys():
+        raise DataError(f"{labels}: not pseudo labels (no {', '.join(sorted(missing))}); {remedy}")
+    fingerprint, values = stored["fingerprint"], stored["labels"]
     split = unlabelled.load(record)
     if fingerprint != split.fingerprint or len(values) != len(split):
         raise DataError(

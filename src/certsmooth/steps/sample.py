@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,18 +12,16 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from certsmooth import checkpoint
 from certsmooth.counts_files import CountsJournal, write_counts
 from certsmooth.data import Split
 from certsmooth.errors import ConfigError
 from certsmooth.models import BaseClassifier, numerics
-from certsmooth.provenance import git_commit, versions
 from certsmooth.sampling import GROUP, Sampler, SamplingPlan
 from certsmooth.sigma import SigmaPolicy
 from certsmooth.source import source_digest
 from certsmooth.steps.data import DataChoice, load_part
 from certsmooth.steps.records import read_record
-from certsmooth.storage import atomic_write, file_digest
+from certsmooth.steps.smoothed import about, arithmetic, load_smoothed, write_log
 
 if TYPE_CHECKING:
     from certsmooth.runs import Part
@@ -54,7 +51,7 @@ def sample_shard(
         part: which part of them.
         stride: every stride-th image of it.
         shard: number of the shard, from 0.
-        shards: how many there are.
+        shards: how many there are; more than there are groups of images leave some empty.
         model: checkpoint of the base classifier.
         sigma: that it must have been trained with.
         policy: sigma(x).
@@ -64,55 +61,33 @@ def sample_shard(
         output: counts (Parquet); the log is the same name with ``.log.json``: seconds per image, device, versions.
 
     Raises:
-        ConfigError: more shards than groups of images.
+        ConfigError: there is no such shard.
     """
     content = read_record(record)
     split = load_part(choice, part, content)
-    expect = {
-        "dataset": choice.dataset,
-        "dataset_fingerprint": content["parts"]["training"]["fingerprint"],
-        "sigma": sigma,
-    }
-    classifier, _ = checkpoint.load(model, expect=expect, device=device)
     groups = _groups(len(split), stride)
-    if not 0 <= shard < shards <= len(groups):
-        raise ConfigError(
-            f"shards: {shard} of {shards}; {len(groups)} groups of {GROUP} images allow 1 to {len(groups)}"
-        )
-    if policy.uses_training_images:
-        training = load_part(choice, "training", content)
-        policy = policy.fit(training.images, training.labels)
+    if not 0 <= shard < shards:
+        raise ConfigError(f"--shard: {shard} of {shards}; must be from 0 to {shards - 1}")
+    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
     identity = {
-        "dataset": choice.dataset,
-        "part": part,
-        "fingerprint": split.fingerprint,
+        **about(split, dataset=choice.dataset, part=part, model=model, policy=settings, noise=plan.noise),
+        **arithmetic(classifier, device),
         "stride": stride,
         "shard": [shard, shards],
-        "checkpoint": file_digest(model),
-        "model": classifier.spec.to_dict(),
-        "policy": dict(settings),
         "semi_elasticity": policy.semi_elasticity,
         "n0": plan.n0,
         "n": plan.n,
         "seed": plan.seed,
-        "noise": plan.noise,
         "code": source_digest("sampling", f"noise.{plan.noise}"),
-        "device": device_name(device),
-        "torch": torch.__version__,
     }
     output.parent.mkdir(parents=True, exist_ok=True)
     with CountsJournal(output, identity) as journal, numerics(classifier.spec.numeric_type):
         _sample_groups(mine, split, classifier, policy, plan, device, journal, name=str(output))
         positions = [int(p) for group in mine for p in group]
-        write_log(output.with_suffix(".log.json"), [journal.rows[p]["seconds"] for p in positions], device)
+        write_log(output, [journal.rows[p]["seconds"] for p in positions], device)
         write_counts(output, journal.counts(positions), identity)
         journal.remove()
-
-
-def device_name(device: torch.device) -> str:
-    """Return "cpu", or the name of the GPU."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _groups(images: int, stride: int) -> list[npt.NDArray[np.int64]]:
@@ -164,16 +139,3 @@ def _sample_groups(
                 )
                 since = time.perf_counter()
                 bar.update()
-
-
-def write_log(path: Path, seconds: list[float], device: torch.device) -> None:
-    """Write how counts were made, beside them: what differs from run to run is not in the counts."""
-    log = {
-        "seconds": seconds,
-        "device": device_name(device),
-        "threads": torch.get_num_threads(),
-        "versions": versions(),
-        "git_commit": git_commit(),
-    }
-    with atomic_write(path) as file:
-        file.write((json.dumps(log, indent=2) + "\n").encode())

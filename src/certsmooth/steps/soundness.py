@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from certsmooth.audit.files import read_broken, read_order_cost
+from certsmooth.audit.files import Broken, read_order_cost
 from certsmooth.certificates import guarantee
 from certsmooth.config import Params
-from certsmooth.errors import CountsError
 from certsmooth.members import certificate_of
 from certsmooth.runs import CertificationRun, break_slice, table_runs
+from certsmooth.steps.records import read_log
 from certsmooth.steps.table import read_run
 from certsmooth.tables.soundness_table import AuditedRun, build_soundness, write_soundness
 
@@ -36,23 +35,17 @@ def _read(params: Params, name: str, run: CertificationRun, results: Path) -> Au
     certificate = certificate_of(params, run.method)
     semi_elasticity = certified.provenance["semi_elasticity"]
     folder = results / "audit" / name / run.folder
+    path = folder / "broken.parquet"
     settings = break_slice(params, name, run)
     expect = {key: settings[key] for key in ("policy", "certificate", "stride")} | {
         key: certified.provenance[key] for key in ("dataset", "fingerprint", "checkpoint")
     }
-    broken, identity = read_broken(folder / "broken.parquet", expect=expect)
+    broken, identity = Broken.read(path, expect=expect)
     return AuditedRun(
         run=certified,
         norm=certificate.norm,
         before=guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity)),
         order=read_order_cost(folder / "order.json"),
         broken=broken,
-        provenance=identity | {"seconds": _seconds(folder / "broken.log.json")},
+        provenance=identity | read_log(path).summary(),
     )
-
-
-def _seconds(path: Path) -> float:
-    try:
-        return float(sum(json.loads(path.read_text(encoding="utf-8"))["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CountsError(f"{path}: not the log of an attack ({error!r}); attack again") from error

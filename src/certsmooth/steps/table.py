@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from certsmooth.certificate_files import read_certificates
 from certsmooth.certificates import linf_radius
 from certsmooth.config import Params, Published
@@ -112,12 +114,17 @@ def _write_metrics(result: TableResult, results: Path) -> None:
     """Write the rows whose settings were chosen on the validation part, as numbers and as curves, for DVC."""
     rows = result.on_validation or result.on_test
     metrics = {row.method.replace(".", "_"): {_metric(entry): entry.value for entry in row.entries} for row in rows}
-    lines = [",".join(["radius", *(row.method for row in rows)])]
-    for radius in result.radii:
-        lines.append(",".join([f"{radius:g}", *(f"{entry.value:.6g}" for row in rows if (entry := row.at(radius)))]))
+    curves = pd.DataFrame(
+        [
+            {"row": row.method, "radius": radius, "certified accuracy (percent)": entry.value}
+            for row in rows
+            for radius in result.radii
+            if (entry := row.at(radius))
+        ]
+    )
     for path, text in (
         (results / "metrics" / f"{result.name}.json", json.dumps(metrics, indent=2)),
-        (results / "plots" / f"{result.name}.csv", "\n".join(lines)),
+        (results / "plots" / f"{result.name}.csv", curves.to_csv(index=False, float_format="%.6g").rstrip()),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as file:

@@ -11,7 +11,7 @@ import torch
 from certsmooth import checkpoint
 from certsmooth.models import ModelSpec, build, numerics
 from certsmooth.objectives import TrainingObjective
-from certsmooth.provenance import git_commit, versions
+from certsmooth.provenance import made_by
 from certsmooth.seeds import derive_seed
 from certsmooth.sigma import SigmaPolicy
 from certsmooth.steps.data import DataChoice, load_part
@@ -100,8 +100,7 @@ def train_model(
         dataset=run.dataset,
         dataset_fingerprint=training.fingerprint,
         seed=run.seed,
-        versions=versions(),
-        git_commit=git_commit(),
+        **vars(made_by()),
     )
     checkpoint.save(output, classifier, header)
-    state.unlink()
+    state.unlink(missing_ok=True)  # another run, which waited for this one, may have done so

@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from certsmooth.data import Split
+from certsmooth.errors import CertsmoothError, CheckpointError
 from certsmooth.objectives import TrainingObjective
+from certsmooth.out_of_memory import is_out_of_memory
 from certsmooth.sigma import SigmaPolicy
+from certsmooth.storage import exclusive
 from certsmooth.training.recipe import Recipe
 from certsmooth.training.run import Run
 from certsmooth.training.state import EpochLog, load_state, save_state, write_log
@@ -76,9 +79,9 @@ def train(
 
     Raises:
         ConfigError: no such noise, or augmentation of something that is not an image.
-        CheckpointError: the stored state is corrupt, or cannot be written.
-        CertsmoothError: the loss or the model's output is not finite; the stored state of the last finished
-            epoch stays.
+        CheckpointError: the stored state is corrupt, or cannot be written, or another run is writing it.
+        CertsmoothError: memory runs out, or the loss or the model's output is not finite; the stored state of the
+            last finished epoch stays.
     """
     run = Run(
         model=model,
@@ -92,36 +95,55 @@ def train(
         device=torch.device(device),
         state_path=state_path,
     )
-    definition = run.definition()
-    for path in (state_path, log_path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    log = load_state(state_path, definition=definition, model=model, optimizer=run.optimizer, sigma=run.sigma)
+    with exclusive(state_path, error=CheckpointError), _deterministic_cudnn():
+        log = _train(run, log_path, progress=progress)
+    return TrainingResult(model.eval(), run.sigma.cpu(), tuple(log))
+
+
+def _train(run: Run, log_path: Path, *, progress: bool) -> list[EpochLog]:
+    """Train the epochs that the stored state lacks, and return the log."""
+    definition, recipe = run.definition(), run.recipe
+    log = load_state(run.state_path, definition=definition, model=run.model, optimizer=run.optimizer, sigma=run.sigma)
+    log_path.parent.mkdir(parents=True, exist_ok=True)
     write_log(log_path, log)
-    batches = math.ceil(len(training) / recipe.batch_size)
-    with (
-        _deterministic_cudnn(),
-        tqdm(
-            total=recipe.epochs * batches,
-            initial=len(log) * batches,
-            unit="batch",
-            file=sys.stderr,
-            disable=not progress,
-        ) as bar,
-    ):
+    batches = math.ceil(len(run.training) / recipe.batch_size)
+    with tqdm(
+        total=recipe.epochs * batches,
+        initial=len(log) * batches,
+        unit="batch",
+        file=sys.stderr,
+        disable=not progress,
+    ) as bar:
         for epoch in range(len(log), recipe.epochs):
-            row = run.epoch(epoch, bar.update)
+            with _memory_for(run, epoch):
+                row = run.epoch(epoch, bar.update)
             log.append(row)
             bar.set_postfix(epoch=epoch, loss=row.loss, accuracy=row.validation_accuracy)
             save_state(
-                state_path,
+                run.state_path,
                 definition=definition,
-                model=model,
+                model=run.model,
                 optimizer=run.optimizer,
                 sigma=run.sigma,
                 log=log,
             )
             write_log(log_path, log)
-    return TrainingResult(model.eval(), run.sigma.cpu(), tuple(log))
+    return log
+
+
+@contextmanager
+def _memory_for(run: Run, epoch: int) -> Iterator[None]:
+    """Say what to change if memory runs out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size, reason = run.recipe.batch_size, str(error).splitlines()[:1]
+        raise CertsmoothError(
+            f"epoch {epoch}: out of memory on {run.device} ({''.join(reason) or 'no memory left'}): run it again "
+            f"with more, to go on, or make recipe.batch_size, {size}, smaller, which is another training"
+        ) from error
 
 
 @contextmanager
