@@ -10,6 +10,7 @@ import yaml
 from certsmooth import runs
 from certsmooth.config import parse_params, read_params
 from certsmooth.errors import ConfigError
+from certsmooth.like import written_out
 from certsmooth.members import check_members
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,7 +22,7 @@ PUBLISHED = {"file": "a.tsv", "sigma": 0.5, "label": "Cohen"}
 @pytest.fixture
 def content():
     # Through JSON, so that parts that are one in the file (anchors) can be edited apart.
-    return json.loads(json.dumps(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    return json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
 
 
 def changed(content, path, value):
@@ -289,10 +290,10 @@ def test_variants_are_the_product_of_the_lists(content):
     known = runs.variants(params, "digits", "cohen-ds")
     found = [dict(v) for v in known]
     assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
-    assert runs.variant_name(known[0]) == "iterations=50,samples=1"
+    assert runs.variant_name(known[0]) == "iterations=50+samples=1"
     assert runs.variants(params, "digits", "cohen") == ((),)
-    with pytest.raises(ConfigError, match="did you mean 'iterations=200,samples=4'"):
-        runs.find_variant(known, "iterations=20,samples=4", key="variant")
+    with pytest.raises(ConfigError, match=r"did you mean 'iterations=200\+samples=4'"):
+        runs.find_variant(known, "iterations=20+samples=4", key="variant")
 
 
 def test_folders_of_different_runs_differ(content):
@@ -311,6 +312,15 @@ def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value
     for model in models:
         assert runs.train_slice(params, model)["training"]["objective"]["options"]["epsilon"] == model.variant[0][1]
         assert f"epsilon={model.variant[0][1]}" in str(model.folder)
+
+
+def test_too_many_combinations_are_refused_before_they_are_listed(content):
+    content["methods"]["cohen-ds"]["policy"]["options"] |= {
+        key: list(range(1, 102)) for key in ("iterations", "samples")
+    }
+    params = parse_params(content)
+    with pytest.raises(ConfigError, match=r"methods.cohen-ds: 10201 combinations .* at most 10000"):
+        runs.variants(params, "digits", "cohen-ds")
 
 
 def test_an_option_that_is_a_list_twice_is_refused(content):

@@ -308,7 +308,9 @@ class TestDamage:
             with pytest.raises(DataError, match=rf"a\.npz: {message}"):
                 data.load(name, source=tmp_path / "a.npz").test()
         np.savez(tmp_path / "a.npz", images=images, labels=labels)
-        with pytest.raises(DataError, match=r"a\.npz: must be an \.npz with the arrays images, labels, index"):
+        with pytest.raises(
+            DataError, match=r"a\.npz: cannot be read .*0 arrays.*must be an \.npz with the arrays images"
+        ):
             data.load(name, source=tmp_path / "a.npz")
         assert not (tmp_path / "fallen").exists()
 
@@ -365,19 +367,20 @@ class TestDamage:
         with pytest.raises(DataError, match=r"test_batch\.bin: 15365 bytes; must be 30730000"):
             data.load("cifar10", source=tmp_path).test()
 
-    @pytest.mark.parametrize("batch", ["data_batch_2", "test_batch", "batches.meta"])
-    def test_nothing_is_unpickled_without_its_checksum(self, cifar_sample: Sample, batch: str, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("batch", "split"), [("data_batch_2", "train"), ("test_batch", "test")])
+    def test_python_batches_have_their_checksums(
+        self, cifar_sample: Sample, batch: str, split: str, tmp_path: Path
+    ) -> None:
         fallen = tmp_path / "fallen"
         write_folder(tmp_path, python_files(cifar_sample))
         (tmp_path / batch).write_bytes(pickle.dumps(Bomb(fallen)))
         dataset = data.load("cifar10", source=tmp_path)
-        for read in (dataset.train, dataset.test):
-            with pytest.raises(DataError, match=rf"{batch}: wrong checksum; must have the published md5"):
-                read()
+        with pytest.raises(DataError, match=rf"{batch}: wrong checksum; must have the published md5"):
+            getattr(dataset, split)()
         assert not fallen.exists()
         (tmp_path / batch).unlink()
-        with pytest.raises(DataError, match=rf"{batch}: missing; must have the published md5"):
-            dataset.test()
+        with pytest.raises(DataError, match=rf"{batch}: missing; must be with the other batches"):
+            getattr(dataset, split)()
 
     def test_the_bomb_works(self, tmp_path: Path) -> None:
         pickle.loads(pickle.dumps(Bomb(tmp_path / "fallen")))  # noqa: S301

@@ -10,13 +10,14 @@ import yaml
 from certsmooth import runs
 from certsmooth.config import parse_params
 from certsmooth.errors import ConfigError
+from certsmooth.like import written_out
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return json.loads(json.dumps(yaml.safe_load((ROOT / "params.yaml").read_text())))
+    return json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
 
 
 def edited(content, change):

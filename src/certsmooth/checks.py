@@ -8,15 +8,20 @@ from numbers import Integral, Real
 
 from certsmooth.errors import ConfigError, nearest
 
+LARGEST_INTEGER = 2**31 - 1
+"""No option needs more; larger numbers overflow somewhere in the libraries, long after the check."""
+
 
 def check_integer(key: str, value: object, *, minimum: int) -> None:
-    """Raise unless ``value`` is a whole number that is at least ``minimum``.
+    """Raise unless ``value`` is a whole number from ``minimum`` to `LARGEST_INTEGER`.
 
     Raises:
         ConfigError: names the key, the value and what would be right.
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or value < minimum:
         raise ConfigError(f"{key}: {value!r}; must be a whole number, at least {minimum}")
+    if int(value) > LARGEST_INTEGER:
+        raise ConfigError(f"{key}: {value!r}; must be at most {LARGEST_INTEGER}")
 
 
 def check_number(
@@ -33,7 +38,10 @@ def check_number(
     Raises:
         ConfigError: names the key, the value and what would be right.
     """
-    number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else float(value)
+    except OverflowError:  # a whole number
+        number = math.inf
     if not (math.isfinite(number) and above < number < below and minimum <= number <= maximum):
         bounds = {">": above, ">=": minimum, "<": below, "<=": maximum}
         right = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if math.isfinite(bound))

@@ -12,23 +12,64 @@ from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
-import yaml
-from pydantic import ConfigDict, TypeAdapter, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from certsmooth.errors import ConfigError, nearest
+from certsmooth.like import written_out
 from certsmooth.registry import names
+from certsmooth.strict_yaml import load_yaml
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
+_NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
 def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     try:
-        return validate(value)
+        valid = validate(value)
     except ValidationError:  # one line, not one for each type that it is not
         right = "must be a number, text, true, false or null, or a list of these"
         raise PydanticCustomError("option", right) from None
+    # The text of an option chooses among names; the values of one that is a list become names of folders.
+    each_value = valid if isinstance(valid, tuple) else (valid,)
+    if not all(_NAME.fullmatch(each) for each in each_value if isinstance(each, str)):
+        raise PydanticCustomError("option", "text must be {form}", {"form": _NAME_FORM})
+    return valid
 
 
+def _file(value: str) -> str:
+    """A file may lie anywhere. Its name reaches commands, where Snakemake would take what is in braces for its own."""
+    if not value.isprintable() or value[:1] in ("", "-", "~") or {*value} & {*"{}"} or len(value) > _LONGEST_FILE:
+        right = "must be a path: printable, without braces, at most {longest} characters, the first neither '-' nor '~'"
+        raise PydanticCustomError("file", right, {"longest": _LONGEST_FILE})
+    return value
+
+
+def _text(value: str) -> str:
+    """Text for people: in tables '|' ends a column; in figures '$' starts a formula, and '_' in front hides a label."""
+    bad = not value.isprintable() or not value.strip() or value.startswith("_") or {*value} & {*"|$"}
+    if bad or len(value) > _LONGEST_TEXT:
+        right = (
+            "must be a line of printable text without '|' and '$', not starting with '_', at most {longest} characters"
+        )
+        raise PydanticCustomError("text", right, {"longest": _LONGEST_TEXT})
+    return value
+
+
+_LONGEST_FILE, _LONGEST_TEXT = 1000, 200
+_LARGEST = 2**31 - 1  # of numbers of samples, strides and seeds
+_SIGMAS = 1e-6, 1e6  # beyond these, noise in single precision is not Gaussian, or overflows in a network
+
+File = Annotated[str, AfterValidator(_file)]
+Text = Annotated[str, AfterValidator(_text)]
 _STRICT = ConfigDict(extra="forbid", strict=False)
 Option = bool | int | float | str | None
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
@@ -36,8 +77,6 @@ T = TypeVar("T")
 
 _OWN = re.compile(r"table1|imagenet|figure\d+")
 """Tables and figures of ``idrs`` whose names and content certsmooth gives itself."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # names become parts of paths and of commands
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -67,9 +106,8 @@ class Certification:
     shards: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("n0", "n", "stride", "shards"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}; must be at least 1")
+        for name, largest in (("n0", _LARGEST), ("n", _LARGEST), ("stride", _LARGEST), ("shards", 10_000)):
+            _check_whole(name, getattr(self, name), largest=largest)
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
 
@@ -84,7 +122,7 @@ class Unlabelled:
     """
 
     share: float | None = None
-    source: str | None = None
+    source: File | None = None
 
     def __post_init__(self) -> None:
         if (self.share is None) == (self.source is None):
@@ -132,14 +170,14 @@ class DatasetParams:
         methods: per method, likewise.
     """
 
-    source: str | None = None
+    source: File | None = None
     options: Options = field(default_factory=dict)
     validation: float
     sigmas: tuple[float, ...]
     radii: tuple[float, ...]
     architecture: str
     normalisation: Mapping[str, tuple[float, ...]] | None = None
-    numeric_type: str = "float32"
+    numeric_type: Literal["float32", "tf32", "bfloat16"] = "float32"
     channels_last: bool = False
     recipe: Options
     certification: Certification
@@ -165,7 +203,7 @@ class Start:
     """
 
     training: str | None = None
-    checkpoint: str | None = None
+    checkpoint: File | None = None
 
     def __post_init__(self) -> None:
         if (self.training is None) == (self.checkpoint is None):
@@ -210,9 +248,9 @@ class Method:
         certification: fields of `Certification` that differ from the data set's.
     """
 
-    label: str
-    train: str
-    certify: str
+    label: Text
+    train: Text
+    certify: Text
     training: str
     policy: Member
     certificate: Member
@@ -272,7 +310,7 @@ class Table:
         settings: per value of ``dataset``, what differs.
     """
 
-    title: str
+    title: Text
     methods: tuple[str, ...]
     baseline: str
     published: Published | None = None
@@ -302,7 +340,7 @@ class AccuracyTable:
         settings: per value of ``dataset``, what differs.
     """
 
-    title: str
+    title: Text
     methods: tuple[str, ...]
     baseline: str
     training_seeds: tuple[int, ...] | None = None
@@ -347,7 +385,7 @@ class SoundnessTable:
         settings: per value of ``dataset``, what differs.
     """
 
-    title: str
+    title: Text
     methods: tuple[str, ...]
     predict: Predict
     stride: int = 1
@@ -356,8 +394,7 @@ class SoundnessTable:
 
     def __post_init__(self) -> None:
         for name in ("stride", "shuffles"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)}; must be at least 1")
+            _check_whole(name, getattr(self, name))
         if not self.methods:
             raise ValueError("methods: none; must be one or more")
 
@@ -372,9 +409,9 @@ class PublishedCertificates:
         label: as the table prints it.
     """
 
-    file: str
+    file: File
     sigma: float
-    label: str
+    label: Text
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -408,8 +445,7 @@ class HighDimension:
         if repeated := [each for each in shown if shown.count(each) > 1]:
             label, sigma = repeated[0]
             raise ValueError(f"published: label {label!r} with sigma {sigma} is given twice; must differ")
-        if self.dimension < 1:
-            raise ValueError(f"dimension: {self.dimension}; must be at least 1")
+        _check_whole("dimension", self.dimension)
         _check_sigmas_and_radii(None, self.radii)
 
 
@@ -424,13 +460,15 @@ class AttackChoice:
             attack is on the base classifier.
     """
 
-    label: str
+    label: Text
     attack: Member
     samples: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        if not self.samples or min(self.samples) < 0 or len(set(self.samples)) != len(self.samples):
+        if not self.samples or len(set(self.samples)) != len(self.samples):
             raise ValueError(f"samples: {list(self.samples)}; must be one or more different numbers >= 0")
+        for each in self.samples:
+            _check_whole("samples", each, smallest=0)
         if "epsilon" in self.attack.options:
             found = self.attack.options["epsilon"]
             raise ValueError(f"attack.options.epsilon: {found}; must not be given: it is each radius of the table")
@@ -449,8 +487,7 @@ class Predict:
     alpha: float
 
     def __post_init__(self) -> None:
-        if self.n < 2:
-            raise ValueError(f"n: {self.n}; must be at least 2")
+        _check_whole("n", self.n, smallest=2)
         if not 0 < self.alpha < 1:
             raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
 
@@ -468,7 +505,7 @@ class EmpiricalTable:
         settings: per value of ``dataset``, what differs.
     """
 
-    title: str
+    title: Text
     methods: tuple[str, ...]
     attacks: Mapping[str, AttackChoice]
     predict: Predict
@@ -476,8 +513,7 @@ class EmpiricalTable:
     settings: Mapping[str, TableSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.stride < 1:
-            raise ValueError(f"stride: {self.stride}; must be at least 1")
+        _check_whole("stride", self.stride)
         for name in ("methods", "attacks"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: none; must be one or more")
@@ -526,8 +562,7 @@ class Params:
     high_dimension: HighDimension | None = None
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed: {self.seed}; must be at least 0")
+        _check_whole("seed", self.seed, smallest=0)
         _check_seeds(self.training_seeds)
         for section in ("datasets", "trainings", "methods"):
             _check_names(section, getattr(self, section))
@@ -594,7 +629,10 @@ class Params:
             _known(f"{key}.settings.dataset", changes.dataset or dataset, self.datasets)
 
     def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
-        _known(f"{key}.member" if dataset.member else key, dataset.member or name, names("data"))
+        if dataset.member is None:
+            _known(key, name, names("data"))
+        else:
+            _known(f"{key}.member", dataset.member, names("data"))
         _known(f"{key}.architecture", dataset.architecture, names("models"))
         for training in dataset.trainings:
             _known(f"{key}.trainings", training, self.trainings)
@@ -623,18 +661,28 @@ class Params:
 def _check_names(section: str, given: Collection[str]) -> None:
     for name in given:
         if not _NAME.fullmatch(name):
-            raise ValueError(f"{section}: bad name {name!r}; must be letters, digits, '_', '-' and '.'")
+            raise ValueError(f"{section}: bad name {_short(name)}; must be {_NAME_FORM}")
+
+
+def _check_whole(key: str, value: int, *, smallest: int = 1, largest: int = _LARGEST) -> None:
+    if value < smallest:
+        raise ValueError(f"{key}: {value}; must be at least {smallest}")
+    if value > largest:
+        raise ValueError(f"{key}: {value}; must be at most {largest}")
 
 
 def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or min(seeds) < 0 or len(set(seeds)) != len(seeds):
+    if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"training_seeds: {list(seeds)}; must be one or more different whole numbers >= 0")
+    for seed in seeds:
+        _check_whole("training_seeds", seed, smallest=0)
 
 
 def _check_sigmas_and_radii(sigmas: Sequence[float] | None, radii: Sequence[float] | None) -> None:
     """Check what is given of the two."""
-    if sigmas is not None and (not sigmas or any(not 0 < sigma < float("inf") for sigma in sigmas)):
-        raise ValueError(f"sigmas: {list(sigmas)}; must be one or more numbers > 0")
+    least, most = _SIGMAS
+    if sigmas is not None and (not sigmas or any(not least <= sigma <= most for sigma in sigmas)):
+        raise ValueError(f"sigmas: {list(sigmas)}; must be one or more numbers > 0, from {least:g} to {most:g}")
     if sigmas is not None and len(set(sigmas)) != len(sigmas):
         raise ValueError(f"sigmas: {list(sigmas)}; must differ")
     if radii is not None and (not radii or any(not 0 <= radius < float("inf") for radius in radii)):
@@ -659,11 +707,13 @@ def read_params(path: Path) -> Params:
             and the nearest valid one.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: holds {type(content).__name__}; must be a mapping of keys")
     return parse_params(content, name=str(path))
@@ -671,6 +721,10 @@ def read_params(path: Path) -> Params:
 
 def parse_params(content: Mapping[str, Any], *, name: str = "params") -> Params:
     """Check the content of params.yaml, as `read_params` does."""
+    try:
+        content = written_out(content)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
     return _build(Params, content, name)
 
 
@@ -678,16 +732,26 @@ def _build(cls: type[T], content: Mapping[str, Any], name: str) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{name}: {_explain(cls, item)}" for item in error.errors())) from error
+        problems = [f"{name}: {_explain(cls, item)}" for item in error.errors()[:_SHOWN]]
+        more = error.error_count() - len(problems)
+        raise ConfigError("\n".join([*problems, *([f"... and {more} more"] if more else [])])) from error
 
 
 _RIGHT = {"tuple_type": "must be a list", "dict_type": "must be a mapping of names"}
 """What would be right, in the words of YAML."""
 
+_SHOWN = 50  # problems
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 300 else f"{text[:300]} ..."
+
 
 def _explain(cls: type, error: ErrorDetails) -> str:
     location = [str(part) for part in error["loc"]]
-    key, found = ".".join(location), error["input"]
+    key = ".".join(part if part.isprintable() and len(part) <= 100 else _short(part) for part in location)
+    found = _short(error["input"])
     if error["type"] == "unexpected_keyword_argument":
         return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, location[:-1]))}"
     if error["type"] in ("missing", "missing_argument"):
@@ -695,8 +759,8 @@ def _explain(cls: type, error: ErrorDetails) -> str:
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}".lstrip(".")
     if error["type"] == "dataclass_type":
-        return f"{key}: {found!r}; must be a mapping of the keys {', '.join(_valid_keys(cls, location))}"
-    return f"{key}: {found!r}; {_RIGHT.get(error['type'], error['msg'])}"
+        return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, location))}"
+    return f"{key}: {found}; {_RIGHT.get(error['type'], error['msg'])}"
 
 
 def _valid_keys(cls: object, location: list[str]) -> list[str]:

@@ -112,16 +112,19 @@ def build_spec(
     Raises:
         ConfigError: a value is not valid.
     """
-    layer = _construct(Normalisation, normalisation, f"{key}.normalisation") if normalisation else None
     options = {
         "architecture": architecture,
         "image_shape": image_shape,
         "num_classes": num_classes,
-        "normalisation": layer,
+        "normalisation": _build_normalisation(normalisation, key=key),
         "numeric_type": numeric_type,
         "channels_last": channels_last,
     }
     return _construct(ModelSpec, options, key)
+
+
+def _build_normalisation(options: Mapping[str, tuple[float, ...]] | None, *, key: str) -> Normalisation | None:
+    return _construct(Normalisation, options, f"{key}.normalisation") if options else None
 
 
 def check_members(params: Params) -> None:
@@ -135,6 +138,7 @@ def check_members(params: Params) -> None:
         key = f"datasets.{name}"
         data.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
         build_recipe(dataset.recipe, key=f"{key}.recipe")
+        _build_normalisation(dataset.normalisation, key=key)
         for training in params.trainings:
             _check_training(params, name, training)
         for method in params.methods:
@@ -253,6 +257,8 @@ def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: obje
     for name in options:
         if name not in known:
             raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
+        if str(known[name].type).startswith("tuple") and not isinstance(options[name], tuple):
+            raise ConfigError(f"{key}.{name}: {options[name]!r}; must be a list")
     for name, f in known.items():
         if name not in options and f.default is MISSING and f.default_factory is MISSING:
             raise ConfigError(f"{key}: missing key {name!r}")

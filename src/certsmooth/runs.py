@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
-from math import isinf
+from math import isinf, prod
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +33,7 @@ from certsmooth.errors import ConfigError, nearest
 
 Part = Literal["test", "validation"]
 PARTS: tuple[Part, ...] = ("test", "validation")
+_MOST_VARIANTS = 10_000
 
 
 T = TypeVar("T")
@@ -77,8 +78,11 @@ def _folder(dataset: str, name: str, sigma: float, seed: int, variant: Variant) 
 
 
 def variant_name(variant: Variant) -> str:
-    """Return the variant as one part of a path: ``iterations=100``; ``default`` if no option is a list."""
-    return ",".join(f"{key}={value}" for key, value in variant) or "default"
+    """Return the variant as one part of a path: ``iterations=100``; ``default`` if no option is a list.
+
+    Several options are joined by a plus sign: at a comma, Snakemake would take a job that it submits apart.
+    """
+    return "+".join(f"{key}={value}" for key, value in variant) or "default"
 
 
 def resolved_training(params: Params, dataset: str, name: str) -> Training:
@@ -138,6 +142,8 @@ def _product(key: str, *options: Options) -> tuple[Variant, ...]:
         raise ConfigError(
             f"{key}: option {repeated[0]!r} is a list twice (objective, training, policy); once is allowed"
         )
+    if (number := prod(len(value) for _, value in lists)) > _MOST_VARIANTS:
+        raise ConfigError(f"{key}: {number} combinations of the options that are lists; at most {_MOST_VARIANTS}")
     values = product(*(value for _, value in lists))
     return tuple(tuple(zip((name for name, _ in lists), each, strict=True)) for each in values)
 
@@ -265,6 +271,23 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
     lists = {key for variant in training_variants(params, run.dataset, name) for key, _ in variant}
     variant = tuple((key, value) for key, value in run.variant if key in lists)
     return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+
+
+def all_parts(params: Params) -> tuple[tuple[CertificationRun, Part], ...]:
+    """Return every certification of every table and figure, with each part of the data that it is needed on, once."""
+    others = [run for shown in toy_runs(params) for run in shown] + list(high_dimension_runs(params))
+    pairs = [(run, part) for name in params.tables for run in table_runs(params, name) for part in PARTS]
+    tested = (*params.attacks, *params.idrs, *params.soundness)
+    test: Part = "test"
+    pairs += [(run, test) for name in tested for run in table_runs(params, name)]
+    return tuple(dict.fromkeys([*pairs, *((run, test) for run in others)]))
+
+
+def all_models(params: Params) -> tuple[ModelRun, ...]:
+    """Return every base classifier of `all_parts`, and those that they start from or learn from, once each."""
+    last = dict.fromkeys(model_run(params, run) for run, _ in all_parts(params))
+    earlier = [find(params, run) for run in last for find in (start_run, teacher_run)]
+    return tuple(dict.fromkeys([*(run for run in earlier if run is not None), *last]))
 
 
 def start_run(params: Params, run: ModelRun) -> ModelRun | None:

@@ -2,7 +2,9 @@
 
 A member module is named like its data set and defines ``load(*, source: Path | None, download: Path) ->
 Dataset``. A member with settings of its own also defines a frozen dataclass ``Options`` of int and float
-fields, whose ``__post_init__`` checks their range; its ``load`` then takes ``options: Options`` as well.
+fields, whose ``__post_init__`` checks their range; its ``load`` then takes ``options: Options`` as well. A member that
+is about images published in one form defines ``PUBLISHED``: ``image_shape``, ``num_classes`` and ``sizes`` (training,
+test), so that a run can be planned without the data.
 """
 
 from __future__ import annotations

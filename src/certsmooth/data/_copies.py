@@ -19,13 +19,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from certsmooth.data import Dataset, Split, array_split
-from certsmooth.data._files import decode_exact, open_packed, reading
+from certsmooth.data._files import decode_exact, open_packed, read_npz, reading
 from certsmooth.errors import DataError
 
 FORMS = (
@@ -42,6 +42,9 @@ _LABELS = re.compile(r"(?:.*/)?labels\.csv")
 _MAX_BYTES = 2**24
 """No labels file and no small image is larger; an archive may announce anything."""
 
+_MAX_ARCHIVE_BYTES = 2**29
+"""Unpacked: twice what all images of CIFAR-10 take as PNG files in a tar archive."""
+
 _Entry = tuple[str, Callable[[], bytes]]
 
 
@@ -54,12 +57,14 @@ class Published:
         title: its name for people.
         image_shape: (c, h, w).
         sizes: number of training and of test images.
+        num_classes: number of classes.
     """
 
     name: str
     title: str
     image_shape: tuple[int, int, int]
     sizes: tuple[int, int]
+    num_classes: int = 10
 
     def describe(self, *, note: str, train: int, test: int) -> str:
         """Return the description of a copy, with each number of images that is not the published one."""
@@ -71,12 +76,12 @@ class Published:
         return ", ".join(parts)
 
     def dataset(self, description: str, read: Callable[[SplitName], Split]) -> Dataset:
-        """Return the data set whose splits ``read`` reads; ten classes, as MNIST and CIFAR-10 both have."""
+        """Return the data set whose splits ``read`` reads."""
         return Dataset(
             name=self.name,
             description=description,
             image_shape=self.image_shape,
-            num_classes=10,
+            num_classes=self.num_classes,
             pixel_range=(0.0, 1.0),
             train=lambda: read("train"),
             test=lambda: read("test"),
@@ -128,20 +133,16 @@ def _survey(source: Path) -> tuple[dict[tuple[str, int], int], str]:
 
 
 def _read_numbered(source: Path, published: Published, split: SplitName) -> Split:
-    labels, files = _collect(source, split)
+    labels, images = _collect(source, published, split)
     where = f"{source}: {split}"
     if not labels:
         raise DataError(f"{where}: labels.csv lists no image of this split")
-    for index in sorted(labels.keys() ^ files.keys()):
+    for index in sorted(labels.keys() ^ images.keys()):
         kind = "an image in labels.csv, but no file" if index in labels else "a file, but no line in labels.csv"
         raise DataError(f"{where}: number {index} has {kind}")
     order = sorted(labels)
-    images = np.empty((len(order), *published.image_shape), dtype=np.uint8)
-    for position, index in enumerate(order):
-        name, data = files[index]
-        images[position] = decode_exact(data, shape=published.image_shape, where=_where(source, name))
     return array_split(
-        images,
+        np.stack([images[index] for index in order]),
         np.array([labels[index] for index in order]),
         name=where,
         num_classes=10,
@@ -149,10 +150,12 @@ def _read_numbered(source: Path, published: Published, split: SplitName) -> Spli
     )
 
 
-def _collect(source: Path, split: SplitName) -> tuple[dict[int, int], dict[int, tuple[str, bytes]]]:
-    """Return the labels and the files (name, bytes) of a split by number, in one pass over the copy."""
+def _collect(
+    source: Path, published: Published, split: SplitName
+) -> tuple[dict[int, int], dict[int, npt.NDArray[np.uint8]]]:
+    """Return the labels and the images of a split by number, in one pass over the copy."""
     labels: dict[int, int] | None = None
-    files: dict[int, tuple[str, bytes]] = {}
+    images: dict[int, npt.NDArray[np.uint8]] = {}
     with closing(_entries(source)) as entries:
         for name, read in entries:
             if _LABELS.fullmatch(name):
@@ -161,13 +164,13 @@ def _collect(source: Path, split: SplitName) -> tuple[dict[int, int], dict[int, 
                 every = _parse_labels(read(), where=_where(source, name))
                 labels = {index: label for (part, index), label in every.items() if part == split}
             elif (match := _IMAGE.fullmatch(name)) and match[1] == split:
-                if int(match[2]) in files:
-                    number = int(match[2])
-                    raise DataError(f"{_where(source, name)}: a second image {number}; there must be one")
-                files[int(match[2])] = (name, read())
+                number, where = int(match[2]), _where(source, name)
+                if number in images:
+                    raise DataError(f"{where}: a second image {number}; there must be one")
+                images[number] = decode_exact(read(), shape=published.image_shape, where=where)
     if labels is None:
         raise DataError(f"{source}: no labels.csv; must be {FORMS}")
-    return labels, files
+    return labels, images
 
 
 def _entries(source: Path) -> Generator[_Entry]:
@@ -196,7 +199,8 @@ def _members(source: Path) -> Generator[_Entry]:
     # Read from front to back once: to step back in a compressed archive is to unpack it anew.
     with (
         reading(source, expected="a whole tar archive, .tar, .tar.gz, .tar.bz2 or .tar.xz"),
-        open_packed(source) as stream,
+        open_packed(source) as packed,
+        closing(_Limited(packed, source)) as stream,
         tarfile.open(fileobj=stream, mode="r|") as archive,
     ):
         for info in archive:
@@ -205,6 +209,20 @@ def _members(source: Path) -> Generator[_Entry]:
         # The archive ends before the compressed file, whose checksum is at its end.
         while stream.read(_MAX_BYTES):
             pass
+
+
+class _Limited(io.RawIOBase):
+    """A stream that ends in an error where it has given more than any honest archive holds."""
+
+    def __init__(self, stream: IO[bytes], source: Path) -> None:
+        self._stream, self._source, self._left = stream, source, _MAX_ARCHIVE_BYTES
+
+    def read(self, size: int = -1, /) -> bytes:
+        data: bytes = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(f"{self._source}: unpacks to over {_MAX_ARCHIVE_BYTES} bytes; must be at most that")
+        return data
 
 
 def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, source: Path) -> bytes:
@@ -252,13 +270,7 @@ def _open_npz(source: Path, published: Published) -> Dataset:
 def _read_npz(source: Path, published: Published) -> dict[str, npt.NDArray[np.uint8]]:
     """Return images [n, c, h, w], labels [n] and index [n] of an npz file."""
     keys = ("images", "labels", "index")
-    expected = f"an .npz with the arrays {', '.join(keys)}"
-    # Opened here, because numpy leaves a file that it cannot read open.
-    with reading(source, expected=expected), source.open("rb") as stream:
-        file = np.load(stream, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile) or not set(keys) <= set(file.files):
-            raise DataError(f"{source}: must be {expected}")
-        arrays = {key: file[key] for key in keys}
+    arrays = read_npz(source, keys, expected=f"an .npz with the arrays {', '.join(keys)}")
     channels, height, width = published.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)
     images = arrays["images"]

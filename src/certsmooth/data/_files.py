@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import csv
 import gzip
 import io
 import lzma
@@ -10,10 +11,10 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,9 @@ _DAMAGE = (
     ValueError,
     SyntaxError,
     MemoryError,
+    NotImplementedError,
     struct.error,
+    csv.Error,
     zlib.error,
     lzma.LZMAError,
     tarfile.TarError,
@@ -55,6 +58,39 @@ def reading(where: object, *, expected: str) -> Iterator[None]:
         raise
     except _DAMAGE as error:
         raise DataError(f"{where}: cannot be read ({type(error).__name__}: {error}); must be {expected}") from error
+
+
+_MOST_PACKED = 100
+"""No images are packed more than so many times smaller; a file of zeros that fills the memory is, ten times as much."""
+
+
+def read_npz(path: Path, keys: Sequence[str], *, expected: str) -> dict[str, npt.NDArray[Any]]:
+    """Read arrays of an ``.npz``; other arrays in it are not read, and nothing is unpickled.
+
+    Args:
+        path: the file.
+        keys: names of the arrays.
+        expected: what the file should be, for the error.
+
+    Raises:
+        DataError: no such file, damaged, an array of Python objects, an array missing or twice, or arrays that unpack
+            to over a hundred times the size of the file.
+    """
+    # Opened here, because numpy leaves a file that it cannot read open.
+    with reading(path, expected=expected), path.open("rb") as stream:
+        with zipfile.ZipFile(stream) as archive:
+            members = archive.infolist()
+        names, unpacked = [info.filename for info in members], sum(info.file_size for info in members)
+        for key in keys:
+            if (count := names.count(f"{key}.npy")) != 1:
+                raise DataError(f"{path}: cannot be read ({count} arrays {key!r}); must be {expected}")
+        if unpacked > _MOST_PACKED * path.stat().st_size:
+            raise DataError(
+                f"{path}: unpacks to {unpacked} bytes, over {_MOST_PACKED} times its size; must be {expected}"
+            )
+        stream.seek(0)
+        with np.load(stream, allow_pickle=False) as arrays:
+            return {key: arrays[key] for key in keys}
 
 
 def open_packed(path: Path) -> IO[bytes]:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from certsmooth.data._files import read_npz, reading
 from certsmooth.errors import DataError
 
-_FORM = "must be an .npz with images, uint8 [n, h, w, c] or [n, c, h, w]"
+_FORM = "an .npz with images, uint8 [n, h, w, c] or [n, c, h, w]"
 
 
 def read_unlabelled(path: Path, *, image_shape: tuple[int, ...]) -> tuple[npt.NDArray[np.uint8], str]:
@@ -28,16 +27,11 @@ def read_unlabelled(path: Path, *, image_shape: tuple[int, ...]) -> tuple[npt.ND
     Raises:
         DataError: no such file, damaged, or images of another type or shape.
     """
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as arrays:
-                images = arrays["images"]
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: unlabelled images cannot be read ({error}); {_FORM}") from error
+    with reading(path, expected=_FORM), path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    images = read_npz(path, ["images"], expected=_FORM)["images"]
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
-        raise DataError(f"{path}: images are {images.dtype} {list(images.shape)}; {_FORM}")
+        raise DataError(f"{path}: images are {images.dtype} {list(images.shape)}; must be {_FORM}")
     if images.shape[1:] != image_shape:
         channels, *size = image_shape
         if images.shape[1:] != (*size, channels):

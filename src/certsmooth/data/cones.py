@@ -34,6 +34,8 @@ from certsmooth.errors import ConfigError
 CONE, REST = 0, 1
 """The labels."""
 
+_MAX_NUMBERS = 2**28  # of a split; 2 GB while it is made
+
 
 @dataclass(frozen=True)
 class Options:
@@ -62,6 +64,10 @@ class Options:
         for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1), ("seed", 0)):
             if getattr(self, key) < low:
                 raise ConfigError(f"cones: {key} = {getattr(self, key)!r}; must be {low} or more")
+        for key in ("train_per_class", "test_per_class"):
+            if (numbers := 2 * self.dimension * getattr(self, key)) > _MAX_NUMBERS:
+                found = f"{key} = {getattr(self, key)} in {self.dimension} dimensions"
+                raise ConfigError(f"cones: {found} makes {numbers} numbers; must be at most {_MAX_NUMBERS}")
         if not 0 < self.half_angle < math.pi / 2:
             raise ConfigError(f"cones: half_angle = {self.half_angle!r}; must be between 0 and pi/2 radians")
         if not 0 < self.scale < math.inf:

@@ -18,6 +18,7 @@ from torchvision.transforms.functional import center_crop, resize
 from tqdm import tqdm
 
 from certsmooth.data import Dataset, Split
+from certsmooth.data._copies import Published
 from certsmooth.data._files import decode, reading
 from certsmooth.errors import ConfigError, DataError
 
@@ -28,7 +29,10 @@ CROP = 224
 """Pixels of each side of the centre that is used."""
 
 _FORM = "the folder that holds train/ and val/, each with one folder of images per class"
-_PUBLISHED = (1000, 1_281_167, 50_000)
+
+PUBLISHED = Published(
+    name="imagenet", title="ImageNet", image_shape=(3, CROP, CROP), sizes=(1_281_167, 50_000), num_classes=1000
+)
 
 
 @dataclass(frozen=True)
@@ -79,11 +83,12 @@ def load(*, source: Path | None, download: Path) -> Dataset:
         odd = sorted(set(train.classes) ^ set(val.classes))[0]
         raise DataError(f"{source}: class folder {odd} is in only one of train/ and val/; both must have each class")
     sizes = (len(train.classes), len(train.samples), len(val.samples))
-    counts = "" if sizes == _PUBLISHED else ", {:,} classes, {:,} training images, {:,} test images".format(*sizes)
+    published = (PUBLISHED.num_classes, *PUBLISHED.sizes)
+    counts = "" if sizes == published else ", {:,} classes, {:,} training images, {:,} test images".format(*sizes)
     return Dataset(
-        name="imagenet",
-        description=f"ImageNet{counts}",
-        image_shape=(3, CROP, CROP),
+        name=PUBLISHED.name,
+        description=f"{PUBLISHED.title}{counts}",
+        image_shape=PUBLISHED.image_shape,
         num_classes=len(train.classes),
         pixel_range=(0.0, 1.0),
         train=lambda: _split(source, train),

@@ -16,7 +16,7 @@ from certsmooth.data import Dataset, Split, _idx, array_split
 from certsmooth.data._copies import FORMS, Published, SplitName, open_copy
 from certsmooth.errors import DataError
 
-_PUBLISHED = Published(name="mnist", title="MNIST", image_shape=(1, 28, 28), sizes=(60_000, 10_000))
+PUBLISHED = Published(name="mnist", title="MNIST", image_shape=(1, 28, 28), sizes=(60_000, 10_000))
 _PREFIX: dict[SplitName, str] = {"train": "train", "test": "t10k"}
 
 
@@ -35,8 +35,8 @@ def load(*, source: Path | None, download: Path) -> Dataset:
             wrong checksum, and for a download that failed.
     """
     if source is None:
-        return _PUBLISHED.dataset("MNIST", lambda split: _downloaded(download, split))
-    dataset = open_copy(source, _PUBLISHED) or _open_idx(source)
+        return PUBLISHED.dataset("MNIST", lambda split: _downloaded(download, split))
+    dataset = open_copy(source, PUBLISHED) or _open_idx(source)
     if dataset is None:
         state = "not one of the forms read here" if source.exists() else "no such file or folder"
         raise DataError(f"mnist: source {source}: {state}; must be a folder of IDX files, or {FORMS}")
@@ -51,9 +51,9 @@ def _open_idx(folder: Path) -> Dataset | None:
         counts[split] = 0 if paths is None else _idx.read_shape(paths[0], ndim=3)[0]
     if not any(counts.values()):
         return None
-    whole = (counts["train"], counts["test"]) == _PUBLISHED.sizes
-    description = _PUBLISHED.describe(note="local copy" if whole else "", train=counts["train"], test=counts["test"])
-    return _PUBLISHED.dataset(description, lambda split: _local(folder, split))
+    whole = (counts["train"], counts["test"]) == PUBLISHED.sizes
+    description = PUBLISHED.describe(note="local copy" if whole else "", train=counts["train"], test=counts["test"])
+    return PUBLISHED.dataset(description, lambda split: _local(folder, split))
 
 
 def _find(folder: Path, split: SplitName) -> tuple[Path, Path] | None:
@@ -108,7 +108,7 @@ def _fetch(folder: Path, filename: str) -> Path:
 
 def _read(images: Path, labels: Path) -> Split:
     pixels = _idx.read_array(images, ndim=3)
-    if pixels.shape[1:] != _PUBLISHED.image_shape[1:]:
-        raise DataError(f"{images}: images of shape {pixels.shape[1:]}; must be {_PUBLISHED.image_shape[1:]}")
+    if pixels.shape[1:] != PUBLISHED.image_shape[1:]:
+        raise DataError(f"{images}: images of shape {pixels.shape[1:]}; must be {PUBLISHED.image_shape[1:]}")
     targets = _idx.read_array(labels, ndim=1)
     return array_split(pixels[:, None], targets, name=f"{images}, {labels.name}", num_classes=10)
