@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from certsmooth import runs
-from certsmooth.checks import check_integer
+from certsmooth.checks import check_integer, check_number
 from certsmooth.config import Params, read_params
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.out_of_memory import is_out_of_memory
+from certsmooth.storage import exclusive
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,14 +31,26 @@ Verb = Callable[[argparse.Namespace, Params], None]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; return 0, or 2 after an error that is the user's to mend."""
+    """Run one verb; return 0, 2 after an error that is the user's to mend, or 130 after an interrupt."""
     options = _parser().parse_args(arguments)
     try:
-        verb: Verb = options.verb
-        verb(options, read_params(options.params))
+        with ExitStack() as options.held:
+            params = read_params(options.params)
+            if "output" in options:
+                options.held.enter_context(exclusive(options.output))
+            verb: Verb = options.verb
+            verb(options, params)
     except (CertsmoothError, OSError) as error:  # of the system: a folder that cannot be made, a full disk
         print(f"certsmooth: {error}", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"certsmooth: out of memory: {error}; what is finished is kept, run it again with more", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("certsmooth: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -343,12 +358,30 @@ def _key(option: str, name: str, valid: Collection[str]) -> str:
     return name
 
 
+def _plan(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.steps.plan import make_plan
+
+    check_integer("--devices", options.devices, minimum=1)
+    check_number("--hours", options.hours, above=0)
+    measure_on = _device(options) if options.measure else None
+    text = make_plan(
+        params, results=options.results, devices=options.devices, limit=options.hours, measure_on=measure_on
+    )
+    print(text, end="")
+
+
 def _device(options: argparse.Namespace) -> torch.device:
+    """Return the device to compute on; where there are GPUs, one that no other process computes on."""
     import torch
+
+    from certsmooth.devices import leased_gpu
 
     if options.threads is not None:
         check_integer("--threads", options.threads, minimum=1)
         torch.set_num_threads(options.threads)
+    # A build of torch without CUDA must not wait for a GPU that it cannot use.
+    if options.device in ("auto", "cuda") and torch.version.cuda is not None:
+        options.held.enter_context(leased_gpu())
     if options.device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -373,6 +406,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     "theory": (_theory, "Write what IDRS shows without data: Table 1 and Figures 2, 3, 11, 12 and 13."),
     "toy": (_toy, "Draw the toy experiment of IDRS in the plane: Figures 1 and 5 to 9."),
     "high-dimension": (_high_dimension, "Write what IDRS would certify in high dimension from given certificates."),
+    "plan": (_plan, "Print what the experiment will cost: jobs, and hours by measured throughput."),
 }
 _ON_DATA = ("data", "train", "label", "sample", "certify", "attack", "order-cost", "break-certificates")
 _ON_COUNTS = ("certify", "attack", "order-cost", "break-certificates")
@@ -406,7 +440,13 @@ def _parser() -> argparse.ArgumentParser:
     add(["attack"], "--attack", required=True, help="a key of that table's attacks")
     add(["order-cost", "break-certificates"], "--table", required=True, help="a key of soundness in params.yaml")
     add(["table"], "name", help="a key of tables, attacks, idrs or soundness")
-    results = ("table", "theory", "toy", "high-dimension")
+    add(["plan"], "--measure", action="store_true", help="measure throughput first, and keep it for later plans")
+    add(
+        ["plan"], "--devices", type=int, default=1, help="GPUs, or CPU cores, for the wall clock (default: %(default)s)"
+    )
+    add(["plan"], "--hours", type=float, default=8.0, help="what a job may take, for shards (default: %(default)s)")
+    verbs["plan"].set_defaults(threads=1)  # as the jobs of the workflow
+    results = ("table", "theory", "toy", "high-dimension", "plan")
     add(results, "--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
     return parser
 
@@ -428,7 +468,9 @@ def _add_run(add: Callable[..., None]) -> None:
     add(["label", "sample", *_ON_COUNTS], "--checkpoint", required=True, type=Path, help=model)
     add(_ON_COUNTS, "--counts", required=True, type=Path, nargs="+", help="counts of all shards, in order")
     on_device = ("train", "label", "sample", "attack", "break-certificates")
-    add(on_device, "--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)")
+    add(
+        [*on_device, "plan"], "--device", default="auto", help="cpu, cuda, cuda:1, ... (default: a GPU if there is one)"
+    )
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")
 
 

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.modes import cpu_threads, evaluation
 from certsmooth.noise import NoiseStreams
+from certsmooth.out_of_memory import is_out_of_memory
 from certsmooth.registry import member
 from certsmooth.sigma import SigmaPolicy
 
@@ -218,7 +219,7 @@ class Sampler:
                     yield finished
                     start = finished.position + 1
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error) or size == 1:
+                if not is_out_of_memory(error) or size == 1:
                     raise
             else:
                 return
@@ -387,9 +388,3 @@ def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
         ThreadPoolExecutor(workers, "certsmooth", single_threaded) as executor,
     ):
         yield executor, workers
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
