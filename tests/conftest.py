@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from workflow_project import call, copy_project, cut_down, edit, without_other_tables
+from faults import experiment, made_experiment  # noqa: F401 - fixtures
+from workflow_project import call, copy_project, cut_down, edit
 
 # The suite's tensors are tiny: threads of one kernel would only wait for each other.
 torch.set_num_threads(1)
@@ -20,7 +21,6 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     copy_project(folder)
     edit(folder, cut_down)
-    without_other_tables(folder / "dvc.yaml")
     call(folder, "dvc", "remote", "add", "--default", "plain", str(tmp_path_factory.mktemp("remote")))
     call(folder, "dvc", "repro")
     call(folder, "git", "add", "--all")

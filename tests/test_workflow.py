@@ -8,33 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from workflow_project import IDRS, ROOT, call, edit, planned
+from workflow_project import IDRS, call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
 ]
-
-
-def test_dvc_shares_every_table_and_draws_all_its_rows():
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    content = yaml.safe_load((ROOT / "dvc.yaml").read_text())
-    stage = content["stages"]["tables"]
-    outs = {next(iter(out)) for key in ("outs", "metrics", "plots") for out in stage[key]}
-    kinds = ("results/{}.md", "results/{}.csv", "results/{}.json", "results/metrics/{}.json", "results/plots/{}.csv")
-    assert {kind.format(name) for kind in kinds for name in params["tables"]} <= outs
-    drawn = {path: labels for plot in content["plots"] for path, labels in next(iter(plot.values()))["y"].items()}
-    assert {
-        f"results/{name}.{kind}"
-        for section in ("attacks", "soundness")
-        for name in params[section]
-        for kind in ("md", "csv", "json")
-    } <= outs
-    assert {f"results/{name}" for name in ("attacks", "audit", "certificates", "figures", "idrs")} <= outs
-    for name, table in params["tables"].items():
-        assert drawn[f"results/plots/{name}.csv"] == [params["methods"][row]["label"] for row in table["methods"]]
 
 
 def test_a_training_on_a_start_and_on_pseudo_labels(project):
@@ -96,7 +76,6 @@ def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_an
     assert planned(clone) == {}
     text = (clone / "results" / "table1.md").read_text()
     assert "n = 200 (Cohen and Cohen-DS2 and T-CERTIFY), 250 (Cohen-DS)" in text
-    assert "results/metrics/table1.json" in call(clone, "dvc", "metrics", "diff")
 
 
 def test_editing_alpha_samples_and_attacks_no_image_again(clone):

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import yaml
 
+from certsmooth.like import written_out
+
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (
     "Snakefile",
@@ -18,6 +20,7 @@ SHIPPED = (
     "params.yaml",
     "dvc.yaml",
     ".dvc/config",
+    ".dvc/plots",
     ".dvcignore",
     ".gitignore",
     "src",
@@ -48,13 +51,14 @@ def copy_project(folder):
 def edit(folder, change):
     """Change params.yaml in place."""
     path = folder / "params.yaml"
-    params = json.loads(json.dumps(yaml.safe_load(path.read_text())))  # parts that are one in the file are edited apart
+    params = json.loads(
+        json.dumps(written_out(yaml.safe_load(path.read_text())))
+    )  # parts that are one in the file are edited apart
     change(params)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
 TABLES = ("table1", "smoothadv_table2")
-OTHERS = ("empirical", "soundness")  # of attacks and of soundness
 IDRS = ("toy", "table1", "imagenet")
 
 
@@ -86,19 +90,6 @@ def cut_down(params):
     params["high_dimension"]["rates"] = [0, 0.001]
 
 
-def without_other_tables(path):
-    """Take the tables that are not made here out of dvc.yaml."""
-    content = yaml.safe_load(path.read_text())
-    stage = content["stages"]["tables"]
-    for key in ("outs", "metrics", "plots"):
-        stage[key] = [
-            out for out in stage[key] if not (stem := re.fullmatch(r"results/(?:\w+/)?(\w+)\.\w+", next(iter(out))))
-            or stem[1] in (*TABLES, *OTHERS)
-        ]  # fmt: skip
-    del content["plots"]
-    path.write_text(yaml.safe_dump(content))
-
-
 def planned(folder, *targets):
     """Job counts by rule of a dry run; without targets: of everything."""
     text = call(folder, "snakemake", "--dry-run", *targets)
@@ -111,5 +102,5 @@ def only_table1(params):
     """Cut down further: to table1 (and what needs no data)."""
     cut_down(params)
     params["tables"] = {"table1": params["tables"]["table1"]}
-    params["attacks"] = params["idrs"] = params["soundness"] = {}
+    params |= {"attacks": {}, "idrs": {}, "soundness": {}}
     params["toy"] = params["high_dimension"] = None
