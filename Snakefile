@@ -1,9 +1,13 @@
 # The workflow: raw images -> checkpoints -> counts -> certificates -> tables. Rules live in workflow/rules; what there is
 # to do comes from params.yaml. `snakemake --cores all results/table1.md`
-configfile: "params.yaml"
+# No configfile: Snakemake's reader evaluates expressions in a file that asks for it (`__use_yte__`); params.yaml is data.
+
+
+container: "containers/certsmooth.sif"  # with --sdm apptainer only; `make image` makes it
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/devices.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/sample.smk"
@@ -23,6 +27,12 @@ rule all:
         "results/idrs/imagenet.md" if params.high_dimension else [],
 
 
+# What may download: for a machine with internet, before jobs run on others.
+rule datasets:
+    input:
+        [f"results/data/{dataset}.json" for dataset in dict.fromkeys(run.dataset for run in all_runs())],
+
+
 # One target per stage of dvc.yaml.
 
 
@@ -33,12 +43,12 @@ rule checkpoints:
 
 rule counts:
     input:
-        [path for run, part in all_parts() for path in counts_files(run, part)],
+        [path for run, part in runs.all_parts(params) for path in counts_files(run, part)],
 
 
 rule certificates:
     input:
-        [certificates(run, part) for run, part in all_parts()],
+        [certificates(run, part) for run, part in runs.all_parts(params)],
 
 
 rule audits:
@@ -49,3 +59,6 @@ rule audits:
 rule attacks:
     input:
         [path for table in params.attacks for path in attack_files(table)],
+
+
+include: "workflow/rules/slurm.smk"

@@ -37,6 +37,8 @@ rule attack:
         table=ATTACKED,
         attack="[A-Za-z0-9_.-]+",
     threads: 1
+    resources:
+        gpu=1,
     log:
         "logs/attack/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{attack}.log",
     shell:
@@ -59,6 +61,7 @@ rule empirical:
         code=source_digest("steps.empirical"),
     wildcard_constraints:
         table=ATTACKED,
+    localrule: True
     log:
         "logs/tables/{table}.log",
     shell:

@@ -52,6 +52,8 @@ rule break_certificates:
     wildcard_constraints:
         table=AUDITED,
     threads: 1
+    resources:
+        gpu=1,
     log:
         "logs/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/broken.log",
     shell:
@@ -73,6 +75,7 @@ rule soundness:
         code=source_digest("steps.soundness"),
     wildcard_constraints:
         table=AUDITED,
+    localrule: True
     log:
         "logs/tables/{table}.log",
     shell:

@@ -9,6 +9,7 @@ rule certify:
     params:
         slice=lambda w: runs.certify_slice(params, certification_run(w)),
         code=lambda w: source_digest("steps.certify", f"certificates.{params.methods[w.method].certificate.name}"),
+    localrule: True
     log:
         "logs/certify/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}.log",
     shell:

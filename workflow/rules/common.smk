@@ -1,7 +1,9 @@
 # Paths and slices of params.yaml. A rule's `params` hold its slice and a hash of the code that it depends on: Snakemake
 # reruns a job when one of them changes, and only then.
 import hashlib
+import os
 import re
+import sys
 from pathlib import Path
 
 from certsmooth import runs
@@ -50,16 +52,7 @@ def one_of(tables):
 
 def all_runs():
     """Every certification of every table, once."""
-    return list(dict.fromkeys(run for run, _ in all_parts()))
-
-
-def all_parts():
-    """Every certification of every table, with each part of the data that the table needs, once."""
-    others = [run for shown in runs.toy_runs(params) for run in shown] + list(runs.high_dimension_runs(params))
-    pairs = [(run, part) for name in params.tables for run in runs.table_runs(params, name) for part in runs.PARTS]
-    tested = (*params.attacks, *params.idrs, *params.soundness)
-    pairs += [(run, "test") for name in tested for run in runs.table_runs(params, name)]
-    return list(dict.fromkeys([*pairs, *((run, "test") for run in others)]))
+    return list(dict.fromkeys(run for run, _ in runs.all_parts(params)))
 
 
 def model_run(w):

@@ -17,6 +17,7 @@ rule accuracy:
         code=source_digest("steps.accuracy"),
     wildcard_constraints:
         table=one_of(params.idrs),
+    localrule: True
     log:
         "logs/tables/idrs/{table}.log",
     shell:
@@ -29,6 +30,7 @@ rule theory:
         figures=figures("figure2", "figure3", "figure11", "figure12", "figure13"),
     params:
         code=source_digest("steps.theory"),
+    localrule: True
     log:
         "logs/tables/idrs/theory.log",
     shell:
@@ -47,6 +49,7 @@ if params.toy:
         params:
             slice=runs.toy_slice(params),
             code=source_digest("steps.toy", *data_code(params.toy.dataset)),
+        localrule: True
         log:
             "logs/tables/idrs/toy.log",
         shell:
@@ -65,6 +68,7 @@ if params.high_dimension:
         params:
             slice=runs.high_dimension_slice(params),
             code=source_digest("steps.high_dimension"),
+        localrule: True
         log:
             "logs/tables/idrs/imagenet.log",
         shell:

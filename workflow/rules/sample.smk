@@ -19,6 +19,8 @@ rule sample:
         slice=lambda w: runs.sample_slice(params, certification_run(w)),
         code=sample_code,
     threads: 1
+    resources:
+        gpu=1,
     log:
         "logs/sample/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.log",
     shell:

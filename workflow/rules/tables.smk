@@ -15,6 +15,7 @@ rule table:
         code=source_digest("steps.table"),
     wildcard_constraints:
         table=one_of(params.tables),
+    localrule: True
     log:
         "logs/tables/{table}.log",
     shell:

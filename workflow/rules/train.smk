@@ -43,6 +43,8 @@ rule train:
             *(["--pseudo-labels", input.labels] if input.labels else []),
         ],
     threads: 1
+    resources:
+        gpu=1,
     log:
         "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
     shell:
@@ -63,6 +65,8 @@ rule label:
             "steps.label", f"models.{params.datasets[w.dataset].architecture}", *data_code(w.dataset)
         ),
     threads: 1
+    resources:
+        gpu=1,
     log:
         "logs/label/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
     shell:
