@@ -1,12 +1,13 @@
 # make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
+# make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make bench    throughput of sampling and training, and the search for nearest neighbours
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test lint bench lock
+.PHONY: setup table1 tables test lint bench lock image test-apptainer test-slurm
 
 setup: .venv/.installed
 
@@ -42,7 +43,26 @@ bench: setup
 	python benchmarks/training.py
 	python benchmarks/neighbours.py
 	python benchmarks/semi_elastic.py
+	python benchmarks/shards.py
+	python benchmarks/certificates.py
 
+VARIANT ?= cpu
+
+# APPTAINER_BUILD: further options of `apptainer build`.
+image:
+	containers/build.sh $(VARIANT) $(APPTAINER_BUILD)
+
+# SIGINT, so that the daemons are stopped.
+test-slurm: setup
+	timeout --signal INT --kill-after 90 1200 pytest -m slurm tests/test_slurm.py
+
+test-apptainer: setup
+	pytest -m apptainer tests/test_apptainer.py
+
+LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
+
+# The image gets the part that jobs need, at the same versions, and what installs it.
 lock:
-	uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url \
-	  --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements.lock
+	$(LOCK) --constraints requirements.lock pyproject.toml --output-file containers/requirements.lock
+	echo uv | $(LOCK) - --output-file containers/installer.lock

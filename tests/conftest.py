@@ -1,31 +1,28 @@
 import pytest
 import torch
+from filelock import FileLock
 
 from faults import experiment, made_experiment  # noqa: F401 - fixtures
-from workflow_project import call, copy_project, cut_down, edit
+from workflow_project import call, make_project
 
 # The suite's tensors are tiny: threads of one kernel would only wait for each other.
 torch.set_num_threads(1)
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests on the made project together: each worker would make it again."""
-    for item in items:
-        if "project" in item.fixturenames:
-            item.add_marker(pytest.mark.xdist_group("project"))
-
-
 @pytest.fixture(scope="session")
-def project(tmp_path_factory):
-    """A repository whose tables were made by `dvc repro` and pushed to a remote on a plain folder."""
-    folder = tmp_path_factory.mktemp("project")
-    copy_project(folder)
-    edit(folder, cut_down)
-    call(folder, "dvc", "remote", "add", "--default", "plain", str(tmp_path_factory.mktemp("remote")))
-    call(folder, "dvc", "repro")
-    call(folder, "git", "add", "--all")
-    call(folder, "git", "commit", "--quiet", "--message", "made")
-    call(folder, "dvc", "push")
+def project(tmp_path_factory, worker_id):
+    """A repository whose tables were made by `dvc repro` and pushed to a remote on a plain folder; tests only read it.
+
+    It takes minutes: the workers of one run share it, and the first that needs it makes it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    base = base if worker_id == "master" else base.parent
+    folder, remote, made = (base / name for name in ("project", "remote", "project-is-made"))
+    with FileLock(base / "project.lock"):
+        if not made.exists():
+            remote.mkdir()
+            make_project(folder, remote)
+            made.touch()
     return folder
 
 

@@ -60,3 +60,11 @@ def test_objectives_that_attack_are_known_by_their_imports():
     source._imports.cache_clear()
     found = {name for name in names("objectives") if source.depends_on(f"objectives.{name}", "objectives._attacks")}
     assert found == {"adre", "smoothadv"}
+
+
+@pytest.mark.parametrize("name", ["d.py", "members/c.py"])
+def test_the_digest_of_the_package_is_about_every_module(package, name):
+    before = source.package_digest()
+    assert source.package_digest() == before
+    (package / name).write_text("# changed\n")
+    assert source.package_digest() != before

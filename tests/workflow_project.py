@@ -51,9 +51,8 @@ def copy_project(folder):
 def edit(folder, change):
     """Change params.yaml in place."""
     path = folder / "params.yaml"
-    params = json.loads(
-        json.dumps(written_out(yaml.safe_load(path.read_text())))
-    )  # parts that are one in the file are edited apart
+    # Through JSON: entries that are like others are edited apart.
+    params = json.loads(json.dumps(written_out(yaml.safe_load(path.read_text()))))
     change(params)
     path.write_text(yaml.safe_dump(params, sort_keys=False))
 
@@ -88,6 +87,17 @@ def cut_down(params):
     predict = {"n": 100, "alpha": 0.001}
     params["soundness"]["soundness"] |= {"methods": ["cohen-ds"], "predict": predict, "stride": 60, "shuffles": 2}
     params["high_dimension"]["rates"] = [0, 0.001]
+
+
+def make_project(folder, remote):
+    """Make every table of a cut-down project with `dvc repro`, commit it, and push it to a remote on a folder."""
+    copy_project(folder)
+    edit(folder, cut_down)
+    call(folder, "dvc", "remote", "add", "--default", "plain", str(remote))
+    call(folder, "dvc", "repro")
+    call(folder, "git", "add", "--all")
+    call(folder, "git", "commit", "--quiet", "--message", "made")
+    call(folder, "dvc", "push")
 
 
 def planned(folder, *targets):

@@ -6,6 +6,7 @@ Not YAML's anchors and merge keys: a program that changes one value (`dvc exp ru
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from certsmooth.errors import ConfigError, nearest
@@ -65,4 +66,5 @@ def _merged(section: str, entries: Mapping[str, Any], name: str, done: Mapping[s
     if not isinstance(done[other], Mapping):
         kind = type(done[other]).__name__
         raise ConfigError(f"{section}.{name}.{KEY}: {section}.{other} holds {kind}; must be a mapping of keys")
-    return {**done[other], **{key: value for key, value in entries[name].items() if key != KEY}}
+    # A copy: what is written as YAML again must not hold one part in two places, as an alias.
+    return {**deepcopy(done[other]), **{key: value for key, value in entries[name].items() if key != KEY}}

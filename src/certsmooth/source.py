@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,15 +19,19 @@ def source_digest(*modules: str) -> str:
     Args:
         modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
     """
-    digest = hashlib.sha256()
-    for path in sorted(_closure(*modules)):
-        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+    return _digest(_closure(*modules))
 
 
 def depends_on(module: str, other: str) -> bool:
     """Return whether a module imports another one of this package, directly or not; names as in `source_digest`."""
     return _path(tuple(other.split("."))) in _closure(module)
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
 
 
 def _closure(*modules: str) -> set[Path]:
@@ -78,3 +82,8 @@ def _exists(parts: tuple[str, ...]) -> bool:
 def _path(parts: tuple[str, ...]) -> Path:
     path = _ROOT.joinpath(*parts)
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def package_digest() -> str:
+    """Return a hash of all modules of this package: equal for two installations of the same code."""
+    return _digest(_ROOT.rglob("*.py"))

@@ -3,14 +3,17 @@
 import hashlib
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
+
+from snakemake.settings.types import DeploymentMethod
 
 from certsmooth import runs
 from certsmooth.config import read_params
 from certsmooth.errors import CertsmoothError
 from certsmooth.registry import names
-from certsmooth.source import depends_on, source_digest
+from certsmooth.source import depends_on, package_digest, source_digest
 
 
 def read_and_check():
@@ -31,6 +34,24 @@ try:
     params = read_and_check()
 except CertsmoothError as error:
     raise WorkflowError(str(error)) from None
+
+
+def check_image():
+    """Refuse an image of other code: what it makes would pass for a result of this checkout's."""
+    image = workflow.modifier.global_container_img
+    code = "from certsmooth.source import package_digest; print(package_digest())"
+    command = ("apptainer", "--silent", "exec", image, "python", "-c", code)
+    try:
+        found = subprocess.run(command, capture_output=True, text=True)
+    except OSError as error:
+        raise WorkflowError(f"apptainer: {error.strerror}; must be installed, or its module loaded") from None
+    if found.returncode or found.stdout.strip() != package_digest():
+        said = (found.stderr.strip() or "made from other code than this checkout's").splitlines()[-1]
+        raise WorkflowError(f"{image}: {said}; `make image` builds one of this checkout's (docs/containers.md)")
+
+
+if workflow.is_main_process and DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method:
+    check_image()
 
 
 wildcard_constraints:
