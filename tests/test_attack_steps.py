@@ -34,6 +34,7 @@ from certsmooth.steps.records import read_record
 from certsmooth.storage import write_json
 from noise_laws import LAWS
 from row_models import half_space
+from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = half_space([3.0, 4.0], 0.2)
@@ -210,7 +211,7 @@ def write_params(folder, **changes):
         choice["attack"]["options"]["steps"] = 2
     empirical["attacks"]["smoothed"]["samples"] = [1, 4]
     empirical |= changes
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
     return parse_params(params)
 
 

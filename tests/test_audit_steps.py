@@ -31,6 +31,7 @@ from certsmooth.steps.order_cost import cost_order, gather_bound
 from certsmooth.steps.records import read_record
 from certsmooth.steps.sample import sample_shard
 from certsmooth.worst_case import semi_elastic_radius
+from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 POLICY = DataDependent(sigma=0.25, iterations=2, step=0.05, class_samples=1)
@@ -45,7 +46,7 @@ def sampled(tmp_path_factory):
     folder = tmp_path_factory.mktemp("audited")
     params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
     params["datasets"]["digits"]["recipe"] |= {"epochs": 3}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
     run = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", str(RECORD)]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)

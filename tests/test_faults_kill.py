@@ -159,12 +159,18 @@ def test_told_to_end_it_ends_and_what_is_finished_stays(experiment, number):
     waiting += "real = sample.CountsJournal.append\n"
     waiting += "def append(self, entry):\n    real(self, entry)\n    time.sleep(600 * (len(self.rows) == 120))\n"
     waiting += "sample.CountsJournal.append = append\nsys.exit(main())"
-    with subprocess.Popen([sys.executable, "-c", waiting, *STEPS["sample"]], stderr=subprocess.PIPE) as process:
-        while not (journal := list(Path(COUNTS).parent.glob(".*.journal"))) or lines(journal[0]) < 123:
-            assert process.poll() is None, process.stderr.read().decode()
-            time.sleep(0.01)
-        process.send_signal(number)
-        text = process.communicate(timeout=120)[1].decode()
+    command = [sys.executable, "-c", waiting, *STEPS["sample"]]
+    # A shell starts what it puts into the background with SIGINT ignored, and the tests may be there.
+    not_ignored = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=not_ignored) as process:
+        try:
+            while not (journal := list(Path(COUNTS).parent.glob(".*.journal"))) or lines(journal[0]) < 123:
+                assert process.poll() is None, process.stderr.read().decode()
+                time.sleep(0.01)
+            process.send_signal(number)
+            text = process.communicate(timeout=120)[1].decode()
+        finally:
+            process.kill()
     assert process.returncode == (-number if number == signal.SIGTERM else 130), text
     assert "Traceback" not in text
     assert len(finished_rows()) == 120

@@ -20,7 +20,7 @@ from certsmooth.provenance import made_by
 from certsmooth.sampling import GROUP
 from certsmooth.steps.plan import data_sizes
 from certsmooth.storage import write_json
-from workflow_project import ROOT, copy_project, cut_down, edit, planned
+from workflow_project import ROOT, copy_project, cut_down, edit, plain_yaml, planned
 
 MLP = Classifier("mlp", (2,), 2, "float32", False)
 HASH = f"sha256:{'0' * 64}"
@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
     content["datasets"]["cones"]["recipe"] |= {"epochs": 6, "adaptive_from_epoch": 2, "batch_size": 10}
     content["tables"] = {"table1": {"title": "One", "methods": ["cohen"], "baseline": "cohen"}}
     content |= {"attacks": {}, "idrs": {}, "soundness": {}, "toy": None, "high_dimension": None}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "params.yaml").write_text(plain_yaml(content))
     write(tmp_path / "results" / "data" / "cones.json", RECORD)
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -19,6 +19,7 @@ from certsmooth.steps.records import read_log
 from certsmooth.storage import write_json
 from certsmooth.tables.files import write_result
 from certsmooth.tables.idrs_theory import write_table1
+from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 IMAGE = Image(commit="0" * 40, definition="sha256:" + "ab" * 32, packages={"debian:libc6": "2.36-9", "numpy": "2.4.0"})
@@ -102,7 +103,7 @@ def write_params(folder):
     del params["attacks"]["empirical"]["attacks"]["smoothed"]
     params["idrs"] = {"evaluation": params["idrs"]["evaluation"] | {"methods": ["cohen"], "training_seeds": [0]}}
     params["high_dimension"] |= {"rates": [0]}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
     (run,) = runs.table_runs(parse_params(params), "soundness")
     assert str(run.folder) == PLACE
 

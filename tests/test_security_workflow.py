@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 import small_params
 from certsmooth import checkpoint
 from certsmooth.checkpoint import CheckpointHeader
 from certsmooth.models import ModelSpec, Normalisation, build
-from workflow_project import call, copy_project
+from workflow_project import call, copy_project, plain_yaml
 
 NAMES = {
     "command": "; touch owned;.safetensors",
@@ -41,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _write(folder: Path, content: dict[str, Any]) -> None:
-    (folder / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    (folder / "params.yaml").write_text(plain_yaml(content))
 
 
 def _files(folder: Path) -> set[str]:
@@ -77,7 +76,7 @@ def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     spec = ModelSpec("mlp", (1, 8, 8), 10, Normalisation((0.5,), (0.3,)))
     header = CheckpointHeader(
         model=spec, dataset="x", dataset_fingerprint="x", pixel_range=(0.0, 1.0), sigma=0.25, training={}, seed=0,
-        versions={}, git_commit=None,
+        versions={}, git_commit=None, image=None,
     )  # fmt: skip
     checkpoint.save(folder / EVERYTHING, build(spec, seed=0), header)
     published = f"published {EVERYTHING}.tsv"

@@ -14,7 +14,7 @@ from certsmooth.models import ModelSpec, build
 from certsmooth.provenance import made_by
 from certsmooth.sampling import GROUP
 from certsmooth.steps.certify import gather_counts
-from workflow_project import ROOT
+from workflow_project import ROOT, plain_yaml
 
 RUN = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json", "--part", "validation"]
 METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memory
@@ -27,7 +27,7 @@ def sampled(tmp_path_factory):
     params = json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
     params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 150}
     params["methods"]["cohen-ds"]["policy"]["options"] |= {"iterations": 2, "step": 0.01, "class_samples": 1}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["data", "--dataset", "digits", "--output", "digits.json"]) == 0

@@ -20,6 +20,7 @@ from certsmooth.counts_files import read_counts, write_counts
 from certsmooth.like import written_out
 from certsmooth.steps.data import DataChoice
 from certsmooth.storage import read_json, write_json
+from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json"]
@@ -35,7 +36,7 @@ def write_params(folder, **certification):
         digits["certification"] |= {"n": 150} | certification
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_certificates_say_what_they_promise(folder):
         assert (frame["radius"] <= frame["radius_before_memory"]).all()
     params = yaml.safe_load((folder / "params.yaml").read_text())
     params["methods"]["cohen-ds"]["memory"] = False
-    (folder / "params.yaml").write_text(yaml.safe_dump(params))
+    (folder / "params.yaml").write_text(plain_yaml(params))
     assert main(certify("c.tsv", "c.parquet", method="cohen-ds", part="validation")) == 0
     assert set(read_certificates(folder / "c.tsv")[0]["guarantee"]) == {"none"}
 
@@ -187,7 +188,7 @@ def test_counts_of_something_else_are_refused_by_name(folder, capsys):
     refused("part is 'test'", command=certify("out.tsv", "c.parquet", part="validation"))
     refused("policy", command=certify("out.tsv", "c.parquet", method="cohen-ds"))
     record = read_json(folder / "digits.json", remedy="")
-    record["parts"]["test"]["fingerprint"] = "sha256:0"
+    record["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
     write_json(folder / "digits.json", record)
     refused("sha256:0")
     (folder / "digits.json").unlink()
@@ -258,7 +259,7 @@ def test_mistakes_of_the_figures_and_tables_of_idrs_are_named(folder, capsys, se
     params["high_dimension"]["method"] = None
     params["high_dimension"]["published"] = [{"file": "y.tsv", "sigma": 1, "label": "y"}]
     params[section] = value and params[section] | value
-    Path("params.yaml").write_text(yaml.safe_dump(params))
+    Path("params.yaml").write_text(plain_yaml(params))
     assert main([verb]) == 2
     message = capsys.readouterr().err
     assert message.count("\n") == 1
@@ -280,7 +281,7 @@ def test_a_checkpoint_for_something_else_is_refused(folder, capsys):
 
 def test_data_that_changed_since_the_record_are_refused(folder, capsys):
     record = read_json(folder / "digits.json", remedy="")
-    record["parts"]["test"]["fingerprint"] = "sha256:0"
+    record["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
     write_json(folder / "digits.json", record)
     assert main(sample("x.parquet", "--part", "test")) == 2
     assert "the files changed" in capsys.readouterr().err
@@ -390,7 +391,7 @@ def test_self_training_from_a_file_of_unlabelled_images(taught, monkeypatch, cap
         "member": "digits",
         "unlabelled": {"source": "u.npz"},
     }
-    (taught / "file.yaml").write_text(yaml.safe_dump(params))
+    (taught / "file.yaml").write_text(plain_yaml(params))
     np.savez(taught / "u.npz", images=np.zeros((7, 1, 8, 9), np.uint8))
     label = ["label", *HALF, "--training", "standard", "--checkpoint", "standard.safetensors", "--output", "l.json"]
     assert main([*label, "--params", "file.yaml"]) == 2
@@ -456,7 +457,7 @@ def test_a_start_of_another_architecture_is_refused_before_training(taught, monk
     monkeypatch.chdir(taught)
     params = yaml.safe_load((taught / "params.yaml").read_text())
     params["datasets"]["digits-half-labelled"]["architecture"] = "resnet20"
-    (taught / "other.yaml").write_text(yaml.safe_dump(params))
+    (taught / "other.yaml").write_text(plain_yaml(params))
     both = ["--start", "gaussian.safetensors", "--pseudo-labels", "labels.json", "--params", "other.yaml"]
     assert main(self_train(*both, output="v.safetensors")) == 2
     assert "gaussian.safetensors: architecture is 'small_cnn'" in capsys.readouterr().err

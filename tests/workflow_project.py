@@ -54,7 +54,12 @@ def edit(folder, change):
     # Through JSON: entries that are like others are edited apart.
     params = json.loads(json.dumps(written_out(yaml.safe_load(path.read_text()))))
     change(params)
-    path.write_text(yaml.safe_dump(params, sort_keys=False))
+    path.write_text(plain_yaml(params))
+
+
+def plain_yaml(content):
+    """Return content as YAML in which nothing stands for something else, whatever it shares."""
+    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 
 TABLES = ("table1", "smoothadv_table2")

@@ -149,12 +149,13 @@ class SamplingJobs:
 
     def shards_under(self, hours: float, speed: Throughput) -> int | None:
         """Return the smallest number of shards with which each job takes at most ``hours``; None if none does."""
+        if replace(self, shards=1).hours(speed)[0] <= hours:
+            return 1
         seconds = 3600 * hours - (speed.start_seconds or 0.0)
-        groups = floor(seconds * speed.samples_per_second / (self.group * self.samples))
-        if groups >= 1:
-            return ceil(ceil(self.images / self.group) / groups)
-        whole = replace(self, shards=1)
-        return 1 if self.images < self.group and whole.hours(speed)[0] <= hours else None
+        groups = floor(
+            seconds * speed.samples_per_second / (self.group * self.samples)
+        )  # whole, in the longest of several
+        return ceil(ceil(self.images / self.group) / groups) if groups >= 1 else None
 
 
 @dataclass(frozen=True)
