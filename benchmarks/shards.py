@@ -39,7 +39,7 @@ def make_project(folder: Path) -> None:
     digits |= {"sigmas": [0.25], "validation": 0.139}  # 200 images: four groups, so that two shards are alike
     digits["recipe"] |= {"epochs": 1, "adaptive_from_epoch": 0}
     params["tables"] = {"table1": params["tables"]["table1"] | {"methods": ["cohen"]}}
-    params["attacks"] = params["idrs"] = params["soundness"] = {}
+    params |= {"attacks": {}, "idrs": {}, "soundness": {}}
     params["toy"] = params["high_dimension"] = None
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     run(folder, ["results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"], "--cores", "1")
