@@ -191,6 +191,17 @@ def story(tmp_path_factory):
     with cluster(tmp_path_factory.mktemp("slurm")):
         folder = tmp_path_factory.mktemp("projects")
         yield Story(make_copy(folder / "cluster"), make_copy(folder / "local"))
+    kill_what_is_left(folder)
+
+
+def kill_what_is_left(folder):
+    """Kill the Snakemakes of jobs that were killed below them: without Slurm, nothing ends them."""
+    for process in psutil.process_iter():
+        try:
+            if any(str(folder) in argument for argument in process.cmdline()):
+                process.kill()
+        except psutil.Error:  # it ended meanwhile
+            continue
 
 
 def made(folder, pattern):
