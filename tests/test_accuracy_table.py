@@ -60,6 +60,7 @@ def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digit
         "alpha": 0.001,
         "certificate": {"name": "cohen", "options": {}},
         "norm": "l2",
+        "step": "1/255",
         "dimension": 64,
         "semi_elasticity": 0.0,
         "seed": 7,

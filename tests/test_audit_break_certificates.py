@@ -189,7 +189,9 @@ def test_a_result_depends_on_its_image_alone(monkeypatch):
     for row in range(3):
         alone = break_group(model, balls.part(slice(row, row + 1)), **options)
         for name in ("index", "predict", "radius", "kind", "distance", "sigma_there", "counts"):
-            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[row], rtol=1e-12)
+            # A vector unit and the rest that it leaves may differ in the last bit of a float32 pixel.
+            rtol = 2e-7 if name == "distance" else 1e-12
+            np.testing.assert_allclose(getattr(alone, name)[0], getattr(together, name)[row], rtol=rtol)
 
 
 def test_what_is_chosen_is_asked_again_with_noise_that_nothing_else_has_seen(monkeypatch):

@@ -17,6 +17,9 @@ from statsmodels.stats.proportion import proportion_confint
 from certsmooth.bounds import clopper_pearson_lower
 from certsmooth.certificates import ABSTAIN, Smoothing, cohen, guarantee
 from certsmooth.errors import ConfigError
+from certsmooth.pixel_grid import PixelGrid
+
+GRID = PixelGrid(255)
 
 PUBLISHED = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "certificates"
 ALPHA = 0.01
@@ -162,8 +165,8 @@ def test_ties_select_the_smallest_class():
 
 
 def test_it_promises_nothing_about_a_sigma_that_varies():
-    assert guarantee(cohen.Certificate(), 0.0) == "global"
-    assert guarantee(cohen.Certificate(), 1e-9) == guarantee(cohen.Certificate(), None) == "none"
+    assert guarantee(cohen.Certificate(), 0.0, GRID) == "global"
+    assert guarantee(cohen.Certificate(), 1e-9, GRID) == guarantee(cohen.Certificate(), None, GRID) == "none"
 
 
 def published_files():

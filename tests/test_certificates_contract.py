@@ -14,6 +14,9 @@ from hypothesis import strategies as st
 from certsmooth import registry
 from certsmooth.certificates import ABSTAIN, Norm, Smoothing, guarantee
 from certsmooth.errors import ConfigError
+from certsmooth.pixel_grid import PixelGrid
+
+GRID = PixelGrid(255)
 
 MEMBERS = registry.names("certificates")
 pytestmark = pytest.mark.parametrize("name", MEMBERS)
@@ -263,19 +266,43 @@ def test_a_certificate_about_a_varying_sigma_has_to_know_how_it_varies(name):
         with pytest.raises(ConfigError, match=r"^dimension: "):
             member(name)(selection, estimation, replace(smoothing, dimension=wrong), alpha=0.001)
     with pytest.raises(ConfigError, match=f"^certificate: {name} needs"):
-        guarantee(member(name), None)
+        guarantee(member(name), None, GRID)
 
 
 def test_the_guarantee_is_global_up_to_the_largest_semi_elasticity(name):
     certificate = member(name)
     largest = certificate.max_semi_elasticity
     for rate in (0.0, 0.01, largest or 0.0):
-        assert guarantee(certificate, rate) == ("none" if largest is None or rate > largest else "global")
+        covered = largest is not None and rate <= largest
+        assert guarantee(certificate, rate, GRID) == ("global" if covered else "none")
+        assert guarantee(certificate, rate, None) == ("global (real arithmetic)" if covered else "none")
     if not largest:
-        assert guarantee(certificate, None) == "none"
+        assert guarantee(certificate, None, GRID) == "none"
     for wrong in (-0.1, float("nan")):
         with pytest.raises(ConfigError, match="semi_elasticity"):
-            guarantee(certificate, wrong)
+            guarantee(certificate, wrong, GRID)
+
+
+@several
+@given(seed=seeds, levels=st.sampled_from([1, 16, 255]), dimension=st.sampled_from([20, 3072]))
+def test_on_the_grid_the_distances_of_its_theorem_are_taken_off(name, seed, levels, dimension):
+    """3 t off the probability, and 2 m off the radius that what is left of it gives (`certsmooth.pixel_grid`)."""
+    selection, estimation, smoothing = multinomial(name, seed)
+    smoothing = replace(smoothing, dimension=dimension)
+    grid, norm = PixelGrid(levels), member(name).norm
+    ideal = member(name)(selection, estimation, smoothing, alpha=0.001)
+    real = member(name)(selection, estimation, replace(smoothing, grid=grid), alpha=0.001)
+    assert ((real.predict == ideal.predict) | (real.predict == ABSTAIN)).all()
+    t, m = grid.total_variation(smoothing.sigma, dimension), grid.displacement(dimension, norm=norm)
+    off = ideal.p_a_lower - real.p_a_lower
+    some = (ideal.p_a_lower > 1e-6) & (real.radius > 0)
+    assert (off[some] >= 3 * t[some] - 1e-16).all()
+    rate = smoothing.semi_elasticity or 0.0
+    assert (off[some] <= 3.01 * t[some] * np.exp(rate * ideal.radius[some]) + 1e-15).all()
+    search = 1e-7 if name == "renyi" else 0.0  # its search for an order does not end at the same place
+    assert (real.radius <= np.maximum(ideal.radius - 2 * m, 0) + search).all()
+    lost = ideal.radius - real.radius - 2 * m
+    assert (lost[some & (ideal.p_a_lower < 0.99)] < 1e-6).all()
 
 
 def test_its_noise_and_norm_exist(name):

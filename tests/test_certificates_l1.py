@@ -11,6 +11,9 @@ import pytest
 from certsmooth.bounds import clopper_pearson_lower
 from certsmooth.certificates import ABSTAIN, Smoothing, guarantee, l1
 from certsmooth.errors import ConfigError
+from certsmooth.pixel_grid import PixelGrid
+
+GRID = PixelGrid(255)
 
 ALPHA = 0.01
 
@@ -61,7 +64,7 @@ def test_the_radius_is_the_formula_rounded_down():
 def test_it_is_about_uniform_noise_of_constant_width():
     certificate = l1.Certificate()
     assert (certificate.noise, certificate.norm) == ("uniform", "l1")
-    assert guarantee(certificate, 0.0) == "global"
-    assert guarantee(certificate, 1e-9) == "none"
+    assert guarantee(certificate, 0.0, GRID) == "global"
+    assert guarantee(certificate, 1e-9, GRID) == "none"
     with pytest.raises(ConfigError, match=r"^sigma: "):
         every_outcome(10, half_width=-1.0)

@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certsmooth.certificates import FLOAT32_ROUNDING, Smoothing, cohen, guarantee, semi_elastic
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.worst_case import constant_radius, semi_elastic_radius, xi
+
+GRID = PixelGrid(255)
 
 SIGMA = np.random.default_rng(0).uniform(0.1, 1, 201)
 
@@ -40,7 +43,11 @@ def test_the_radius_is_that_of_the_worst_case():
 
 
 def test_it_promises_its_certificate_for_every_known_semi_elasticity():
-    assert guarantee(semi_elastic.Certificate(), 0.0) == guarantee(semi_elastic.Certificate(), 100.0) == "global"
+    assert (
+        guarantee(semi_elastic.Certificate(), 0.0, GRID)
+        == guarantee(semi_elastic.Certificate(), 100.0, GRID)
+        == "global"
+    )
 
 
 @given(sigma=st.floats(1e-3, 10), change=st.floats(-1, 1))

@@ -13,6 +13,9 @@ from scipy.stats import binom
 
 from certsmooth.certificates import ABSTAIN, Smoothing, cohen, guarantee, two_sided, two_sided_adaptive, two_sided_grid
 from certsmooth.errors import ConfigError
+from certsmooth.pixel_grid import PixelGrid
+
+GRID = PixelGrid(255)
 
 ALPHA = 0.05
 
@@ -150,9 +153,11 @@ def test_a_class_that_leads_without_a_majority_is_certified():
 
 
 def test_only_what_is_proved_is_promised():
-    assert guarantee(two_sided.Certificate(), 0.0) == guarantee(two_sided_grid.Certificate(), 0.0) == "global"
-    assert guarantee(two_sided_adaptive.Certificate(), 0.0) == "none"
-    assert guarantee(two_sided.Certificate(), 0.01) == "none"
+    assert (
+        guarantee(two_sided.Certificate(), 0.0, GRID) == guarantee(two_sided_grid.Certificate(), 0.0, GRID) == "global"
+    )
+    assert guarantee(two_sided_adaptive.Certificate(), 0.0, GRID) == "none"
+    assert guarantee(two_sided.Certificate(), 0.01, GRID) == "none"
 
 
 @pytest.mark.parametrize("split", [0, 1, -0.1, 1.5, float("nan"), True, "half"])

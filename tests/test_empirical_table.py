@@ -64,6 +64,7 @@ def make_certified(radius, *, method="cohen", sigma=0.5, seed=0, guarantee="glob
         "alpha": alpha,
         "certificate": {"name": "cohen", "options": {}},
         "norm": "l2",
+        "step": "1/255",
         "dimension": 64,
         "semi_elasticity": 0.0,
         "seed": 7,

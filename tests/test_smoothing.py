@@ -28,6 +28,7 @@ from certsmooth import (
 )
 from certsmooth.certificates import Smoothing, cohen
 from certsmooth.errors import ConfigError, DataError, ModelError
+from certsmooth.pixel_grid import PixelGrid
 from row_models import RowLinear, half_space
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -70,7 +71,7 @@ def test_radius_of_a_half_space_stays_below_the_exact_margin():
 def test_certificates_are_those_of_the_counts():
     smoothed, x = smooth(), images_of(60)
     counts = smoothed.sample(x, **FEW)
-    smoothing = Smoothing(counts.sigma, x[0].numel(), 0.0, counts.constant_within)
+    smoothing = Smoothing(counts.sigma, x[0].numel(), 0.0, counts.constant_within, grid=PixelGrid(255))
     bound = cohen.Certificate()(counts.selection, counts.estimation, smoothing, alpha=0.01)
     found = smoothed.certify(x, alpha=0.01, **FEW)
     assert list(found.columns) == ["predict", "radius", "radius_linf", "p_a_lower", "sigma", "guarantee"]

@@ -142,7 +142,10 @@ BAD = [
     ({"p_b_upper": [0.1, -0.5, 0.1, 0.1]}, "line 3, column p_b_upper: -0.5; must be a probability"),
     ({"alpha": 0.0}, "line 2, column alpha: 0.0; must be a probability"),
     ({"n": 0}, "line 2, column n: 0; must be an integer >= 1"),
-    ({"guarantee": "sure"}, "line 2, column guarantee: sure; must be one of global, memory, none"),
+    (
+        {"guarantee": "sure"},
+        "line 2, column guarantee: sure; must be one of global, global (real arithmetic), memory, none",
+    ),
     ({"radius_before_memory": np.nan}, "line 2, column radius_before_memory: nan; must be a number where"),
     ({"time": [0.0, 0.0, 0.0, -1.0]}, "line 5, column time: -1.0; must be seconds"),
     ({"label": 0.5}, "column label has type float64; must be a class"),

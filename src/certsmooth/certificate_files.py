@@ -13,11 +13,11 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from certsmooth.certificates import ABSTAIN, Guarantee
+from certsmooth.certificates import ABSTAIN, GUARANTEES
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.storage import atomic_write, canonical_json
 
@@ -34,6 +34,7 @@ PROVENANCE_KEYS = (
     "alpha",
     "certificate",
     "norm",
+    "step",
     "dimension",
     "semi_elasticity",
     "seed",
@@ -73,8 +74,6 @@ class _Column:
     right: str
 
 
-_GUARANTEES = get_args(Guarantee)
-
 _FIELD_COLUMNS = {
     "idx": _Column(int, lambda v: v >= 0, "an integer >= 0"),
     "label": _Column(int, lambda v: v >= -1, "a class, or -1 where it is unknown"),
@@ -89,7 +88,7 @@ _COLUMNS = _FIELD_COLUMNS | {
     "p_b_upper": _Column(float, lambda v: v.between(0, 1), "a probability"),
     "n": _Column(int, lambda v: v >= 1, "an integer >= 1"),
     "alpha": _Column(float, lambda v: (v > 0) & (v < 1), "a probability, neither 0 nor 1"),
-    "guarantee": _Column(str, lambda v: v.isin(_GUARANTEES), f"one of {', '.join(_GUARANTEES)}"),
+    "guarantee": _Column(str, lambda v: v.isin(GUARANTEES), f"one of {', '.join(GUARANTEES)}"),
     "radius_before_memory": _Column(
         _real_or_empty, lambda v: v.isna() | ((v >= 0) & (v < np.inf)), "a finite number >= 0, or empty"
     ),

@@ -150,6 +150,7 @@ def _check_given(options: argparse.Namespace, **needed: bool) -> None:
 
 def _sample(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.members import policy_of
+    from certsmooth.pixel_grid import grid_of
     from certsmooth.sampling import SamplingPlan
     from certsmooth.steps.data import DataChoice
     from certsmooth.steps.sample import sample_shard
@@ -174,6 +175,7 @@ def _sample(options: argparse.Namespace, params: Params) -> None:
             seed=settings["seed"],
             dataset=f"{run.dataset}/{options.part}",
             noise=settings["noise"],
+            grid=grid_of(settings["step"]),
         ),
         device=_device(options),
         output=options.output,
@@ -201,6 +203,7 @@ def _certify(options: argparse.Namespace, params: Params) -> None:
 
 def _attack(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.members import build_attack, policy_of
+    from certsmooth.pixel_grid import grid_of
     from certsmooth.steps.attack import AttackPlan, attack_images
     from certsmooth.steps.data import DataChoice
     from certsmooth.steps.records import read_record
@@ -230,6 +233,7 @@ def _attack(options: argparse.Namespace, params: Params) -> None:
             seed=settings["seed"],
             dataset=run.dataset,
             noise=params.methods[run.method].noise,
+            grid=grid_of(settings["step"]),
         ),
         settings={"name": name, **settings},
         device=_device(options),
@@ -261,6 +265,7 @@ def _order_cost(options: argparse.Namespace, params: Params) -> None:
 def _break_certificates(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.audit.break_certificates import BreakPlan
     from certsmooth.members import certificate_of, policy_of
+    from certsmooth.pixel_grid import grid_of
     from certsmooth.steps.break_certificates import break_certificates
     from certsmooth.steps.data import DataChoice
 
@@ -281,6 +286,7 @@ def _break_certificates(options: argparse.Namespace, params: Params) -> None:
             seed=settings["seed"],
             dataset=run.dataset,
             noise=certificate.noise,
+            grid=grid_of(settings["step"]),
             norm=certificate.norm,
         ),
         settings=settings,
@@ -329,7 +335,7 @@ def _sampled(
 
     settings = runs.sample_slice(params, run)
     about = {"dataset": run.dataset, "part": part, "checkpoint": file_digest(options.checkpoint)}
-    return about | {key: settings[key] for key in ("n0", "n", "seed", "policy", "noise")}
+    return about | {key: settings[key] for key in ("n0", "n", "seed", "policy", "noise", "step")}
 
 
 def _images_at(params: Params, dataset: str, part: runs.Part, record: Path) -> ImagesAt:

@@ -64,12 +64,19 @@ def _text(value: str) -> str:
     return value
 
 
+def _step(value: str) -> str:
+    if not re.fullmatch(r"1/[1-9][0-9]{0,5}", value):
+        raise PydanticCustomError("step", "must be 1 divided by a whole number up to 999999, as 1/255")
+    return value
+
+
 _LONGEST_FILE, _LONGEST_TEXT = 1000, 200
 _LARGEST = 2**31 - 1  # of numbers of samples, strides and seeds
 _SIGMAS = 1e-6, 1e6  # beyond these, noise in single precision is not Gaussian, or overflows in a network
 
 File = Annotated[str, AfterValidator(_file)]
 Text = Annotated[str, AfterValidator(_text)]
+Step = Annotated[str, AfterValidator(_step)]
 _STRICT = ConfigDict(extra="forbid", strict=False)
 Option = bool | int | float | str | None
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
@@ -160,6 +167,9 @@ class DatasetParams:
         radii: at which tables give certified accuracy, in pixel coordinates [0, 1].
         architecture: a member of certsmooth.models.
         normalisation: mean and std per channel, the first layer of the model; null for none.
+        step: of the pixels, 1/255 for images of 8 bits: what the base classifier sees in certification is rounded to
+            multiples of it, and certificates hold for the program that runs; null for float32 noise, whose certificates
+            hold in real arithmetic only.
         numeric_type: float32, tf32 or bfloat16: part of the base classifier.
         channels_last: memory format of the base classifier.
         recipe: fields of certsmooth.training.Recipe.
@@ -177,6 +187,7 @@ class DatasetParams:
     radii: tuple[float, ...]
     architecture: str
     normalisation: Mapping[str, tuple[float, ...]] | None = None
+    step: Step | None = None
     numeric_type: Literal["float32", "tf32", "bfloat16"] = "float32"
     channels_last: bool = False
     recipe: Options

@@ -248,7 +248,7 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
             key = _policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
-        _under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity)
+        _under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
 
 
 def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:

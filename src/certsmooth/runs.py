@@ -408,6 +408,7 @@ def sample_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
     return {
         "policy": _described(with_variant(method.policy, run.variant)),
         "noise": method.noise,
+        "step": params.datasets[run.dataset].step,
         "n0": chosen.n0,
         "n": chosen.n,
         "stride": chosen.stride,
@@ -457,6 +458,7 @@ def break_slice(params: Params, table: str, run: CertificationRun) -> dict[str, 
     return {
         "policy": sampled["policy"],
         "noise": sampled["noise"],
+        "step": sampled["step"],
         "certificate": certified["certificate"],
         "alpha": certified["alpha"],
         "n": chosen.predict.n,
@@ -480,6 +482,7 @@ def attack_slice(params: Params, table: str, attack: str, run: CertificationRun)
         "samples": list(choice.samples),
         "radii": list(table_choice(params, table).radii),
         "policy": sample_slice(params, run)["policy"],
+        "step": params.datasets[run.dataset].step,
         "n": chosen.predict.n,
         "stride": chosen.stride,
         "seed": params.seed,

@@ -29,8 +29,9 @@ from torch import Tensor, nn
 
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.modes import cpu_threads, evaluation
-from certsmooth.noise import NoiseStreams
+from certsmooth.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
 from certsmooth.out_of_memory import is_out_of_memory
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.registry import member
 from certsmooth.sigma import SigmaPolicy
 
@@ -55,6 +56,8 @@ class SamplingPlan:
         seed: of all noise.
         dataset: name that the noise depends on.
         noise: a member of certsmooth.noise.
+        grid: what noisy images are rounded to, so that what is counted has the law of ideal noise; None for float32
+            noise. A sigma policy draws float32 noise in both cases: sigma(x) may be any function of x.
     """
 
     n0: int
@@ -62,6 +65,7 @@ class SamplingPlan:
     seed: int
     dataset: str
     noise: str = "gaussian"
+    grid: PixelGrid | None = None
 
     def __post_init__(self) -> None:
         for name in ("n0", "n"):
@@ -73,6 +77,13 @@ class SamplingPlan:
     def streams(self) -> NoiseStreams:
         """Return the noise that is drawn."""
         return NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+
+    def noisy_images(self, images: Float[Tensor, " g *shape"], sigma: Float[Tensor, " g"]) -> NoisyImages:
+        """Return what makes noisy copies of some float32 images; sigma is rounded to float32."""
+        rounded: list[float] = sigma.to(torch.float32).tolist()
+        if self.grid is None:
+            return FloatNoise(self.streams(), images, rounded)
+        return GridNoise(self.streams(), images, rounded, self.grid)
 
     def batches(self, images: int, blocks: int) -> list[list[Run]]:
         """Cut the noise of some images, selection before estimation, into batches of ``blocks`` blocks."""
@@ -265,9 +276,8 @@ class _BatchRunner:
     ) -> None:
         self.model = sampler.model
         self.num_classes = sampler.num_classes
-        self.streams = sampler.plan.streams()
         self.images = images.to(torch.float32)
-        self.sigma: list[float] = sigma.to(torch.float32).tolist()
+        self.noisy_images = sampler.plan.noisy_images(self.images, sigma)
         self.identities = identities
         self.per_batch = per_batch
         self.rows = rows
@@ -290,8 +300,7 @@ class _BatchRunner:
         noisy: Tensor = self.buffers.noisy
         for run in batch:
             part = noisy[run.start : run.start + run.blocks]
-            self.streams.fill(part, (run.stage, self.identities[run.position]), run.first)
-            torch.add(self.images[run.position].flatten(), part, alpha=self.sigma[run.position], out=part)
+            self.noisy_images.fill(part, run.position, (run.stage, self.identities[run.position]), run.first)
         # The shape stays when blocks are left over: those hold no noise, and nothing that an earlier batch left.
         noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
         return noisy.view(-1, *shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from certsmooth.counts import Counts
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.memory import Memory
 from certsmooth.noise import image_identities
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.sampling import GROUP, Sampler, SamplingPlan
 from certsmooth.sigma import SigmaPolicy
 
@@ -33,6 +35,10 @@ class SmoothedClassifier:
         sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`, `MultiStartSigma`, or, fitted to training images,
             `NearestNeighbourSigma` or `BorderDistanceSigma`.
         pixel_range: images outside it are refused; None for data that are not images.
+        step: of the pixels: what the base classifier sees is rounded to multiples of it, and certificates hold for the
+            program that runs (`certsmooth.pixel_grid`). It is 1 divided by a whole number. "auto": 1/255, that of 8-bit
+            images, if ``pixel_range`` is (0, 1), else None: float32 noise, whose certificates hold in real arithmetic
+            only. Any image is allowed; those that are not multiples of the step take longer.
         certificate: what the counts are turned into: `CohenCertificate` (None), `TwoSidedCertificate`,
             `SemiElasticCertificate` for a sigma policy with a semi-elasticity, or `L1Certificate` (uniform noise, whose
             sigma is half its width).
@@ -51,6 +57,7 @@ class SmoothedClassifier:
         num_classes: int,
         sigma: SigmaPolicy,
         pixel_range: tuple[float, float] | None = (0.0, 1.0),
+        step: float | Literal["auto"] | None = "auto",
         certificate: Certificate | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -60,9 +67,12 @@ class SmoothedClassifier:
         self.num_classes = num_classes
         self.sigma = sigma
         self.pixel_range = pixel_range
+        if step == "auto":
+            step = 1 / 255 if pixel_range == (0.0, 1.0) else None
+        self.grid = None if step is None else PixelGrid.of_step(step)
         self.certificate = certificate or cohen.Certificate()
         self.memory = memory
-        guarantee(self.certificate, sigma.semi_elasticity)  # a policy without semi-elasticity may be refused
+        guarantee(self.certificate, sigma.semi_elasticity, self.grid)  # a policy without semi-elasticity may be refused
         for name, part in (("sigma", sigma), ("memory", memory)):
             if (norm := getattr(part, "norm", self.certificate.norm)) != self.certificate.norm:
                 raise ConfigError(f"{name}: norm {norm}; must be {self.certificate.norm}, that of the certificate")
@@ -85,7 +95,7 @@ class SmoothedClassifier:
             ConfigError: n0 < 1, n < 1 or seed < 0.
         """
         images = self._checked(x)
-        plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise)
+        plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
         sampler = Sampler(self.model, num_classes=self.num_classes, plan=plan)
         rows = [row for start in range(0, len(x), GROUP) for row in self._group(sampler, images[start : start + GROUP])]
         sigma, constant_within, selection, estimation, batch_size = zip(*rows, strict=True)
@@ -123,8 +133,10 @@ class SmoothedClassifier:
         Returns:
             One row per image: ``predict`` (-1: abstain), ``radius`` (in the certificate's norm and pixel coordinates; 0
             if it abstains), ``radius_linf`` (that it implies), ``p_a_lower``, ``sigma``, ``guarantee``. That is
-            ``global`` where the certificate covers the sigma policy: the prediction is the same everywhere in the ball.
-            Else it is ``none``, or ``memory`` if there is one: then it holds for this memory's session and order only.
+            ``global`` where the certificate covers the sigma policy: the prediction is the same everywhere in the ball,
+            for the program that runs. Without a step it is ``global (real arithmetic)``: float32 noise is taken for
+            real numbers, and a base classifier that looks at low bits can break that. Else it is ``none``, or
+            ``memory`` if there is one: then it holds for this memory's session and order only.
 
         Raises:
             DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1).
@@ -132,9 +144,10 @@ class SmoothedClassifier:
         check_alpha(alpha)  # before the samples are paid for
         counts = self.sample(x, n0=n0, n=n, seed=seed)
         semi_elasticity = self.sigma.semi_elasticity
-        smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within)
+        smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within, grid=self.grid)
         bound = self.certificate(counts.selection, counts.estimation, smoothing, alpha=alpha)
-        predict, radius, promise = bound.predict, bound.radius, guarantee(self.certificate, semi_elasticity)
+        predict, radius = bound.predict, bound.radius
+        promise = guarantee(self.certificate, semi_elasticity, self.grid)
         if self.memory is not None:
             predict, radius = self.memory.enter(self._points(x), predict, radius)
             promise = "memory"

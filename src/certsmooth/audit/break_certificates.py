@@ -42,6 +42,7 @@ from certsmooth.audit.files import Broken
 from certsmooth.certificates import Norm
 from certsmooth.modes import cpu_threads, evaluation
 from certsmooth.noise import NoiseStreams
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.registry import member
 from certsmooth.sampling import BLOCK, Sampler, SamplingPlan
 from certsmooth.sigma import SigmaPolicy
@@ -69,6 +70,7 @@ class BreakPlan:
         seed: of all noise.
         dataset: name that the noise depends on.
         noise: a member of certsmooth.noise, that of the certificate.
+        grid: that noisy images are rounded to, as for the certificate; None for float32 noise.
         norm: of the certificate's radius.
         steps: of gradient ascent, >= 2.
         samples: noise samples that it sees.
@@ -79,6 +81,7 @@ class BreakPlan:
     seed: int
     dataset: str
     noise: str = "gaussian"
+    grid: PixelGrid | None = None
     norm: Norm = "l2"
     steps: int = 30
     samples: int = 16
@@ -87,7 +90,7 @@ class BreakPlan:
     def draws(self, place: str, n: int) -> SamplingPlan:
         """Return what a sampler draws at some place: n in all; its two stages are of use to certificates only."""
         first = min(BLOCK, n - 1)
-        return SamplingPlan(first, n - first, self.seed, f"{self.dataset}/break/{place}", self.noise)
+        return SamplingPlan(first, n - first, self.seed, f"{self.dataset}/break/{place}", self.noise, self.grid)
 
     def standard_noise(
         self, stage: str, samples: int, identities: Sequence[int | str], like: Tensor

@@ -7,17 +7,26 @@ options that params.yaml may give.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import ClassVar, Literal, Protocol, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth.bounds import clopper_pearson_lower
 from certsmooth.errors import ConfigError
+from certsmooth.pixel_grid import PixelGrid
 
-Guarantee = Literal["global", "memory", "none"]
-"""What a certificate promises: ``global`` holds at any time on any device; ``memory`` holds within the stored
-session, in that order; ``none``: reported by some papers, not proved."""
+Guarantee = Literal["global", "global (real arithmetic)", "memory", "none"]
+"""What a certificate promises: ``global`` holds at any time on any device, for the program that runs;
+``global (real arithmetic)`` holds so for real numbers, but the base classifier saw float32 noise, whose low bits can
+tell one image from another; ``memory`` holds within the stored session, in that order; ``none``: reported by some
+papers, not proved."""
+
+GUARANTEES: tuple[Guarantee, ...] = get_args(Guarantee)
+"""The strongest first."""
+
+GLOBAL: tuple[Guarantee, ...] = ("global", "global (real arithmetic)")
+"""Those that are about all images in a ball, at any time."""
 
 Norm = Literal["l1", "l2"]
 
@@ -27,6 +36,10 @@ FLOAT32_ROUNDING = 1.2e-7
 """Two roundings to float32 change the logarithm of a ratio by at most 2 log(1 + 2^-24) < 1.1921e-7; the rest is for the
 rounding of sigma(x) itself, which is computed in float64: 3.9e-10 each, enough for the exponential of r f where f errs
 by 2e-15 of itself and r f is below 1e5."""
+
+
+_STEEPEST = 1e300  # semi-elasticity: 0 times it is 0
+_LARGEST_CHANGE = 100.0  # of log sigma: its exponential is above any 1 / t
 
 
 @dataclass(frozen=True)
@@ -43,6 +56,7 @@ class Smoothing:
             r max(0, ||x' - x|| - c). It is 0 where nothing more than r is known.
         rounding: added to the right-hand side beyond c, where sigma(x) varies: the sigma that noise was scaled with is
             sigma(x) rounded to float32, at x and at x'.
+        grid: of the pixels, to which noisy images were rounded; None for float32 noise.
     """
 
     sigma: Float[np.ndarray, " N"]
@@ -50,6 +64,29 @@ class Smoothing:
     semi_elasticity: float | None
     constant_within: Float[np.ndarray, " N"]
     rounding: float = FLOAT32_ROUNDING
+    grid: PixelGrid | None = None
+
+    def distance(self, radius: Float[np.ndarray, " N"] | float = 0.0) -> Float[np.ndarray, " N"]:
+        """Return what the law of the noise can cost a probability at most: 3 t of `certsmooth.pixel_grid`, rounded up.
+
+        0 for float32 noise, whose certificates are about ideal noise. t grows with sigma and with 1 / sigma no faster
+        than these.
+
+        Args:
+            radius: of the balls, in which sigma(x) may vary as the semi-elasticity says.
+        """
+        if self.grid is None:
+            return np.zeros(len(self.sigma))
+        t = self.grid.total_variation(self.sigma, self.dimension)
+        outside = np.maximum(radius - self.constant_within, 0.0)
+        varies = (outside > 0) & bool(self.semi_elasticity)
+        change = np.where(varies, outside, 0.0) * min(self.semi_elasticity or 0.0, _STEEPEST) + varies * self.rounding
+        cost: Float[np.ndarray, " N"] = np.minimum(t * np.exp(np.minimum(change, _LARGEST_CHANGE)), 1.0)
+        return 3.0 * (1 + 2.0**-40) * cost
+
+    def displacement(self, norm: Norm) -> float:
+        """Return what the reading of images can cost a radius at most: 2 m of `certsmooth.pixel_grid`, rounded up."""
+        return 0.0 if self.grid is None else 2.0 * self.grid.displacement(self.dimension, norm=norm)
 
 
 @dataclass(frozen=True)
@@ -105,15 +142,17 @@ class Certificate(Protocol):
         """
 
 
-def guarantee(certificate: Certificate, semi_elasticity: float | None) -> Guarantee:
+def guarantee(certificate: Certificate, semi_elasticity: float | None, grid: PixelGrid | None) -> Guarantee:
     """Return what a certificate promises for a sigma policy, before any memory pass.
 
     Args:
         certificate: the certificate.
         semi_elasticity: that of the policy; 0 for a constant sigma, None where nothing is known.
+        grid: what noisy images are rounded to; None for float32 noise.
 
     Returns:
-        ``global`` if the certificate's theorem covers the policy, else ``none``.
+        If the certificate's theorem covers the policy, ``global``, or ``global (real arithmetic)`` for float32 noise;
+        else ``none``.
 
     Raises:
         ConfigError: ``semi_elasticity`` is negative or not a number, or the certificate needs it and it is None.
@@ -128,7 +167,9 @@ def guarantee(certificate: Certificate, semi_elasticity: float | None) -> Guaran
         return "none"
     if not semi_elasticity >= 0:
         raise ConfigError(f"semi_elasticity: {semi_elasticity!r}; must be 0 or more, or None where unknown")
-    return "global" if largest is not None and semi_elasticity <= largest else "none"
+    if largest is None or semi_elasticity > largest:
+        return "none"
+    return "global (real arithmetic)" if grid is None else "global"
 
 
 def linf_radius(radius: Float[np.ndarray, " N"], *, norm: Norm, dimension: int) -> Float[np.ndarray, " N"]:
@@ -203,6 +244,34 @@ def selected_class(
     selected = selection.argmax(axis=1)
     successes = np.take_along_axis(estimation, selected[:, None], axis=1)[:, 0]
     return selected, clopper_pearson_lower(successes, estimation.sum(axis=1), alpha=alpha)
+
+
+def concluded(
+    selected: Int[np.ndarray, " N"],
+    radius: Float[np.ndarray, " N"],
+    p_a_lower: Float[np.ndarray, " N"],
+    p_b_upper: Float[np.ndarray, " N"],
+    smoothing: Smoothing,
+    *,
+    norm: Norm,
+) -> Bound:
+    """Return certificates of the selected classes: the radii, less what images may be displaced, or abstention.
+
+    Args:
+        selected: int64, the classes.
+        radius: that hold around the images as they are read (`certsmooth.pixel_grid`); 0 for abstention.
+        p_a_lower: as in `Bound`.
+        p_b_upper: as in `Bound`.
+        smoothing: the noise.
+        norm: of the radii.
+    """
+    left = taken_off(radius, smoothing.displacement(norm))
+    return Bound(np.where(left > 0, selected, ABSTAIN).astype(np.int64), left, p_a_lower, p_b_upper)
+
+
+def taken_off(value: Float[np.ndarray, " N"], cost: Float[np.ndarray, " N"] | float) -> Float[np.ndarray, " N"]:
+    """Return value - cost, rounded down, and 0 where that is not positive; the value itself where the cost is 0."""
+    return np.where(np.asarray(cost) > 0, np.maximum(np.nextafter(value - cost, -1.0), 0.0), value)
 
 
 def check_count_rows(name: str, counts: Int[np.ndarray, "N k"]) -> None:

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
-from certsmooth.certificates import ABSTAIN, Bound, Norm, Smoothing, check_counts, selected_class
+from certsmooth.certificates import Bound, Norm, Smoothing, check_counts, concluded, selected_class, taken_off
 
 
 class OneSided(ABC):
@@ -61,6 +61,10 @@ class OneSided(ABC):
             ConfigError: an argument is not valid; the message names it.
         """
         check_counts(selection, estimation, smoothing)
-        selected, p_a_lower = selected_class(selection, estimation, alpha=alpha)
+        selected, lower = selected_class(selection, estimation, alpha=alpha)
+        p_a_lower = taken_off(lower, smoothing.distance())
         radius = self.radius(p_a_lower, smoothing)
-        return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, 1.0 - p_a_lower)
+        if smoothing.grid is not None and smoothing.semi_elasticity:  # the noise of the whole ball may cost more
+            p_a_lower = taken_off(lower, smoothing.distance(radius))
+            radius = self.radius(p_a_lower, smoothing)
+        return concluded(selected, radius, p_a_lower, 1.0 - p_a_lower, smoothing, norm=self.norm)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.special import ndtri
 
 from certsmooth.bounds import check_alpha, clopper_pearson_upper
-from certsmooth.certificates import ABSTAIN, Bound, Smoothing, check_counts, selected_class
+from certsmooth.certificates import Bound, Smoothing, check_counts, concluded, selected_class, taken_off
 
 _ROUNDING = 2.0**-46
 """Relative; covers the error of ndtri, measured as below 2**-50 of the value, of a difference and of two products."""
@@ -35,15 +35,17 @@ def bound_at_split(
     """
     check_alpha(alpha)
     check_counts(selection, estimation, smoothing)
-    selected, p_a_lower = selected_class(selection, estimation, alpha=share * alpha)
+    selected, lower = selected_class(selection, estimation, alpha=share * alpha)
+    cost = smoothing.distance()
+    p_a_lower = taken_off(lower, cost)
     p_b_upper = np.minimum(np.nextafter(1.0 - p_a_lower, 2.0), 1.0)
     if share < 1:
         others = estimation.copy()
         np.put_along_axis(others, selected[:, None], 0, axis=1)
         largest = clopper_pearson_upper(others.max(axis=1), estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
-        p_b_upper = np.minimum(p_b_upper, largest)
+        p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(largest + cost, 2.0), largest))
     radius = _radius(p_a_lower, p_b_upper, smoothing.sigma)
-    return Bound(np.where(radius > 0, selected, ABSTAIN).astype(np.int64), radius, p_a_lower, p_b_upper)
+    return concluded(selected, radius, p_a_lower, p_b_upper, smoothing, norm="l2")
 
 
 def best_of_splits(

@@ -11,15 +11,17 @@ CPU everywhere, on GPUs of one model.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from jaxtyping import Float
-from torch import Tensor
+from torch import Generator, Tensor
 
 _CIPHER_BYTES = 16  # one counter step of AES
 
@@ -56,7 +58,7 @@ class NoiseStreams:
         return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
     def fill(self, out: Float[Tensor, "g block d"], source: Source, first: int) -> None:
-        """Write blocks ``first``, ``first`` + 1, ... of a stream to the rows of ``out``.
+        """Write blocks ``first``, ``first`` + 1, ... of a stream of standard noise to the rows of ``out``.
 
         Args:
             out: float32, contiguous; its device decides on the generator. The size of a block is part of what its
@@ -65,30 +67,42 @@ class NoiseStreams:
             first: number of the first block, from 0.
         """
         rows = out.view(len(out), -1)
-        if out.device.type == "cpu":
-            self._fill_from_keystream(rows, source, first)
+        if out.device.type != "cpu":
+            for row, generator in zip(rows, self.generators(out.device, source, first), strict=False):
+                self.noise.from_generator(generator, row)
             return
-        generator = torch.Generator(out.device)
-        for block, row in enumerate(rows, first):
-            digest = hashlib.blake2b(block.to_bytes(8, "big"), key=self.key(source), digest_size=8).digest()
-            generator.manual_seed(int.from_bytes(digest, "big") >> 1)
-            self.noise.from_generator(generator, row)
-
-    def _fill_from_keystream(self, out: Float[Tensor, "g m"], source: Source, first: int) -> None:
-        size = out.shape[1]
-        padded = -(-4 * size // _CIPHER_BYTES) * _CIPHER_BYTES  # each block starts with a new step of the counter
-        length = len(out) * padded
-        counter = first * (padded // _CIPHER_BYTES)
-        cipher = Cipher(algorithms.AES(self.key(source)), modes.CTR(counter.to_bytes(_CIPHER_BYTES, "big")))
-        buffer = np.empty(length + _CIPHER_BYTES, dtype=np.uint8)  # the cipher wants room for a step more
-        cipher.encryptor().update_into(_zeros(length), buffer.data)
-        words = torch.from_numpy(buffer[:length].view(np.int32).reshape(len(out), -1))
+        size = rows.shape[1]
+        words = torch.from_numpy(self.keystream(source, first, len(rows), 4 * size).view(np.int32))
         if words.shape[1] == size:
-            self.noise.from_words(words, out)
+            self.noise.from_words(words, rows)
         else:
             noise = torch.empty(words.shape, dtype=torch.float32)
             self.noise.from_words(words, noise)
-            out.copy_(noise[:, :size])
+            rows.copy_(noise[:, :size])
+
+    def keystream(self, source: Source, first: int, blocks: int, size: int) -> npt.NDArray[np.uint8]:
+        """Return uniform bytes of blocks ``first``, ``first`` + 1, ... of a stream.
+
+        Args:
+            source: stage and image.
+            first: number of the first block, from 0.
+            blocks: how many blocks.
+            size: bytes of a block; each starts with a new step of the counter, so up to 15 more are returned.
+        """
+        steps = -(-size // _CIPHER_BYTES)
+        length = blocks * steps * _CIPHER_BYTES
+        cipher = Cipher(algorithms.AES(self.key(source)), modes.CTR((first * steps).to_bytes(_CIPHER_BYTES, "big")))
+        buffer = np.empty(length + _CIPHER_BYTES, dtype=np.uint8)  # the cipher wants room for a step more
+        cipher.encryptor().update_into(_zeros(length), buffer.data)
+        return buffer[:length].reshape(blocks, -1)
+
+    def generators(self, device: torch.device, source: Source, first: int) -> Iterator[Generator]:
+        """Yield the generator of each block of a stream, from ``first`` on: the same object, seeded anew."""
+        generator, block = torch.Generator(device), first
+        while True:
+            digest = hashlib.blake2b(block.to_bytes(8, "big"), key=self.key(source), digest_size=8).digest()
+            yield generator.manual_seed(int.from_bytes(digest, "big") >> 1)
+            block += 1
 
 
 @lru_cache(maxsize=4)

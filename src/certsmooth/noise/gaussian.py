@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.special import ndtr
 from torch import Generator, Tensor
+
+REACH = 9.25
+"""Standard noise is farther from 0 with probability below 2^-65 on each side."""
 
 
 def from_words(words: Int[Tensor, "g w"], out: Float[Tensor, "g w"]) -> None:
@@ -31,3 +36,15 @@ def from_words(words: Int[Tensor, "g w"], out: Float[Tensor, "g w"]) -> None:
 def from_generator(generator: Generator, out: Float[Tensor, " *shape"]) -> None:
     """Fill ``out`` with standard normal numbers of ``generator``, which lives on out's device."""
     out.normal_(generator=generator)
+
+
+def lower_tail(t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return the probability of standard noise up to t <= 0, float64."""
+    tail: Float[np.ndarray, " n"] = ndtr(t)
+    return tail
+
+
+def quantile(p: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return t with lower_tail(t) = p, for p in (0, 1/2]; float64."""
+    t: Tensor = torch.special.ndtri(p)
+    return t

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
+
+REACH = 1.0
+"""Standard noise is never farther from 0."""
 
 
 def from_words(words: Int[Tensor, "g w"], out: Float[Tensor, "g w"]) -> None:
@@ -29,3 +33,13 @@ def from_generator(generator: Generator, out: Float[Tensor, " *shape"]) -> None:
     """
     words = torch.empty(out.shape, dtype=torch.int32, device=out.device)
     from_words(words.random_(-(2**31), 2**31, generator=generator), out)
+
+
+def lower_tail(t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return the probability of standard noise up to t <= 0, float64."""
+    return np.maximum(0.5 + 0.5 * t, 0.0)
+
+
+def quantile(p: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Return t with lower_tail(t) = p, for p in (0, 1/2]; float64."""
+    return 2.0 * p - 1.0

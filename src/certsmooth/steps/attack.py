@@ -24,6 +24,7 @@ from certsmooth.data import Split
 from certsmooth.models import BaseClassifier, numerics
 from certsmooth.modes import cpu_threads
 from certsmooth.noise import NoiseStreams
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.registry import member
 from certsmooth.sampling import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.sigma import SigmaPolicy
@@ -54,6 +55,7 @@ class AttackPlan:
         seed: of all noise.
         dataset: name that the noise depends on.
         noise: a member of certsmooth.noise: that of the attack and of PREDICT, which must be that of the counts.
+        grid: that PREDICT rounds noisy images to, which must be that of the counts; None for float32 noise.
     """
 
     name: str
@@ -64,6 +66,7 @@ class AttackPlan:
     seed: int
     dataset: str
     noise: str = "gaussian"
+    grid: PixelGrid | None = None
 
     @property
     def results(self) -> int:
@@ -94,7 +97,7 @@ class AttackPlan:
         """
         place = f"attack/{self.name}/{samples}/{epsilon!r}" if epsilon > 0 else "clean"
         first = min(BLOCK, self.n - 1)
-        return SamplingPlan(first, self.n - first, self.seed, f"{self.dataset}/{place}", self.noise)
+        return SamplingPlan(first, self.n - first, self.seed, f"{self.dataset}/{place}", self.noise, self.grid)
 
 
 def attack_images(
@@ -132,7 +135,15 @@ def attack_images(
     """
     content = read_record(record)
     split = load_part(choice, "test", content)
-    asked = about(split, dataset=choice.dataset, part="test", model=model, policy=settings["policy"], noise=plan.noise)
+    asked = about(
+        split,
+        dataset=choice.dataset,
+        part="test",
+        model=model,
+        policy=settings["policy"],
+        noise=plan.noise,
+        grid=plan.grid,
+    )
     certified, _ = gather_counts(counts, expect=asked)
     classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     identity = {

@@ -81,7 +81,15 @@ def break_certificates(
         raise ConfigError(f"plan: noise and norm {found}; must be {right}, as the certificate's")
     content = read_record(record)
     split = load_part(choice, "test", content)
-    asked = about(split, dataset=choice.dataset, part="test", model=model, policy=settings["policy"], noise=plan.noise)
+    asked = about(
+        split,
+        dataset=choice.dataset,
+        part="test",
+        model=model,
+        policy=settings["policy"],
+        noise=plan.noise,
+        grid=plan.grid,
+    )
     gathered, sampled, bound = gather_bound(counts, certificate=certificate, alpha=alpha, expect=asked, record=record)
     classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     identity = {

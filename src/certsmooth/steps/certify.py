@@ -18,6 +18,7 @@ from certsmooth.counts import Counts, concatenate
 from certsmooth.counts_files import read_counts
 from certsmooth.errors import CountsError
 from certsmooth.memory import memory_pass, shuffled_order
+from certsmooth.pixel_grid import grid_of
 from certsmooth.provenance import made_by
 from certsmooth.steps.records import Log, read_log, read_record
 
@@ -65,7 +66,7 @@ def certify_counts(
     counts, identity, bound = gather_bound(
         counts_paths, certificate=certificate, alpha=alpha, expect=expect, record=record
     )
-    promise = guarantee(certificate, identity["semi_elasticity"])
+    promise = guarantee(certificate, identity["semi_elasticity"], grid_of(identity["step"]))
     dimension = math.prod(content["image_shape"])
     final, report = bound, None
     if memory is not None:
@@ -89,6 +90,7 @@ def certify_counts(
         "alpha": alpha,
         "seed": identity["seed"],
         "policy": identity["policy"],
+        "step": identity["step"],
         "certificate": described,
         "norm": certificate.norm,
         "semi_elasticity": "inf" if identity["semi_elasticity"] == math.inf else identity["semi_elasticity"],  # JSON
@@ -140,7 +142,11 @@ def gather_bound(
     for name in ("selection", "estimation"):
         _check_sums(counts_paths[0], name, getattr(counts, name), identity["n0" if name == "selection" else "n"])
     smoothing = Smoothing(
-        counts.sigma, math.prod(content["image_shape"]), identity["semi_elasticity"], counts.constant_within
+        counts.sigma,
+        math.prod(content["image_shape"]),
+        identity["semi_elasticity"],
+        counts.constant_within,
+        grid=grid_of(identity["step"]),
     )
     return counts, identity, certificate(counts.selection, counts.estimation, smoothing, alpha=alpha)
 

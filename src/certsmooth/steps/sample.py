@@ -71,7 +71,9 @@ def sample_shard(
     classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
     identity = {
-        **about(split, dataset=choice.dataset, part=part, model=model, policy=settings, noise=plan.noise),
+        **about(
+            split, dataset=choice.dataset, part=part, model=model, policy=settings, noise=plan.noise, grid=plan.grid
+        ),
         **arithmetic(classifier, device),
         "stride": stride,
         "shard": [shard, shards],

@@ -13,6 +13,7 @@ from certsmooth import checkpoint
 from certsmooth.data import Split
 from certsmooth.errors import CountsError
 from certsmooth.models import BaseClassifier
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.provenance import made_by
 from certsmooth.sigma import SigmaPolicy
 from certsmooth.steps.data import DataChoice, load_part
@@ -59,7 +60,14 @@ def load_smoothed(
 
 
 def about(
-    split: Split, *, dataset: str, part: Part, model: Path, policy: Mapping[str, Any], noise: str
+    split: Split,
+    *,
+    dataset: str,
+    part: Part,
+    model: Path,
+    policy: Mapping[str, Any],
+    noise: str,
+    grid: PixelGrid | None,
 ) -> dict[str, Any]:
     """Return what identifies a smoothed classifier and the images it is asked about.
 
@@ -70,6 +78,7 @@ def about(
         model: checkpoint of the base classifier.
         policy: name and options of the sigma policy.
         noise: a member of certsmooth.noise.
+        grid: that noisy images are rounded to; None for float32 noise.
     """
     return {
         "dataset": dataset,
@@ -78,6 +87,7 @@ def about(
         "checkpoint": file_digest(model),
         "policy": dict(policy),
         "noise": noise,
+        "step": grid and grid.step,
     }
 
 

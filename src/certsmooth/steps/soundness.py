@@ -8,6 +8,7 @@ from certsmooth.audit.files import Broken, read_order_cost
 from certsmooth.certificates import guarantee
 from certsmooth.config import Params
 from certsmooth.members import certificate_of
+from certsmooth.pixel_grid import grid_of
 from certsmooth.runs import CertificationRun, break_slice, table_runs
 from certsmooth.steps.records import read_log
 from certsmooth.steps.table import read_run
@@ -44,7 +45,11 @@ def _read(params: Params, name: str, run: CertificationRun, results: Path) -> Au
     return AuditedRun(
         run=certified,
         norm=certificate.norm,
-        before=guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity)),
+        before=guarantee(
+            certificate,
+            None if semi_elasticity is None else float(semi_elasticity),
+            grid_of(certified.provenance["step"]),
+        ),
         order=read_order_cost(folder / "order.json"),
         broken=broken,
         provenance=identity | read_log(path).summary(),

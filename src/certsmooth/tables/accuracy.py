@@ -282,7 +282,7 @@ def _measured_records(result: AccuracyResult) -> Iterable[dict[str, object]]:
             "sigma": cell.column.sigma,
             "baseline": result.baseline,
             "kind": "measured",
-            "guarantee": " ".join(cell.guarantee),
+            "guarantee": ", ".join(cell.guarantee),
             "variant": " ".join(f"{key}={value}" for key, value in cell.variant.items()),
             "sigma_mean": cell.sigma,
             "seeds": " ".join(map(str, cell.seeds)),

@@ -193,7 +193,7 @@ def _csv(result: EmpiricalResult) -> str:
     writer.writeheader()
     for curve in (*result.envelope, *result.per_setting):
         shared = asdict(curve) | {"table": result.name, "dataset": result.dataset, "norm": "l2"}
-        shared |= {"guarantee": " ".join(curve.guarantee), "seeds": " ".join(map(str, curve.seeds))}
+        shared |= {"guarantee": ", ".join(curve.guarantee), "seeds": " ".join(map(str, curve.seeds))}
         for entry in curve.entries:
             variant = " ".join(f"{key}={value}" for key, value in entry.variant.items())
             own = asdict(entry) | {"chosen_sigma": entry.sigma, "chosen_variant": variant, "sigma": curve.sigma}

@@ -12,7 +12,8 @@ from certsmooth.tables.result import Entry, PairedTest, Row, Source, TableResult
 _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
 _PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
 LEGEND = {
-    "global": "holds at any time, on any device, whatever else is certified.",
+    "global": "holds at any time, on any device, whatever else is certified, for the program that ran.",
+    "global (real arithmetic)": "the same for real numbers; the low bits of float32 noise are not covered.",
     "memory": "holds only within the stored session, for its images in their order.",
     "none": "not proved: a radius as some papers report it.",
 }
@@ -316,6 +317,7 @@ def _provenance_line(part: str, sources: Sequence[Source]) -> str:
         f"{values('images')} images{subset};",
         f"n0 = {values('n0')}, n = {values('n')}, alpha = {values('alpha')};",
         f"sampling seed {values('seed')}, training seed {training_seeds};",
+        f"step of the noise {values('step')};",
         f"{values('numeric_type')} on {values('device')}; {len(sources)} runs, {seconds:,.0f} s in all.",
     )
 

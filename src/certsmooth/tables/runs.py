@@ -10,14 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from certsmooth.certificate_files import PROVENANCE_KEYS
+from certsmooth.certificates import GUARANTEES
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.tables import CertifiedRun, Part
 from certsmooth.tables.metrics import average_certified_radius, certified_accuracy
 
 SHARED = ("dataset", "fingerprint")
 """What all runs on one part must have in common, or their numbers cannot be compared."""
-
-_GUARANTEES = ("global", "memory", "none")
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ class Method:
 def guarantees(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
     """Return every guarantee that occurs in the certificates, the strongest first."""
     found = {g for outcome in outcomes for run in outcome.runs for g in run.frame["guarantee"].unique()}
-    return tuple(g for g in _GUARANTEES if g in found)
+    return tuple(g for g in GUARANTEES if g in found)
 
 
 def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:

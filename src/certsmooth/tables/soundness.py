@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import betainc
 
 from certsmooth.attack_files import AttackCounts
-from certsmooth.certificates import ABSTAIN, cohen
+from certsmooth.certificates import ABSTAIN, GLOBAL, cohen
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.empirical_result import Verdict
 
@@ -32,14 +32,14 @@ class AttackedRun:
 
 
 def check_certificates(attacked: AttackedRun, *, alpha: float) -> Verdict | None:
-    """Count the ``global`` certificates of a run that its attacks contradict; None if there are none.
+    """Count the certificates of a run that hold anywhere but its attacks contradict; None if there are none.
 
     Args:
         attacked: the run.
         alpha: of PREDICT.
     """
     frame = attacked.run.frame
-    frame = frame[frame["guarantee"] == "global"].set_index("idx")
+    frame = frame[frame["guarantee"].isin(GLOBAL)].set_index("idx")
     if frame.empty:
         return None
     radius, certified = frame["radius"].to_numpy(), frame["predict"].to_numpy()

@@ -284,7 +284,7 @@ def _csv(result: TableResult) -> str:
     for row in (*result.on_test, *result.on_validation, *result.per_setting, *result.published):
         shared = asdict(row)
         del shared["entries"]
-        shared |= {"guarantee": " ".join(row.guarantee), "seeds": " ".join(map(str, row.seeds))}
+        shared |= {"guarantee": ", ".join(row.guarantee), "seeds": " ".join(map(str, row.seeds))}
         for entry in row.entries:
             variant = " ".join(f"{key}={value}" for key, value in entry.variant.items())
             own = asdict(entry) | {"chosen_sigma": entry.sigma, "chosen_variant": variant, "sigma": row.sigma}
