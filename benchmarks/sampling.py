@@ -1,8 +1,9 @@
 """Sampling throughput, in samples per second, on this machine in this run.
 
-(a) the base classifier's bare forward pass at its best batch size; (b) our sampling; (c) the plain loop of the field:
-one image at a time, batches of 1,000, randn, argmax, a count in Python. Rounds of a, b and c alternate and the best of
-each counts, so that a drift of the machine's speed hits all three.
+(a) the base classifier's bare forward pass at its best batch size; (b) our sampling with noise on the grid of the
+pixels; (c) the plain loop of the field: one image at a time, batches of 1,000, randn, argmax, a count in Python;
+(d) our sampling with float32 noise; (e) with noise on the grid, of an image whose pixels are not on it. Rounds of all
+alternate and the best of each counts, so that a drift of the machine's speed hits all of them.
 
     python benchmarks/sampling.py [--rounds 5]
 """
@@ -21,6 +22,7 @@ import torch
 from tabulate import tabulate
 
 from certsmooth.models import BaseClassifier, ModelSpec, build
+from certsmooth.pixel_grid import PixelGrid
 from certsmooth.sampling import BLOCK, GROUP, Sampler, SamplingPlan
 
 SIGMA = 0.25
@@ -34,6 +36,7 @@ class Case:
     spec: ModelSpec
     samples: int
     batches: tuple[int, ...]
+    levels: int = 255
 
 
 def cases(device: torch.device) -> list[Case]:
@@ -48,7 +51,7 @@ def cases(device: torch.device) -> list[Case]:
     digits = ModelSpec("small_cnn", (1, 8, 8), 10)
     small = (32, 64, 100, 200, 400, 1000)
     return [
-        Case("digits CNN float32", digits, 505_000, (1000, 2000, 4000, 8000, 16000)),
+        Case("digits CNN float32", digits, 505_000, (1000, 2000, 4000, 8000, 16000), 16),
         Case("ResNet-20 float32", ModelSpec("resnet20", cifar, 10), 10_000, small),
         Case("ResNet-20 bfloat16", ModelSpec("resnet20", cifar, 10, None, "bfloat16", True), 20_000, small),
     ]
@@ -63,10 +66,10 @@ def bare(model: BaseClassifier, batch: torch.Tensor, samples: int) -> int:
     return samples // len(batch) * len(batch)
 
 
-def ours(model: BaseClassifier, image: torch.Tensor, samples: int) -> int:
+def ours(model: BaseClassifier, image: torch.Tensor, samples: int, grid: PixelGrid | None) -> int:
     """Our sampling of one group of images."""
     n, images = max(1, samples // GROUP - BLOCK), image.expand(GROUP, *image.shape[1:])
-    sampler = Sampler(model, num_classes=10, plan=SamplingPlan(n0=BLOCK, n=n, seed=0, dataset="bench"))
+    sampler = Sampler(model, num_classes=10, plan=SamplingPlan(n0=BLOCK, n=n, seed=0, dataset="bench", grid=grid))
     for _ in sampler.count(images, torch.full((GROUP,), SIGMA), list(range(GROUP))):
         pass
     return GROUP * (n + BLOCK)
@@ -90,25 +93,33 @@ def rate(function: Callable[[], int]) -> float:
     return function() / (time.perf_counter() - start)
 
 
-def measure(case: Case, device: torch.device, rounds: int) -> tuple[float, int, float, float]:
-    """Return the best rate of (a), its batch size, and the best rates of (b) and (c).
+def measure(case: Case, device: torch.device, rounds: int) -> tuple[dict[str, float], int]:
+    """Return the best rate of (a) to (e), and the batch size of (a).
 
     The plain loop runs the same network in float32, contiguous: what the field runs.
     """
     model = build(case.spec, seed=0).freeze().to(device)
     spec = case.spec
     plain_model = build(ModelSpec(spec.architecture, spec.image_shape, 10), seed=0).freeze().to(device)
-    image = torch.rand(1, *spec.image_shape, device=device)
+    levels = torch.tensor(float(case.levels), device=device)
+    off = torch.rand(1, *spec.image_shape, device=device)
+    image, grid = (off * levels).round() / levels, PixelGrid(case.levels)
     a: dict[int, float] = dict.fromkeys(case.batches, 0.0)
-    b = c = 0.0
+    runs = {
+        "b": lambda: ours(model, image, case.samples, grid),
+        "c": lambda: plain(plain_model, image, max(case.samples // 8, 2000)),
+        "d": lambda: ours(model, image, case.samples, None),
+        "e": lambda: ours(model, off, case.samples, grid),
+    }
+    best = dict.fromkeys(runs, 0.0)
     for _ in range(rounds + 1):  # the first round only warms up, but a slower round never wins
         for size in case.batches:
             batch = torch.rand(size, *spec.image_shape, device=device)
             a[size] = max(a[size], rate(partial(bare, model, batch, max(case.samples // 4, size))))
-        b = max(b, rate(lambda: ours(model, image, case.samples)))
-        c = max(c, rate(lambda: plain(plain_model, image, max(case.samples // 8, 2000))))
-    best = max(a, key=lambda size: a[size])
-    return a[best], best, b, c
+        for name, run in runs.items():
+            best[name] = max(best[name], rate(run))
+    size = max(a, key=lambda size: a[size])
+    return {"a": a[size], **best}, size
 
 
 def main() -> None:
@@ -122,11 +133,25 @@ def main() -> None:
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
     rows = []
     for case in (case for case in cases(device) if options.only in case.name):
-        a, size, b, c = measure(case, device, options.rounds)
-        rows.append((case.name, f"{a:,.0f}", size, f"{b:,.0f}", f"{c:,.0f}", f"{b / a:.2f}", f"{b / c:.2f}"))
+        best, size = measure(case, device, options.rounds)
+        ratios = (f"{best[x] / best[y]:.2f}" for x, y in ("ba", "bc", "db", "de"))
+        rows.append((case.name, size, *(f"{value:,.0f}" for value in best.values()), *ratios))
         print(f"{case.name}: done")
-    headers = ("base classifier", "(a) bare/s", "batch", "(b) ours/s", "(c) plain/s", "b/a", "b/c")
+    headers = (
+        "base classifier",
+        "batch of (a)",
+        "(a)/s",
+        "(b)/s",
+        "(c)/s",
+        "(d)/s",
+        "(e)/s",
+        "b/a",
+        "b/c",
+        "d/b",
+        "d/e",
+    )
     print(tabulate(rows, headers=headers, stralign="right"))
+    print("d/b: time of noise on the grid over that of float32 noise; d/e: off the grid.")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from scipy import stats
 
 from certsmooth.errors import ConfigError
 from certsmooth.noise import FloatNoise, GridNoise, NoiseStreams
-from certsmooth.noise._noisy import Law, standard
+from certsmooth.noise._noisy import Law, standard, words_of
 from certsmooth.pixel_grid import LARGEST, PixelGrid, grid_of
 from certsmooth.registry import member
 from certsmooth.sampling import BLOCK, SamplingPlan
@@ -214,6 +214,17 @@ def test_noise_too_wide_for_a_table_has_the_exact_law(name):
     found = (out.double() * levels).round().long().numpy()
     sample = (found + np.random.default_rng(0).random(found.shape) - 0.5).ravel() / (sigma * levels)
     assert stats.kstest(sample, {"gaussian": stats.norm, "uniform": stats.uniform(-1, 2)}[name].cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_words_of_a_generator_give_the_exact_law(name):
+    """What is drawn on a GPU, in both ways."""
+    words = torch.stack(
+        [words_of(g, 100_000) for g, _ in zip(streams().generators("cpu", SOURCE, 3), "ab", strict=False)]
+    )
+    assert not torch.equal(words[0], words[1])
+    check_counts(Law(member("noise", name), 4.0).at(words).numpy(), name, 0.0, 4.0)
+    check_counts((0.25 + 4.0 * standard(member("noise", name), words)).round().long().numpy(), name, 0.25, 4.0)
 
 
 def test_numbers_are_independent_of_each_other():

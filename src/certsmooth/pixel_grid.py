@@ -37,8 +37,8 @@ half the sum of the errors of P(Z = j) is at most the sum over j of the errors e
 2^-64 each, for fewer than 20 s + 2 boundaries.
 
 - Table (w = 0): the lower tail is computed in float64, with relative error below 2^-50 (1 + c^2) at c standard
-  deviations (measured against 50-digit arithmetic: at most 0.4 of it); summed over c = (j + 1/2) / s, both sides, this is
-  at most 2^-50 (1.4 s + 2).
+  deviations (measured against 50-digit arithmetic: at most 0.4 of that); summed over c = (j + 1/2) / s, both sides, it
+  is at most 2^-50 (1.4 s + 2).
 - Quantile: the program computes w + s z with an error of at most r = 2^-49 s (1 + |z|) + 2^-53, of which the
   quantile's own is half (measured: a quarter of that), and errs in e_j only if w + s z is that close to j + 1/2: the
   sum is at most that of 2 r / s times the normal density over the boundaries, below 2^-49 (3.6 s + 2.2) +

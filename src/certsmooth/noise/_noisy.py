@@ -102,7 +102,13 @@ class GridNoise:
             yield from torch.from_numpy(stream[:, :size])
             return
         for _, generator in zip(rows, self.streams.generators(device, source, first), strict=False):
-            yield torch.empty(size, dtype=torch.int64, device=device).random_(-(2**63), None, generator=generator)
+            yield words_of(generator, size)
+
+
+def words_of(generator: torch.Generator, size: int) -> Int[Tensor, " size"]:
+    """Return uniform 64-bit words of a generator, on its device."""
+    words = torch.empty(size, dtype=torch.int64, device=generator.device)
+    return words.random_(-(2**63), None, generator=generator)
 
 
 def standard(noise: ModuleType, words: Int[Tensor, " m"]) -> Float[Tensor, " m"]:

@@ -139,7 +139,7 @@ def _read_kept(path: Path, fingerprint: str, content: str) -> data.Split:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             split = data.Split(arrays["images"], arrays["labels"], arrays["index"], fingerprint)
-    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, KeyError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged ({error}); delete it") from error
     if _content(split) != content:
         raise DataError(f"{path}: not the data of the record; delete it")

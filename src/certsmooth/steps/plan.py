@@ -223,7 +223,7 @@ def store_measurement(results: Path, classifier: Classifier, device: torch.devic
 
 
 def measure(classifier: Classifier, device: torch.device, *, at_least: float) -> tuple[int, float, int]:
-    """Time `certsmooth.sampling.Sampler` on whole batches, as sampling uses it.
+    """Time `certsmooth.sampling.Sampler` on whole batches, as sampling uses it for an image of 8 bits.
 
     Args:
         classifier: what to run.
@@ -236,15 +236,17 @@ def measure(classifier: Classifier, device: torch.device, *, at_least: float) ->
     import torch
 
     from certsmooth.models import ModelSpec, build
+    from certsmooth.pixel_grid import PixelGrid
     from certsmooth.sampling import BLOCK, Sampler, SamplingPlan, default_batch_size
 
     spec = ModelSpec.from_dict({**vars(classifier), "normalisation": None})
     model = build(spec, seed=0).freeze().to(device)
-    images = torch.rand(1, *spec.image_shape, generator=torch.Generator().manual_seed(0)).to(device)
+    pixels = torch.randint(0, 256, (1, *spec.image_shape), generator=torch.Generator().manual_seed(0))
+    images = (pixels / torch.tensor(255.0)).to(device)
     rows = default_batch_size(spec.image_shape, device)
 
     def run(batches: int) -> float:
-        settings = SamplingPlan(n0=BLOCK, n=batches * rows - BLOCK, seed=0, dataset="plan")
+        settings = SamplingPlan(n0=BLOCK, n=batches * rows - BLOCK, seed=0, dataset="plan", grid=PixelGrid(255))
         sampler = Sampler(model, num_classes=spec.num_classes, plan=settings, batch_size=rows)
         return _seconds_of(lambda: list(sampler.count(images, torch.ones(1), [0])), device)
 
