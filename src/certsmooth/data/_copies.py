@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certsmooth.data import Dataset, Split, array_split
-from certsmooth.data._files import decode_exact, open_packed, read_npz, reading
+from certsmooth.data._files import decode, open_packed, read_npz, reading
 from certsmooth.errors import DataError
 
 FORMS = (
@@ -167,7 +167,8 @@ def _collect(
                 number, where = int(match[2]), _where(source, name)
                 if number in images:
                     raise DataError(f"{where}: a second image {number}; there must be one")
-                images[number] = decode_exact(read(), shape=published.image_shape, where=where)
+                image = decode(read(), shape=published.image_shape, where=where)
+                images[number] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
     if labels is None:
         raise DataError(f"{source}: no labels.csv; must be {FORMS}")
     return labels, images
