@@ -89,6 +89,12 @@ def test_a_palette(depth: int) -> None:
     assert rgb(png(row(1, 0, 1), depth, PALETTE, palette=[9, 8, 7, 6, 5, 4])) == [[6, 5, 4], [9, 8, 7], [6, 5, 4]]
 
 
+def test_a_colour_that_the_palette_has_not() -> None:
+    """Pillow shows it black."""
+    with pytest.raises(DataError, match=r"^a\.png: colour 3 of a palette of 2; must be in the palette"):
+        decode(png(row(0, 3), 8, PALETTE, palette=[9, 8, 7, 6, 5, 4]), where="a.png")
+
+
 @pytest.mark.parametrize(
     "content",
     [

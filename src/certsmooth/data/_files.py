@@ -164,6 +164,8 @@ def _eight_bits(image: Image.Image, *, wide: bool, where: object) -> Image.Image
         return image
     if image.mode not in _TO_RGB:
         raise DataError(f"{where}: {image.mode} image; must be greyscale, RGB, CMYK or of a palette")
+    if image.palette is not None and np.asarray(image).max() >= (colours := len(image.palette.palette) // 3):
+        raise DataError(f"{where}: colour {np.asarray(image).max()} of a palette of {colours}; must be in the palette")
     if has_key or image.mode in ("LA", "RGBA"):
         image = image.convert("RGBA")
         if image.getchannel("A").getextrema() != (255, 255):
