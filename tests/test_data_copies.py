@@ -9,6 +9,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import struct
 import tarfile
 import threading
@@ -24,7 +25,7 @@ from hypothesis import strategies as st
 from torchvision.datasets import CIFAR10, MNIST
 
 from certsmooth import data
-from certsmooth.data import cifar10
+from certsmooth.data import cifar10, mnist
 from certsmooth.errors import DataError
 from data_samples import (
     SHARED,
@@ -165,22 +166,59 @@ class TestForms:
 
 
 class TestDescriptions:
-    @pytest.mark.parametrize(("kind", "note"), [("PNG", "PNG copy"), ("JPEG", "JPEG copy")])
+    @pytest.mark.parametrize(("kind", "note"), [("PNG", "PNG files"), ("JPEG", "JPEG files")])
     def test_numbered_images(self, kind: str, note: str, tmp_path: Path) -> None:
         files = numbered_files(make_sample(SHAPES["cifar10"]), kind=kind)
         dataset = data.load("cifar10", source=write_tar(tmp_path / "a.tar", files))
-        assert dataset.description == f"CIFAR-10, {note}, 30 training images, 20 test images"
+        assert dataset.description == f"data in CIFAR-10's format, {note}, 30 training images, 20 test images"
 
     def test_idx(self, tmp_path: Path) -> None:
         sample = make_sample(SHAPES["mnist"])
         both = data.load("mnist", source=write_idx(tmp_path / "both", sample))
-        assert both.description == "MNIST, 30 training images, 20 test images"
+        assert both.description == "data in MNIST's format, 30 training images, 20 test images"
         test = data.load("mnist", source=write_idx(tmp_path / "test", sample, splits=("test",)))
-        assert test.description == "MNIST, no training images, 20 test images"
+        assert test.description == "data in MNIST's format, no training images, 20 test images"
+
+    @pytest.mark.parametrize("changed", [None, "train-images-idx3", "t10k-labels-idx1"])
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_mnist_is_what_has_its_bytes(
+        self, changed: str | None, packed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Fashion-MNIST and KMNIST have the names and the shapes of MNIST's files, not their content."""
+        folder = write_idx(tmp_path, make_sample(SHAPES["mnist"]), packed=False)
+        published = {path.name: _md5(path.read_bytes()) for path in folder.iterdir()}
+        assert published.keys() == mnist._MD5.keys()
+        monkeypatch.setattr(mnist, "_MD5", published)
+        monkeypatch.setattr(mnist, "PUBLISHED", replace(mnist.PUBLISHED, sizes=(30, 20)))
+        for path in list(folder.iterdir()):
+            content = bytearray(path.read_bytes())
+            content[-1] ^= path.name == f"{changed}-ubyte"
+            if packed:
+                path.unlink()
+                path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(content, compresslevel=1))
+            else:
+                path.write_bytes(content)
+        description = data.load("mnist", source=folder).description
+        assert description == ("MNIST, local copy" if changed is None else "data in MNIST's format")
+
+    @needs_shared
+    def test_the_published_test_set_is_known(self, tmp_path: Path) -> None:
+        for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+            packed = SHARED / "mnist" / f"{name}.gz"
+            assert _md5(packed.read_bytes()) == dict(MNIST.resources)[packed.name]
+            (tmp_path / name).write_bytes(gzip.decompress(packed.read_bytes()))
+        test = data.load("mnist", source=tmp_path)
+        assert test.description == "MNIST, local copy, no training images"
+        shutil.copytree(SHARED / "mnist", tmp_path / "packed", ignore=shutil.ignore_patterns("train*"))
+        assert data.load("mnist", source=tmp_path / "packed").description == test.description
+
+    def test_an_npz(self, tmp_path: Path) -> None:
+        dataset = data.load("cifar10", source=write_npz(tmp_path / "a.npz", make_sample(SHAPES["cifar10"])))
+        assert dataset.description == "data in CIFAR-10's format, no training images, 20 test images"
 
     def test_batches_and_downloads(self, cifar_sample: Sample, tmp_path: Path) -> None:
         binary = data.load("cifar10", source=write_binary(tmp_path / "binary", cifar_sample))
-        assert binary.description == "CIFAR-10, binary batches"
+        assert binary.description == "data in CIFAR-10's format, binary batches"
         python = data.load("cifar10", source=write_folder(tmp_path / "python", python_files(cifar_sample)))
         assert python.description == "CIFAR-10"
         assert data.load("mnist", download=tmp_path).description == "MNIST"
@@ -569,7 +607,7 @@ class TestDownload:
 class TestRealImages:
     def test_mnist(self) -> None:
         dataset = data.load("mnist", source=SHARED / "mnist")
-        assert dataset.description == "MNIST, 17,435 training images"
+        assert dataset.description == "data in MNIST's format, 17,435 training images"
         train, test = dataset.train(), dataset.test()
         assert (len(train), len(test)) == (17435, 10000)
         assert test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
@@ -580,9 +618,9 @@ class TestRealImages:
 
     def test_cifar10_jpeg_copy_is_close_to_the_lossless_images(self) -> None:
         head = data.load("cifar10", source=SHARED / "cifar10-test-head.npz")
-        assert head.description == "CIFAR-10, no training images, 1,017 test images"
+        assert head.description == "data in CIFAR-10's format, no training images, 1,017 test images"
         copy = data.load("cifar10", source=SHARED / "cifar10-jpeg.tar.xz")
-        assert copy.description == "CIFAR-10, JPEG copy"
+        assert copy.description == "data in CIFAR-10's format, JPEG files"
         exact, test = head.test(), copy.test()
         assert len(test) == 10000
         assert np.bincount(test.labels).tolist() == [1000] * 10

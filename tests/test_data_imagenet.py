@@ -42,7 +42,7 @@ def test_files_in_order_of_class_and_name(root: Path) -> None:
 
 def test_description_counts_what_is_there(root: Path) -> None:
     description = data.load("imagenet", source=root).description
-    assert description == "ImageNet, 3 classes, 9 training images, 6 test images"
+    assert description == "data in ImageNet's format, 3 classes, 9 training images, 6 test images"
 
 
 def test_fingerprint_from_the_definition(root: Path) -> None:

@@ -59,3 +59,19 @@ def test_a_job_is_tried_again_with_more_of_what_it_ran_out_of(copy, earlier, mem
         r"^rule train:\n(?:    .*\n)*?    resources: .*mem_mb=(\d+),.* runtime=(\d+),", text, re.MULTILINE
     )
     assert [int(number) for number in asked.groups()] == [memory * first["mem_mb"], minutes * first["runtime"]]
+
+
+@pytest.mark.workflow
+def test_a_home_folder_that_cannot_be_written(copy, tmp_path):
+    """Not even by root: it would lie in a file."""
+    (tmp_path / "file").touch()
+    home = ("env", "-u", "XDG_CACHE_HOME", "-u", "MPLCONFIGDIR", f"HOME={tmp_path / 'file' / 'home'}")
+    for options in ((), ("--profile", "workflow/profiles/slurm")):
+        assert "rule train" in call(copy, *home, "snakemake", *options, "--dry-run", TARGET)
+    call(copy, *home, "snakemake", "--cores", "1", "results/data/digits.json", "results/idrs/table1.md")
+    assert (copy / "results" / "data" / "digits.json").is_file()
+    assert (copy / "results" / "figures" / "idrs" / "figure2.svg").is_file()
+    # Without the profile it takes the variable that docs/cluster.md names.
+    bare = ("snakemake", "--workflow-profile", "none", "--dry-run", TARGET)
+    assert "Not a directory" in call(copy, *home, *bare, ok=False)
+    assert "rule train" in call(copy, *home, f"XDG_CACHE_HOME={tmp_path / 'cache'}", *bare)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import math
 import random
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
+from certsmooth.bounds import MAX_TRIALS
 from certsmooth.certificate_files import (
     COLUMNS,
     PROVENANCE_KEYS,
@@ -232,7 +238,8 @@ def test_published_format(tmp_path):
         (FIELD, "no certificates; must have one line per image"),
         (FIELD.replace("time", "seconds"), "columns 'idx label predict radius correct seconds'; must be"),
         (FIELD + "0\t3\t3\t0.1\t1\n", "line 2: 5 fields; must be 6, separated by tabs"),
-        (FIELD + "0\t3\t3\t0.1\t1\t1\n\n", "line 3: 1 fields"),
+        (FIELD + "\n0\t3\t3\t0.1\t1\t1\n", "line 2: 1 fields"),
+        (FIELD + "0\t3\t3\t0.1\t1\t1\n\n1\t3\t3\t0.1\t1\t1\n", "line 3: 1 fields"),
         (FIELD + "0\t3\t3\t0.1\t1\tlong\n", "line 2, column time: 'long'; must be seconds, or h:mm:ss"),
         (
             FIELD + "0\t3\t3\t0.1\t1\t1\n1\t3\t3.0\t0.1\t1\t1\n",
@@ -255,3 +262,139 @@ def test_published_file_that_is_not_text(tmp_path):
     path.write_bytes(FIELD.encode() + b"0\t3\t3\t0.1\t1\t\xff\n")
     with pytest.raises(CountsError, match="not UTF-8 text"):
         read_published_certificates(path)
+
+
+ROWS = ["0\t3\t-1\t0.0\t0\t{}0:00:13.736080", "20\t7\t7\t0.0734\t1\t{}15.4", "40\t1\t2\t0.9\t0\t{}1:02:03"]
+
+
+@pytest.mark.parametrize("blank", ["", "{end}", "{end}{end}{end}"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("sigma", ["", "0.25\t"])
+def test_variants_that_are_published(tmp_path, sigma, mark, end, blank):
+    """Windows line ends, a byte order mark, blank lines at the end, and DDRS' sigma before the time."""
+    header = FIELD.strip().replace("time", "sigma\ttime") if sigma else FIELD.strip()
+    text = mark + end.join([header, *(row.format(sigma) for row in ROWS)]) + blank.format(end=end)
+    path = tmp_path / "a.tsv"
+    path.write_bytes(text.encode())
+    frame = read_published_certificates(path, sigma=0.25)
+    assert frame["time"].tolist() == pytest.approx([13.73608, 15.4, 3723.0])
+    assert frame["radius"].tolist() == [0.0, 0.0734, 0.9]
+    assert frame["predict"].tolist() == [-1, 7, 2]
+    assert list(frame) == header.split("\t")
+
+
+def test_our_columns_without_their_sidecar(written):
+    written.with_suffix(".json").unlink()
+    pd.testing.assert_frame_equal(read_published_certificates(written), make_frame(), check_exact=True)
+
+
+def test_unknown_columns_are_refused_with_those_that_are_read(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_text(FIELD.replace("correct\t", "") + "0\t3\t3\t0.1\t15.4\n")
+    with pytest.raises(CountsError) as raised:
+        read_published_certificates(path)
+    ddrs = "idx label predict radius correct sigma time"
+    known = f"'idx label predict radius correct time' or '{ddrs}' or '{' '.join(COLUMNS)}'"
+    assert str(raised.value) == f"{path}: columns 'idx label predict radius time'; must be {known}"
+
+
+@pytest.mark.parametrize(
+    ("radius", "sigma", "right"),
+    [
+        ("3.56", 0.25, "1.514"),  # Cohen et al., sigma 1.00, declared 0.25
+        ("1.52", 0.25, "1.514"),
+        ("0.953", 0.12, "0.7268"),
+    ],
+)
+def test_a_radius_that_the_declared_sigma_cannot_give(tmp_path, radius, sigma, right):
+    """At most sigma Phi^-1(alpha^(1/n)), here with n = 10^9 and alpha = 1/2."""
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{FIELD}0\t3\t3\t0.1\t1\t1\n20\t7\t7\t{radius}\t1\t1\n")
+    with pytest.raises(CountsError) as raised:
+        read_published_certificates(path, sigma=sigma)
+    assert str(raised.value) == (
+        f"{path}: line 3, column radius: {float(radius)}; must be at most {right}: with the declared sigma {sigma}, "
+        "1,000,000,000 samples give no more"
+    )
+    assert len(read_published_certificates(path)) == 2
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.01, 0.001])
+@pytest.mark.parametrize("n", [1, 1000, 100_000, MAX_TRIALS])
+@pytest.mark.parametrize("sigma", [0.12, 0.25, 1.0])
+@pytest.mark.parametrize("printed", [".3", ".4f", ""])
+def test_a_radius_that_the_declared_sigma_can_give(tmp_path, printed, sigma, n, alpha):
+    """The largest radius at any n and alpha, however it is rounded."""
+    radius = sigma * norm.isf(-math.expm1(math.log(alpha) / n))
+    path = tmp_path / "a.tsv"
+    path.write_text(f"{FIELD}0\t3\t3\t{max(radius, 0.0):{printed}}\t1\t1\n")
+    assert len(read_published_certificates(path, sigma=sigma)) == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "declared", "right"),
+    [
+        ("0.25", 0.25, True),
+        ("0.123", 0.12345, True),  # DDRS prints three digits
+        ("0.5", 0.25, False),
+        ("0.2503", 0.25, False),
+        ("0.123", 0.1236, False),
+    ],
+)
+def test_the_sigma_column_of_ddrs(tmp_path, column, declared, right):
+    path = tmp_path / "a.tsv"
+    header = FIELD.replace("time", "sigma\ttime")
+    path.write_text(f"{header}0\t3\t3\t0.1\t1\t{declared:.3}\t1\n20\t3\t3\t0.1\t1\t{column}\t1\n")
+    if right:
+        assert read_published_certificates(path, sigma=declared)["sigma"].tolist() == [float(column)] * 2
+    else:
+        with pytest.raises(
+            CountsError, match=rf"a\.tsv: line 3, column sigma: {column}; must be {declared}, the declared"
+        ):
+            read_published_certificates(path, sigma=declared)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sigma": [0.5, 0.5, 0.5001, 0.5]}, "line 4, column sigma: 0.5001; must be 0.5, the declared sigma"),
+        ({"guarantee": ["global", "none", "global", "global"]}, "line 3, column guarantee: none; must be global"),
+        ({"guarantee": "memory", "radius_before_memory": 0.5}, "line 2, column guarantee: memory; must be global"),
+        ({"radius": [0.1, 0.0, 4.0, 0.0]}, "line 4, column radius: 4.0; must be at most 3.029"),
+    ],
+)
+def test_our_columns_with_a_declared_sigma(tmp_path, changes, message):
+    path = tmp_path / "a.tsv"
+    good = {"sigma": 0.5, "guarantee": "global"}
+    write_certificates(path, make_frame(**good), make_provenance())
+    assert len(read_published_certificates(path, sigma=0.5)) == 4
+    write_certificates(path, make_frame(**good | changes), make_provenance())
+    with pytest.raises(CountsError, match=re.escape(f"a.tsv: {message}")):
+        read_published_certificates(path, sigma=0.5)
+
+
+@pytest.mark.parametrize("sigma", [0, -1.0, math.nan, math.inf, "0.25"])
+def test_a_declared_sigma_that_is_none(tmp_path, sigma):
+    path = tmp_path / "a.tsv"
+    path.write_text(FIELD + "0\t3\t3\t0.1\t1\t1\n")
+    with pytest.raises(ConfigError, match=r"sigma: .*; must be a finite number > 0"):
+        read_published_certificates(path, sigma=sigma)
+
+
+PUBLISHED = Path(__file__).resolve().parents[1] / ".." / "shared" / "reference" / "certificates"
+FILES = {
+    path: float(re.search(r"(?:certify|sigma)([0-9.]+)\.tsv", path.name)[1])
+    for path in sorted(PUBLISHED.glob("*.tsv*"))
+}
+
+
+@pytest.mark.skipif(not FILES, reason="the published certificates are not on this machine")
+def test_every_published_file_fits_its_sigma_and_none_a_quarter_of_it(tmp_path):
+    assert len(FILES) == 35
+    for path, sigma in FILES.items():
+        plain = tmp_path / "a.tsv"
+        plain.write_bytes(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+        assert len(read_published_certificates(plain, sigma=sigma)) in (500, 10_000)
+        with pytest.raises(CountsError, match=r"column radius: .* with the declared sigma"):
+            read_published_certificates(plain, sigma=sigma / 4)

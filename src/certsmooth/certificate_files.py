@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtri
 
+from certsmooth.bounds import MAX_TRIALS
 from certsmooth.certificates import ABSTAIN, GUARANTEES
+from certsmooth.checks import check_number
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.storage import atomic_write, canonical_json
 
@@ -97,6 +102,13 @@ _COLUMNS = _FIELD_COLUMNS | {
 COLUMNS = tuple(_COLUMNS)
 """The columns of a certificates file, in order."""
 
+_DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "radius", "correct", "sigma", "time")}
+_PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
+_DIGITS = 3
+_DECIMALS = 4
+_LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_TRIALS)))
+"""In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
+
 
 def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
     """Write per-image certificates and, beside them, how they were made.
@@ -114,7 +126,8 @@ def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str,
             provenance is missing, or the file cannot be written.
     """
     sidecar = _sidecar(path)
-    _check_header(path, tuple(frame.columns), in_order=False)
+    if sorted(found := tuple(map(str, frame.columns))) != sorted(COLUMNS):
+        raise _wrong_columns(path, found, [COLUMNS])
     frame = frame.loc[:, list(COLUMNS)]
     for name, column in _COLUMNS.items():
         kinds = "iub" if column.read is int else "OTU" if column.read is str else "fiu"
@@ -169,23 +182,45 @@ def read_certificates(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
             "one of the two was changed: restore both, or certify again"
         )
     _check_provenance(sidecar, record["provenance"])
-    return _parse(path, content, _COLUMNS), record["provenance"]
+    return _parse(path, content, [_COLUMNS]), record["provenance"]
 
 
-def read_published_certificates(path: Path) -> pd.DataFrame:
-    """Read a table in the field's format, as published by the authors of Cohen et al. 2019 and SmoothAdv.
+def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd.DataFrame:
+    """Read a table in one of the field's formats, or of ours without its sidecar.
 
     Args:
-        path: tab-separated, with exactly the columns ``idx label predict radius correct time``.
+        path: tab-separated, with exactly the columns ``idx label predict radius correct time`` (Cohen et al. 2019,
+            SmoothAdv and most later work), these with ``sigma`` before ``time`` (DDRS), or `COLUMNS`. Lines may end in
+            CR LF, a byte order mark may come first, and blank lines last.
+        sigma: the constant sigma, in pixel coordinates [0, 1], of the Gaussian noise that these certificates are said
+            to be of; None if that is not said, and is not checked.
 
     Returns:
-        A frame with these columns, ``time`` in seconds (published as seconds, or as h:mm:ss).
+        A frame with the columns of the file, ``time`` in seconds (published as seconds, or as h:mm:ss).
 
     Raises:
-        CountsError: the file is missing or a value is not valid; the message names file, line, column and
-            what would be right.
+        ConfigError: sigma is not a positive number.
+        CountsError: the file is missing, a value is not valid, or a row cannot be a certificate of this sigma: its own
+            sigma is another, its guarantee is not global, or its radius is larger than any number of samples that can
+            be handled gives, at any probability of error up to 1/2. The message names file, line, column and what
+            would be right.
     """
-    return _parse(path, _read(path), _FIELD_COLUMNS)
+    frame = _parse(path, _read(path), _PUBLISHED)
+    if sigma is not None:
+        check_number("sigma", sigma, above=0)
+        _check_sigma(path, frame, sigma)
+    return frame
+
+
+def rounding(radius: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return by how much a published radius may be above the one that was certified.
+
+    Half a unit of the third digit (Cohen et al. print so many) or of the fourth decimal (SmoothAdv), whichever is more;
+    0 for radius 0, which stands for none.
+    """
+    exponent = np.floor(np.log10(radius, out=np.zeros_like(radius), where=radius > 0))
+    half: Float[np.ndarray, " n"] = 0.5 * np.maximum(10.0 ** (exponent - _DIGITS + 1), 10.0**-_DECIMALS)
+    return np.where(radius > 0, half, 0.0)
 
 
 def checksum(table: bytes, provenance: Mapping[str, Any]) -> str:
@@ -206,15 +241,18 @@ def _read(path: Path) -> bytes:
         raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
 
 
-def _parse(path: Path, content: bytes, columns: Mapping[str, _Column]) -> pd.DataFrame:
-    """Return the typed and checked table."""
+def _parse(path: Path, content: bytes, layouts: Sequence[Mapping[str, _Column]]) -> pd.DataFrame:
+    """Return the typed and checked table; its header says in which of the layouts it is."""
     import pandas as pd
 
     try:
-        lines = content.decode().removesuffix("\n").split("\n")
+        lines = re.split("\r?\n", content.decode("utf-8-sig").rstrip("\r\n"))
     except UnicodeDecodeError as cause:
         raise CountsError(f"{path}: not UTF-8 text ({cause}); must be tab-separated values") from cause
-    _check_header(path, tuple(lines[0].split("\t")), columns=tuple(columns))
+    header = tuple(lines[0].split("\t"))
+    columns = next((layout for layout in layouts if tuple(layout) == header), None)
+    if columns is None:
+        raise _wrong_columns(path, header, layouts)
     rows = [line.split("\t") for line in lines[1:]]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(columns):
@@ -236,11 +274,9 @@ def _value(path: Path, line: int, name: str, column: _Column, text: str) -> int 
         raise CountsError(f"{path}: line {line}, column {name}: {text!r}; must be {column.right}") from cause
 
 
-def _check_header(
-    path: Path, found: tuple[str, ...], *, columns: tuple[str, ...] = COLUMNS, in_order: bool = True
-) -> None:
-    if found != columns if in_order else sorted(found) != sorted(columns):
-        raise CountsError(f"{path}: columns {' '.join(map(str, found))!r}; must be {' '.join(columns)!r}")
+def _wrong_columns(path: Path, found: Sequence[str], layouts: Sequence[Iterable[str]]) -> CountsError:
+    right = " or ".join(repr(" ".join(layout)) for layout in layouts)
+    return CountsError(f"{path}: columns {' '.join(found)!r}; must be {right}")
 
 
 def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column]) -> None:
@@ -263,6 +299,19 @@ def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column
     if "radius_before_memory" in columns:
         lost = (frame["guarantee"] == "memory") & frame["radius_before_memory"].isna()
         _refuse(path, frame, lost, "radius_before_memory", "must be a number where the guarantee is memory")
+
+
+def _check_sigma(path: Path, frame: pd.DataFrame, sigma: float) -> None:
+    """Raise CountsError at the first row that is no certificate of Gaussian noise of this constant sigma."""
+    if "sigma" in frame:
+        # DDRS prints three digits of it; we print all.
+        printed = (sigma,) if "guarantee" in frame else (sigma, float(f"{sigma:.{_DIGITS}}"))
+        _refuse(path, frame, ~frame["sigma"].isin(printed), "sigma", f"must be {sigma}, the declared sigma")
+    if "guarantee" in frame:
+        _refuse(path, frame, ~frame["guarantee"].str.startswith("global"), "guarantee", "must be global")
+    radius, largest = frame["radius"].to_numpy(dtype=np.float64), sigma * _LARGEST_RADIUS
+    right = f"must be at most {largest:.4g}: with the declared sigma {sigma}, {MAX_TRIALS:,} samples give no more"
+    _refuse(path, frame, frame["radius"] - rounding(radius) > largest, "radius", right)
 
 
 def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series[bool], name: str, right: str) -> None:

@@ -159,7 +159,7 @@ class Dataset:
 
     Attributes:
         name: the member's name.
-        description: what was really used, for people: "CIFAR-10, JPEG copy".
+        description: what was really used, for people: "data in CIFAR-10's format, JPEG files".
         image_shape: shape of one image, (c, h, w); toy data in d dimensions have (d,).
         num_classes: labels are 0 .. num_classes - 1.
         pixel_range: (0.0, 1.0) for images, None for toy data without one.

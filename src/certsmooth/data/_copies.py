@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certsmooth.data import Dataset, Split, array_split
-from certsmooth.data._files import decode_exact, open_packed, read_npz, reading
+from certsmooth.data._files import decode, open_packed, read_npz, reading
 from certsmooth.errors import DataError
 
 FORMS = (
@@ -66,9 +66,18 @@ class Published:
     sizes: tuple[int, int]
     num_classes: int = 10
 
-    def describe(self, *, note: str, train: int, test: int) -> str:
-        """Return the description of a copy, with each number of images that is not the published one."""
-        parts = [self.title, note] if note else [self.title]
+    def describe(self, *, note: str, train: int, test: int, proven: bool = False) -> str:
+        """Return the description of a copy, with each number of images that is not the published one.
+
+        Args:
+            note: what else to say of it; may be empty.
+            train: number of training images.
+            test: number of test images.
+            proven: whether its content is known to be the published one: other data come under the same file names and
+                in the same form, and are not called by the name of these.
+        """
+        title = self.title if proven else f"data in {self.title}'s format"
+        parts = [title, note] if note else [title]
         for count, published, kind in zip((train, test), self.sizes, ("training", "test"), strict=True):
             if count != published:
                 number = f"{count:,}" if count else "no"
@@ -125,7 +134,7 @@ def _survey(source: Path) -> tuple[dict[tuple[str, int], int], str]:
             if _LABELS.fullmatch(name):
                 labels = _parse_labels(read(), where=_where(source, name))
             elif note is None and (match := _IMAGE.fullmatch(name)):
-                note = "PNG copy" if match[3] == "png" else "JPEG copy"
+                note = "PNG files" if match[3] == "png" else "JPEG files"
             if labels is not None and note is not None:
                 return labels, note
     missing = "labels.csv" if labels is None else "images train/00000.jpg ... or test/00000.jpg ..."
@@ -167,7 +176,8 @@ def _collect(
                 number, where = int(match[2]), _where(source, name)
                 if number in images:
                     raise DataError(f"{where}: a second image {number}; there must be one")
-                images[number] = decode_exact(read(), shape=published.image_shape, where=where)
+                image = decode(read(), shape=published.image_shape, where=where)
+                images[number] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
     if labels is None:
         raise DataError(f"{source}: no labels.csv; must be {FORMS}")
     return labels, images

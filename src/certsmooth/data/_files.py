@@ -107,42 +107,67 @@ def open_packed(path: Path) -> IO[bytes]:
     return path.open("rb")
 
 
-def decode(data: bytes, *, where: object) -> Image.Image:
-    """Decode a JPEG or PNG image completely.
+_IMAGE = "a whole JPEG or PNG image"
+_TO_RGB = ("1", "P", "LA", "RGB", "RGBA", "CMYK")
+"""Modes whose 8-bit colours Pillow's conversion to RGB keeps if all is opaque; it clips others without a word."""
+
+
+def decode(data: bytes, *, where: object, shape: tuple[int, int, int] | None = None) -> Image.Image:
+    """Decode a JPEG or PNG image completely; the one place where an image is decoded.
+
+    Grey of 16 bits becomes the nearest of 8: 255 v / 65535.
 
     Args:
         data: the bytes of the file.
         where: the file, as errors name it.
-
-    Raises:
-        DataError: the image is truncated, damaged, or in another format.
-    """
-    with reading(where, expected="a whole JPEG or PNG image"):
-        image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-        image.load()
-    return image
-
-
-def decode_exact(data: bytes, *, shape: tuple[int, int, int], where: object) -> npt.NDArray[np.uint8]:
-    """Decode an image that must have just this shape, without resizing or conversion.
-
-    Args:
-        data: the bytes of the file.
-        shape: (c, h, w); c is 1 (greyscale) or 3 (RGB).
-        where: the file, as errors name it.
+        shape: (c, h, w) that the image must have as it is stored, 8-bit greyscale (c = 1) or RGB (c = 3); None for any,
+            which is converted.
 
     Returns:
-        uint8 [c, h, w].
+        The image in mode L or RGB, 8 bits per channel.
 
     Raises:
-        DataError: the image is damaged, or has another size or mode.
+        DataError: the image is truncated, damaged, in another format, of another shape or mode than it must have, has
+            transparent pixels, or colours of 16 bits.
     """
-    channels, height, width = shape
-    mode = "L" if channels == 1 else "RGB"
-    with reading(where, expected="a whole JPEG or PNG image"):
+    with reading(where, expected=_IMAGE):
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         # Before decoding: a small file can announce a huge image.
-        if image.size != (width, height) or image.mode != mode:
-            raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {(width, height)}")
-        pixels = np.asarray(image, dtype=np.uint8)
-    return pixels.reshape(height, width, channels).transpose(2, 0, 1)
+        if shape is not None:
+            _check_shape(image, shape, where)
+        # Before decoding, too: Pillow then forgets that it took the upper 8 bits of 16.
+        wide = any(str(tile[3]).endswith("16B") for tile in image.tile)
+        image.load()
+        return _eight_bits(image, wide=wide, where=where)
+
+
+def _check_shape(image: Image.Image, shape: tuple[int, int, int], where: object) -> None:
+    channels, height, width = shape
+    mode = "L" if channels == 1 else "RGB"
+    if image.size != (width, height) or image.mode != mode:
+        raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {(width, height)}")
+
+
+def _eight_bits(image: Image.Image, *, wide: bool, where: object) -> Image.Image:
+    """Return a decoded image in mode L or RGB; ``wide`` says that its file has 16 bits per channel."""
+    transparent = f"{where}: {image.mode} image with transparent pixels, which have no colour; must be opaque"
+    has_key = "transparency" in image.info
+    # A palette's key names entries. Any other is not compared with the pixels, which Pillow may have scaled.
+    if has_key and image.mode != "P":
+        raise DataError(transparent)
+    if wide and image.getbands() == ("I",):
+        values = np.asarray(image).astype(np.uint32)
+        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if wide:
+        raise DataError(f"{where}: {image.mode} image of 16 bits per channel; must have 8, or be grey and opaque")
+    if image.mode == "L":
+        return image
+    if image.mode not in _TO_RGB:
+        raise DataError(f"{where}: {image.mode} image; must be greyscale, RGB, CMYK or of a palette")
+    if image.palette is not None and np.asarray(image).max() >= (colours := len(image.palette.palette) // 3):
+        raise DataError(f"{where}: colour {np.asarray(image).max()} of a palette of {colours}; must be in the palette")
+    if has_key or image.mode in ("LA", "RGBA"):
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise DataError(transparent)
+    return image.convert("RGB")

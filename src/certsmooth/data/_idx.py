@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import struct
 from pathlib import Path
@@ -53,6 +54,21 @@ def read_array(path: Path, *, ndim: int) -> npt.NDArray[np.uint8]:
         found = "more" if surplus else f"{len(data)}"
         raise DataError(f"{path}: {found} bytes after the header; its shape {shape} makes {size}")
     return np.frombuffer(bytearray(data), dtype=np.uint8).reshape(shape)
+
+
+def md5(path: Path) -> str:
+    """Return the MD5 of a file's content, unpacked if its name ends in ``.gz``.
+
+    Raises:
+        DataError: damaged, or longer than any file that is read here.
+    """
+    digest, size = hashlib.md5(usedforsecurity=False), 0
+    with reading(path, expected="an IDX file"), open_packed(path) as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+            if (size := size + len(chunk)) > 2 * _MAX_BYTES:
+                raise DataError(f"{path}: over {2 * _MAX_BYTES} bytes; must be at most that")
+    return digest.hexdigest()
 
 
 def _header(file: IO[bytes], path: Path, ndim: int) -> tuple[int, ...]:

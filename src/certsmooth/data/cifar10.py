@@ -64,7 +64,9 @@ def load(*, source: Path | None, download: Path) -> Dataset:
 def _open_batches(folder: Path) -> Dataset | None:
     """Open a folder of binary or, without those, Python batches; None if it holds neither."""
     if any((folder / name).is_file() for names in _BINARY.values() for name in names):
-        return PUBLISHED.dataset("CIFAR-10, binary batches", lambda split: _read_binary(folder, split))
+        # The checksums of these files were not published, only that of their archive.
+        description = PUBLISHED.describe(note="binary batches", train=50_000, test=10_000)
+        return PUBLISHED.dataset(description, lambda split: _read_binary(folder, split))
     if any((folder / name).is_file() for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]):
         return PUBLISHED.dataset("CIFAR-10", lambda split: _read_python(folder, split))
     return None

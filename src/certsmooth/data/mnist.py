@@ -17,6 +17,14 @@ from certsmooth.data._copies import FORMS, Published, SplitName, open_copy
 from certsmooth.errors import DataError
 
 PUBLISHED = Published(name="mnist", title="MNIST", image_shape=(1, 28, 28), sizes=(60_000, 10_000))
+_MD5 = {
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+}
+"""Of the published files, unpacked. Fashion-MNIST, KMNIST and others come under the same names."""
+
 _PREFIX: dict[SplitName, str] = {"train": "train", "test": "t10k"}
 
 
@@ -25,8 +33,8 @@ def load(*, source: Path | None, download: Path) -> Dataset:
 
     Args:
         source: None, to download; or a folder of the four IDX files (``train-images-idx3-ubyte`` and so on,
-            with or without ``.gz``; fewer images than published, and only one split, are allowed and
-            described); or a folder or tar archive of numbered images or an .npz of test images, see
+            with or without ``.gz``; fewer images than published, only one split, and other data in this form are
+            allowed, and described); or a folder or tar archive of numbered images or an .npz of test images, see
             `certsmooth.data._copies`.
         download: the folder that downloads go to, as torchvision lays it out.
 
@@ -45,14 +53,13 @@ def load(*, source: Path | None, download: Path) -> Dataset:
 
 def _open_idx(folder: Path) -> Dataset | None:
     """Open a folder of IDX files; None if it holds none."""
-    counts = {}
-    for split in _PREFIX:
-        paths = _find(folder, split)
-        counts[split] = 0 if paths is None else _idx.read_shape(paths[0], ndim=3)[0]
+    found = {split: _find(folder, split) for split in _PREFIX}
+    counts = {split: 0 if paths is None else _idx.read_shape(paths[0], ndim=3)[0] for split, paths in found.items()}
     if not any(counts.values()):
         return None
-    whole = (counts["train"], counts["test"]) == PUBLISHED.sizes
-    description = PUBLISHED.describe(note="local copy" if whole else "", train=counts["train"], test=counts["test"])
+    files = [path for paths in found.values() if paths is not None for path in paths]
+    proven = all(_idx.md5(path) == _MD5[path.name.removesuffix(".gz")] for path in files)
+    description = PUBLISHED.describe(note="local copy" if proven else "", **counts, proven=proven)
     return PUBLISHED.dataset(description, lambda split: _local(folder, split))
 
 

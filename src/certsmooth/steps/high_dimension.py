@@ -25,7 +25,7 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
 
     Raises:
         ConfigError: there is no ``high_dimension``, or its method has not a constant sigma and Gaussian noise.
-        CountsError: certificates are missing or damaged.
+        CountsError: certificates are missing or damaged, or published ones cannot be of the sigma given with them.
     """
     chosen = params.high_dimension
     if chosen is None:
@@ -41,7 +41,7 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
             f"{provenance['n']:,}, alpha = {provenance['alpha']:g}, device {provenance['device']})"
         )
     for published in chosen.published:
-        frame = read_published_certificates(Path(published.file))
+        frame = read_published_certificates(Path(published.file), sigma=published.sigma)
         frames[f"{published.label} (published), sigma {published.sigma:g}"] = with_probabilities(frame, published.sigma)
         about.append(f"{published.file}, as published")
     folder, figures = results / "idrs", results / "figures" / "idrs"

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtr
 
+from certsmooth.certificate_files import rounding
 from certsmooth.checks import check_integer, check_number
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.tables.files import write_result
@@ -33,15 +34,15 @@ if TYPE_CHECKING:
 IMAGENET = 3 * 224 * 224
 """Numbers per ImageNet image: 150,528."""
 
-_PUBLISHED_DIGITS = 3
 _BOOTSTRAP_SEED = 0
 
 
 def with_probabilities(frame: pd.DataFrame, sigma: float) -> pd.DataFrame:
     """Add ``p_a_lower`` and ``sigma`` to published certificates: p_A = Phi(radius / sigma), rounded down.
 
-    Published radii were rounded to three significant digits, half of them upwards, so half a unit of the third digit is
-    taken off first: no p_A is above the one that was certified.
+    Published radii were rounded, half of them upwards, and that is taken off first: no p_A is above the one that was
+    certified. Nor is it above the ``p_a_lower`` of certificates that have one: a two-sided radius is more than p_A
+    alone gives.
 
     Args:
         frame: as `certsmooth.certificate_files.read_published_certificates` returns it.
@@ -55,10 +56,9 @@ def with_probabilities(frame: pd.DataFrame, sigma: float) -> pd.DataFrame:
     """
     check_number("sigma", sigma, above=0)
     radius = frame["radius"].to_numpy(dtype=np.float64)
-    exponent = np.floor(np.log10(radius, out=np.zeros_like(radius), where=radius > 0))
-    rounded = np.where(radius > 0, 0.5 * 10.0 ** (exponent - _PUBLISHED_DIGITS + 1), 0.0)
-    p_a = ndtr(np.maximum(radius - rounded, 0.0) / sigma)
-    return frame.assign(p_a_lower=np.maximum(p_a * (1 - 1e-14), 0.5), sigma=float(sigma))
+    p_a = ndtr(np.maximum(radius - rounding(radius), 0.0) / sigma)
+    p_a = np.minimum(p_a * (1 - 1e-14), frame.get("p_a_lower", 1.0))
+    return frame.assign(p_a_lower=np.maximum(p_a, 0.5), sigma=float(sigma))
 
 
 @dataclass(frozen=True)
