@@ -3,10 +3,13 @@
 PyYAML's safe loader runs no code, but takes the last of several equal keys without a word, turns a few hundred bytes
 of aliases into more than the memory holds, and ends in errors of Python where a value is not what its tag says.
 Aliases and merge keys are refused: programs that change one value of a file (DVC's experiments) cannot write them.
+Numbers are decimal, as those programs write and read them by YAML 1.2: 1e-05 is one, while 010 and 1:30 are text (for
+PyYAML, which goes by YAML 1.1, they are text, 8 and 90).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from typing import Any
 
@@ -23,7 +26,13 @@ MOST_CHARACTERS = 2**20
 
 _DEEPEST = 50
 _LARGEST = 2**63
-_MERGE = "tag:yaml.org,2002:merge"
+_MERGE, _INT, _FLOAT = (f"tag:yaml.org,2002:{kind}" for kind in ("merge", "int", "float"))
+_WHOLE = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)\Z")
+_DECIMAL = re.compile(
+    r"""[-+]?(?:(?:0|[1-9][0-9_]*)(?:\.[0-9_]*)? | \.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?\Z
+    | [-+]?\.(?:inf|Inf|INF)\Z | \.(?:nan|NaN|NAN)\Z""",
+    re.VERBOSE,
+)
 _INSTEAD = f"; must be written out, or in an entry of {', '.join(SECTIONS)} be 'like: NAME'"
 
 
@@ -50,7 +59,7 @@ def load_yaml(text: str) -> object:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, whose every complaint about a value says where it stands."""
+    """PyYAML's safe loader, whose every complaint about a value says where it stands, with decimal numbers only."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -79,6 +88,15 @@ class _Loader(yaml.SafeLoader):
         if isinstance(content, int) and not -_LARGEST <= content < _LARGEST:
             raise _refusal("a whole number that 64 bits cannot hold", node)
         return content
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in forms if tag not in (_INT, _FLOAT)]
+    for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# The first that fits counts, so that what is whole is no float.
+_Loader.add_implicit_resolver(_INT, _WHOLE, list("-+0123456789"))
+_Loader.add_implicit_resolver(_FLOAT, _DECIMAL, list("-+0123456789."))
 
 
 def _check_keys(node: MappingNode) -> None:

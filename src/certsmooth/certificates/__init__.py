@@ -6,6 +6,8 @@ options that params.yaml may give.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth.bounds import clopper_pearson_lower
+from certsmooth.checks import MAX_SAMPLES
 from certsmooth.errors import ConfigError
 
 Guarantee = Literal["global", "memory", "none"]
@@ -129,6 +132,39 @@ def guarantee(certificate: Certificate, semi_elasticity: float | None) -> Guaran
     if not semi_elasticity >= 0:
         raise ConfigError(f"semi_elasticity: {semi_elasticity!r}; must be 0 or more, or None where unknown")
     return "global" if largest is not None and semi_elasticity <= largest else "none"
+
+
+def check_can_certify(certificate: Certificate, *, n: int, alpha: float) -> None:
+    """Raise unless n samples can show enough: of the best counts, all of one class, the certificate must not abstain.
+
+    Args:
+        certificate: the certificate; a constant sigma is its best case.
+        n: estimation samples.
+        alpha: the probability of error per image.
+
+    Raises:
+        ConfigError: it abstains whatever the samples show; the message says which n is enough.
+    """
+
+    def can(n: int) -> bool:
+        counts, one = np.array([[n, 0]]), np.ones(1)
+        bound = certificate(counts, counts, Smoothing(one, 1, 0.0, one * np.inf), alpha=alpha)
+        return bool(bound.predict[0] != ABSTAIN)
+
+    check_enough(can, n=n, alpha=alpha)
+
+
+def check_enough(can: Callable[[int], bool], *, n: int, alpha: float) -> None:
+    """Raise unless ``can(n)``; `can` must not become false as its argument grows.
+
+    Raises:
+        ConfigError: the message says which n is enough.
+    """
+    if can(n):
+        return
+    enough = 1 + bisect_left(range(1, MAX_SAMPLES + 1), True, key=can)
+    right = f"at least {enough}" if enough <= MAX_SAMPLES else "more than is allowed: alpha is too small"
+    raise ConfigError(f"n: {n}; every image would abstain at alpha {alpha:g}, whatever is sampled; must be {right}")
 
 
 def linf_radius(radius: Float[np.ndarray, " N"], *, norm: Norm, dimension: int) -> Float[np.ndarray, " N"]:

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from certsmooth.checks import check_seed
 from certsmooth.data import Split
 from certsmooth.errors import CertsmoothError, ConfigError, ModelError
 from certsmooth.modes import evaluation
@@ -57,7 +58,7 @@ class Run:
         self.policy = policy
         self.recipe = recipe
         self.noise = member("noise", noise)
-        self.seed = seed
+        self.seed = check_seed("seed", seed)
         self.device = device
         self.state_path = state_path
         self.read = image_source(training, device)
