@@ -340,7 +340,7 @@ def test_what_is_no_batch_of_images_is_refused(x):
     with pytest.raises(DataError, match="images: "):
         smooth().certify(x, **FEW)
     with pytest.raises(DataError, match="images: "):
-        smooth().predict(x, n=10, seed=0)
+        smooth().predict(x, n=20, seed=0)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1.0001, -0.0001])

@@ -25,7 +25,8 @@ def derive_seed(seed: int, *parts: str | int) -> int:
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *parts):
-        kind, text = ("s", part) if isinstance(part, str) else ("i", str(check_integer("seed", part, maximum=math.inf)))
+        kind = "s" if isinstance(part, str) else "i"
+        text = part if isinstance(part, str) else str(check_integer("seed", part, maximum=math.inf))
         encoded = text.encode()
         digest.update(f"{kind}{len(encoded)}:".encode() + encoded)
     return int.from_bytes(digest.digest(), "big") >> 1

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from itertools import takewhile
 from typing import Any
 
 import yaml
@@ -33,6 +34,7 @@ _DECIMAL = re.compile(
     | [-+]?\.(?:inf|Inf|INF)\Z | \.(?:nan|NaN|NAN)\Z""",
     re.VERBOSE,
 )
+_GROUP = re.compile(r"[0-9]{3}\Z")
 _INSTEAD = f"; must be written out, or in an entry of {', '.join(SECTIONS)} be 'like: NAME'"
 
 
@@ -100,6 +102,7 @@ _Loader.add_implicit_resolver(_FLOAT, _DECIMAL, list("-+0123456789."))
 
 
 def _check_keys(node: MappingNode) -> None:
+    _check_separators(node)
     seen: set[Hashable] = set()
     for key, _ in node.value:
         if not isinstance(key, ScalarNode):
@@ -109,6 +112,26 @@ def _check_keys(node: MappingNode) -> None:
         if (name := (key.tag, key.value)) in seen:
             raise _refusal(f"key {key.value!r} twice", key)
         seen.add(name)
+
+
+def _check_separators(node: MappingNode) -> None:
+    """Refuse {n: 5,000}, which is {n: 5, 000: null}."""
+    for at, (key, value) in enumerate(node.value):
+        after = takewhile(_is_group, node.value[at + 1 :])
+        groups = [value.value, *(group.value for group, _ in after)] if _is_whole(value) else []
+        if len(groups) > 1:
+            right = "must be a whole number, without separators"
+            raise _refusal(f"{key.value}: {','.join(groups)}; {right}: {''.join(groups)}", value)
+
+
+def _is_whole(node: Node) -> bool:
+    return isinstance(node, ScalarNode) and node.tag == _INT
+
+
+def _is_group(entry: tuple[Node, Node]) -> bool:
+    """Return whether a key of three digits has no value."""
+    key, value = entry
+    return isinstance(key, ScalarNode) and _GROUP.match(key.value) is not None and value.value == ""
 
 
 def _refusal(problem: str, node: Node) -> ConstructorError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -78,6 +78,15 @@ class Recipe:
         if (self.schedule == "step") != bool(self.milestones):
             right = "at least one epoch" if self.schedule == "step" else "empty"
             raise ConfigError(f"milestones: {self.milestones}; must be {right} for schedule {self.schedule!r}")
+
+    def check_images(self, image_shape: Sequence[int]) -> None:
+        """Raise unless images of a shape can be augmented as the recipe says.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self.augmentation and len(image_shape) != 3:
+            raise ConfigError(f"augmentation: {self.augmentation}; must be () for data of shape {list(image_shape)}")
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""
