@@ -10,8 +10,10 @@ test), so that a run can be planned without the data.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -224,9 +226,14 @@ def _make_options(name: str, module: ModuleType, options: Mapping[str, int | flo
     for key, value in options.items():
         if key not in types:
             raise ConfigError(f"{name}: unknown option {key!r}; {nearest(key, types)}")
-        check = check_integer if types[key] == "int" else check_number
+        check = partial(check_integer, maximum=math.inf) if types[key] == "int" else check_number
         values[key] = check(f"{name}: {key}", value)
-    return {} if cls is None else {"options": cls(**values)}
+    if cls is None:
+        return {}
+    try:
+        return {"options": cls(**values)}
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def array_split(

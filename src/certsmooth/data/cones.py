@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
-from certsmooth.checks import store_integer, store_number
+from certsmooth.checks import LARGEST_SEED, store_integer, store_number
 from certsmooth.data import Dataset, Split, array_split
 from certsmooth.errors import ConfigError
 
@@ -62,8 +62,9 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1), ("seed", 0)):
+        for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1)):
             store_integer(self, key, minimum=low)
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
         store_number(self, "half_angle", above=0, below=math.pi / 2)
         store_number(self, "scale", above=0)
         for key in ("train_per_class", "test_per_class"):
