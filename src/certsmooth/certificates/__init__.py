@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth.bounds import clopper_pearson_lower
-from certsmooth.checks import MAX_SAMPLES
+from certsmooth.checks import MAX_SAMPLES, check_integer, store_integer
 from certsmooth.errors import ConfigError
 
 Guarantee = Literal["global", "memory", "none"]
@@ -39,7 +39,7 @@ class Smoothing:
     Attributes:
         sigma: float64 [N], scale of each image's noise, in pixel coordinates [0, 1]: the standard deviation of Gaussian
             noise, half the width of uniform noise.
-        dimension: numbers per image.
+        dimension: numbers per image, at least 1.
         semi_elasticity: r such that log sigma(x) is r-Lipschitz in l2; 0 for a constant sigma, None where nothing is
             known.
         constant_within: float64 [N], c of each image, up to which sigma is constant: |log sigma(x') - log sigma(x)| <=
@@ -53,6 +53,9 @@ class Smoothing:
     semi_elasticity: float | None
     constant_within: Float[np.ndarray, " N"]
     rounding: float = FLOAT32_ROUNDING
+
+    def __post_init__(self) -> None:
+        store_integer(self, "dimension", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,11 @@ def linf_radius(radius: Float[np.ndarray, " N"], *, norm: Norm, dimension: int) 
         radius: in pixel coordinates [0, 1].
         norm: of these radii.
         dimension: d, numbers per image.
+
+    Raises:
+        ConfigError: the dimension is no whole number, or below 1.
     """
+    dimension = check_integer("dimension", dimension, minimum=1)
     ratio = dimension if norm == "l1" else np.sqrt(dimension)
     down: Float[np.ndarray, " N"] = np.nextafter(radius / np.nextafter(ratio, np.inf), 0.0)
     return down
