@@ -3,8 +3,8 @@
 PyYAML's safe loader runs no code, but takes the last of several equal keys without a word, turns a few hundred bytes
 of aliases into more than the memory holds, and ends in errors of Python where a value is not what its tag says.
 Aliases and merge keys are refused: programs that change one value of a file (DVC's experiments) cannot write them.
-Numbers are decimal, as those programs write and read them by YAML 1.2: 1e-05 is one, while 010 and 1:30 are text (for
-PyYAML, which goes by YAML 1.1, they are text, 8 and 90).
+Numbers are decimal, as those programs write them by YAML 1.2: 1e-05 is a number, and 010 and 1:30 are text. PyYAML,
+which goes by YAML 1.1, takes the first for text, and the others for 8 and 90.
 """
 
 from __future__ import annotations
