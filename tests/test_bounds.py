@@ -14,7 +14,8 @@ from scipy.stats import binomtest
 from statsmodels.stats.proportion import proportion_confint
 
 from certsmooth import bounds
-from certsmooth.bounds import MIN_ALPHA, binomial_p_value, clopper_pearson_lower, clopper_pearson_upper
+from certsmooth.bounds import binomial_p_value, clopper_pearson_lower, clopper_pearson_upper
+from certsmooth.checks import MIN_ALPHA
 from certsmooth.errors import ConfigError
 
 ALPHAS = (1e-12, 1e-3, 0.01, 0.05, 0.5, 0.999)

@@ -10,6 +10,8 @@ import mpmath as mp
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.special import ndtri
 from scipy.stats import binom, binomtest
 from statsmodels.stats.proportion import proportion_confint
@@ -228,3 +230,13 @@ def test_predict_errs_with_probability_at_most_alpha_exactly(n):
 def test_predict_names_a_bad_argument(counts, alpha, names):
     with pytest.raises(ConfigError, match=names):
         cohen.predict(np.array(counts), alpha=alpha)
+
+
+@given(alpha=st.floats(1e-90, 0.99))
+def test_predict_can_succeed_from_the_n_on_whose_exact_p_value_is_at_most_alpha(alpha):
+    """All n samples of one class have the p-value 2 / 2^n."""
+    needed = next(n for n in range(1, 400) if Fraction(2, 2**n) <= Fraction(alpha) / Fraction(1 + 2e-9))
+    cohen.check_can_predict(n=needed, alpha=alpha)
+    if Fraction(2, 2 ** (needed - 1)) > Fraction(alpha):
+        with pytest.raises(ConfigError, match=rf"^n: {needed - 1}; .*must be at least {needed}$"):
+            cohen.check_can_predict(n=needed - 1, alpha=alpha)

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from certsmooth import registry
-from certsmooth.certificates import ABSTAIN, Norm, Smoothing, guarantee
+from certsmooth.certificates import ABSTAIN, Norm, Smoothing, check_can_certify, guarantee
 from certsmooth.errors import ConfigError
 from certsmooth.pixel_grid import PixelGrid
 
@@ -53,6 +53,25 @@ def part(smoothing, images):
 
 seeds = st.integers(0, 2**32 - 1)
 several = settings(max_examples=15, deadline=None)
+
+
+@pytest.mark.parametrize("alpha", [0.001, 0.05, 0.4])
+def test_an_n_is_refused_exactly_where_all_counts_abstain(name, alpha):
+    for n in range(1, 14):
+        first, second = (grid.ravel() for grid in np.meshgrid(np.arange(n + 1), np.arange(n + 1)))
+        estimation = np.stack([first, second, n - first - second], axis=1)[first + second <= n]
+        selection = np.tile([1, 0, 0], (len(estimation), 1))
+        bound = member(name)(selection, estimation, smoothed(name, np.full(len(estimation), 0.5), rate=0), alpha=alpha)
+        if (bound.predict == ABSTAIN).all():
+            with pytest.raises(ConfigError, match=rf"^n: {n}; every image would abstain .*must be at least ") as caught:
+                check_can_certify(member(name), n=n, alpha=alpha)
+            check_can_certify(member(name), n=int(str(caught.value).split()[-1]), alpha=alpha)
+        else:
+            check_can_certify(member(name), n=n, alpha=alpha)
+
+
+def test_the_smallest_alpha_can_succeed(name):
+    check_can_certify(member(name), n=10**9, alpha=1e-95)
 
 
 @several

@@ -12,6 +12,7 @@ from certsmooth.config import parse_params, read_params
 from certsmooth.errors import ConfigError
 from certsmooth.like import written_out
 from certsmooth.members import check_members
+from certsmooth.strict_yaml import load_yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -73,6 +74,30 @@ def test_shipped_params_are_valid():
         ("datasets.digits.certification.n", 0, ["datasets.digits.certification", "n: 0", "at least 1"]),
         ("datasets.digits.certification.n0", -5, ["n0: -5", "at least 1"]),
         ("datasets.digits.certification.n", 10.5, ["datasets.digits.certification.n", "10.5"]),
+        ("datasets.digits.certification.n", True, ["datasets.digits.certification.n: True; must be a whole number"]),
+        ("datasets.digits.certification.n", " 12 ", ["certification.n: ' 12 '; must be a whole number: 12"]),
+        (
+            "datasets.digits.certification.n",
+            "5,000",
+            ["datasets.digits.certification.n: '5,000'; must be a whole number, without separators: 5000"],
+        ),
+        ("datasets.digits.certification.n", 1e4, ["certification.n: 10000.0; must be a whole number: 10000"]),
+        ("datasets.digits.certification.n", "1e4", ["certification.n: '1e4'; must be a whole number: 10000"]),
+        ("datasets.digits.certification.n", 2_000_000_000, ["n: 2000000000; must be at most 1000000000"]),
+        ("datasets.digits.certification.alpha", "0.001", ["certification.alpha: '0.001'; must be a number: 0.001"]),
+        ("datasets.digits.certification.alpha", 1e-120, ["alpha: 1e-120; must be in (0, 1), at least 1e-100"]),
+        ("datasets.digits.certification.alpha", True, ["certification.alpha: True; must be a number"]),
+        ("datasets.digits.sigmas", [True], ["datasets.digits.sigmas.0: True; must be a number"]),
+        ("datasets.digits.sigmas", ["0.25"], ["datasets.digits.sigmas.0: '0.25'; must be a number: 0.25"]),
+        ("datasets.digits.channels_last", 1, ["datasets.digits.channels_last: 1; must be true or false"]),
+        ("methods.cohen.memory", "yes", ["methods.cohen.memory: 'yes'; must be true or false"]),
+        ("methods.cohen.certification", {"n": "500"}, ["methods.cohen.certification", "must be a whole number: 500"]),
+        ("methods.cohen.certification", {"n": "5,000"}, ["'5,000'; must be a number, without separators: 5000"]),
+        ("seed", True, ["seed: True; must be a whole number"]),
+        ("seed", 0.0, ["seed: 0.0; must be a whole number: 0"]),
+        ("training_seeds", [True], ["training_seeds.0: True; must be a whole number"]),
+        ("attacks.empirical.predict.n", 2_000_000_000, ["predict.n: 2000000000; must be at most 1000000000"]),
+        ("attacks.empirical.predict.alpha", 1e-120, ["predict.alpha: 1e-120", "at least 1e-100"]),
         ("datasets.digits.certification.m", 1, ["datasets.digits.certification.m", "valid:"]),
         ("datasets.digits.validation", 1, ["datasets.digits.validation", "(0, 1)"]),
         ("trainings.gaussian.start", {}, ["trainings.gaussian.start", "one of the two"]),
@@ -146,6 +171,24 @@ def test_wrong_structure_is_named(content, path, value, words):
     [
         ("methods.cohen-ds.policy.options.iteratons", 5, ["methods.cohen-ds.policy.options", "'iterations'"]),
         ("methods.cohen-ds.policy.options.iterations", [100, -1], ["methods.cohen-ds.policy", "iterations", "-1"]),
+        ("methods.cohen-ds.policy.options.iterations", True, ["iterations: True; must be a whole number"]),
+        ("methods.cohen-ds.policy.options.iterations", [10.0], ["iterations: 10.0; must be a whole number: 10"]),
+        ("methods.cohen-ds.policy.options.iterations", "1e2", ["iterations: '1e2'; must be a whole number: 100"]),
+        ("methods.cohen-ds.policy.options.step", "0.01", ["step: '0.01'; must be a finite number > 0: 0.01"]),
+        ("datasets.digits.recipe.learning_rate", True, ["recipe", "learning_rate: True; must be a finite number"]),
+        ("datasets.cones.options.dimension", True, ["cones: dimension: True; must be a whole number"]),
+        ("datasets.digits.normalisation", {"mean": [0.5], "std": [0]}, ["normalisation.std: 0.0; must be"]),
+        ("datasets.digits.certification.n", 9, ["datasets.digits.certification: ", "n: 9", "must be at least 10"]),
+        ("methods.cohen.certification", {"n": 9}, ["methods.cohen.certification: for method 'cohen': n: 9;"]),
+        (
+            "datasets.digits.methods.cohen-ds",
+            {"certification": {"alpha": 1e-99, "n": 300}},
+            ["datasets.digits.methods.cohen-ds.certification: for method 'cohen-ds': n: 300;", "at least 329"],
+        ),
+        # Half of alpha bounds p_A: 0.001 ** (1 / 10) is above 1/2, 0.0005 ** (1 / 10) is not.
+        ("methods.t-certify.certification", {"n": 10}, ["for method 't-certify': n: 10;", "must be at least 11"]),
+        ("attacks.empirical.predict.n", 10, ["attacks.empirical.predict: n: 10;", "alpha 0.001", "at least 11"]),
+        ("soundness.soundness.predict", {"n": 2, "alpha": 0.4}, ["soundness.soundness.predict: n: 2;", "at least 3"]),
         ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),
         ("trainings.gaussian-ds.policy.options.samples", 0, ["trainings.gaussian-ds.policy", "samples"]),
         ("datasets.digits.recipe.epoch", 5, ["datasets.digits.recipe", "did you mean 'epochs'"]),
@@ -207,6 +250,42 @@ def test_wrong_option_of_a_member_is_named(content, path, value, words):
         check_members(parse_params(changed(content, path, value)))
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: on", ["seed: True; must be a whole number"]),
+        ("seed: 010", ["seed: '010'; must be a whole number: 10"]),
+        ("seed: 1:30", ["seed: '1:30'; must be a whole number"]),
+        ("seed: 0x10", ["seed: '0x10'; must be a whole number"]),
+        ("seed: 1e3", ["seed: 1000.0; must be a whole number: 1000"]),
+        ("seed: 5,000", ["seed: '5,000'; must be a whole number, without separators: 5000"]),
+        ("a: {n: 5,000}", ["n: 5,000; must be a whole number, without separators: 5000", "column 8"]),
+        ("a: {n: 1,000,000, alpha: 0.1}", ["n: 1,000,000; must be a whole number, without separators: 1000000"]),
+    ],
+)
+def test_numbers_are_read_as_they_stand(tmp_path, text, words):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_params(tmp_path / "params.yaml")
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.001, 1e-05, 1.5e-07, 1e22, -0.0, 3.0, 7, -7, 0, 10**15])
+def test_numbers_as_programs_write_them_are_numbers(value):
+    """Python's repr is how JSON, and the YAML 1.2 of DVC, write a number: 1e-05 has no decimal point."""
+    found = load_yaml(f"a: {value!r}")["a"]
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+
+
+def test_whole_numbers_are_numbers(content):
+    content = changed(content, "methods.border.policy.options.offset", 1)
+    params = parse_params(changed(content, "datasets.digits.sigmas", [1]))
+    assert repr(params.datasets["digits"].sigmas) == "(1.0,)"
+    check_members(params)
 
 
 @pytest.mark.parametrize(

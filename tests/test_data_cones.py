@@ -111,7 +111,7 @@ def test_classes_are_mixed() -> None:
     ],
 )
 def test_refuses_an_option_out_of_range(key: str, value: float) -> None:
-    with pytest.raises(ConfigError, match=rf"^cones: {key} = {value!r}; must be"):
+    with pytest.raises(ConfigError, match=rf"^cones: {key}: {value!r}; must be"):
         data.load("cones", options={key: value})
 
 

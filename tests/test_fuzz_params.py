@@ -94,5 +94,6 @@ def test_what_the_strict_reader_takes_is_what_the_safe_one_takes(
         params = read_params(path)
     except ConfigError as error:
         _refused_or_fine(error)
-    else:
+        return
+    if "1e400" not in text:  # a number for YAML 1.2 and the strict reader, text for the safe one
         assert repr(params) == repr(parse_params(yaml.safe_load(text)))

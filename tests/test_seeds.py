@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certsmooth.errors import ConfigError
 from certsmooth.seeds import derive_seed
 
 PARTS = st.lists(st.one_of(st.integers(), st.text()), max_size=4)
@@ -36,5 +38,10 @@ def test_stable_across_versions_and_numpy_integers():
     # printf 'i1:0s5:noisei1:3' | b2sum -l 64, first 63 bits; a change would change every stored result.
     assert derive_seed(0, "noise", 3) == 0x655325A044527496 >> 1
     assert derive_seed(np.int64(0), "noise", np.int32(3)) == derive_seed(0, "noise", 3)
-    with pytest.raises(TypeError):
-        derive_seed(1.5)
+    no_integers = (1.5, 1.0, True, np.True_, np.float64(1), torch.tensor(True), torch.tensor(1.0), torch.tensor([1]))
+    for seed in no_integers:
+        with pytest.raises(ConfigError, match="must be a whole number"):
+            derive_seed(seed)
+        with pytest.raises(ConfigError, match="must be a whole number"):
+            derive_seed(0, "noise", seed)
+    assert derive_seed(torch.tensor(0), "noise", np.array(3)) == derive_seed(0, "noise", 3)

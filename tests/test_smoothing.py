@@ -46,6 +46,58 @@ def smooth(model=None, policy=POLICIES[0], **options):
     return SmoothedClassifier(model or RowLinear(WEIGHT), num_classes=3, sigma=policy, **options)
 
 
+def test_settings_that_cannot_succeed_are_refused_before_sampling():
+    class Untouched(nn.Module):
+        def forward(self, images):
+            raise AssertionError("a sample was drawn")
+
+    x, untouched = images_of(1), smooth(Untouched())
+    with pytest.raises(ConfigError, match=r"^n: 10; every image would abstain at alpha 0\.001, .*must be at least 11$"):
+        untouched.predict(x, n=10, alpha=0.001, seed=0)
+    with pytest.raises(ConfigError, match=r"^n: 9; every image would abstain at alpha 0\.001, .*must be at least 10$"):
+        untouched.certify(x, n=9, alpha=0.001, seed=0)
+    with pytest.raises(ConfigError, match=r"^n: 2000000000; must be at most 1000000000$"):
+        untouched.certify(x, n=2_000_000_000, seed=0)
+    for call in (untouched.certify, untouched.predict):
+        with pytest.raises(ConfigError, match=r"^alpha: 1e-120; must be in \(0, 1\), at least 1e-100$"):
+            call(x, alpha=1e-120, seed=0)
+        with pytest.raises(ConfigError, match=r"^n: 1000\.0; must be a whole number: 1000$"):
+            call(x, n=1000.0, seed=0)
+
+
+def test_the_least_settings_that_can_succeed_do():
+    x, sure = images_of(5), smooth(RowLinear(torch.zeros(3, 4), torch.tensor([1.0, 0.0, 0.0])))
+    assert (sure.predict(x, n=11, alpha=0.001, seed=0) == 0).all()
+    found = sure.certify(x, n0=1, n=10, alpha=0.001, seed=0)
+    assert (found["predict"] == 0).all()
+    assert (found["radius"] > 0).all()
+
+
+@pytest.mark.parametrize("make", [np.int64, np.uint8, np.array, torch.tensor])
+def test_an_integer_of_any_type_is_the_same_integer(make):
+    x, smoothed = images_of(3), smooth()
+    plain = smoothed.certify(x, n0=20, n=120, alpha=0.01, seed=3)
+    found = smoothed.certify(x, n0=make(20), n=make(120), alpha=np.float64(0.01), seed=make(3))
+    assert found.equals(plain)
+    assert (smoothed.predict(x, n=make(120), seed=make(0)) == smoothed.predict(x, n=120, seed=0)).all()
+    again = SmoothedClassifier(RowLinear(WEIGHT), num_classes=make(3), sigma=FixedSigma(np.float32(0.25)))
+    assert again.certify(x, n0=20, n=120, alpha=0.01, seed=3).equals(plain)
+
+
+def test_a_large_number_of_samples_as_numpy_has_it():
+    x, smoothed = images_of(1), smooth()
+    assert smoothed.sample(x, n0=1, n=np.int64(1000), seed=0).estimation.sum() == 1000
+
+
+@pytest.mark.parametrize("seed", [0.0, True, np.True_, torch.tensor(0.0), torch.tensor(False), "0", None])
+def test_what_is_no_seed_is_refused(seed):
+    for call in (smooth().sample, smooth().certify):
+        with pytest.raises(ConfigError, match=r"^seed: .*must be a whole number"):
+            call(images_of(1), n0=10, n=20, seed=seed)
+    with pytest.raises(ConfigError, match=r"^seed: .*must be a whole number"):
+        smooth().predict(images_of(1), n=20, seed=seed)
+
+
 # --- the certificate
 
 
@@ -341,7 +393,7 @@ def test_what_is_no_batch_of_images_is_refused(x):
     with pytest.raises(DataError, match="images: "):
         smooth().certify(x, **FEW)
     with pytest.raises(DataError, match="images: "):
-        smooth().predict(x, n=10, seed=0)
+        smooth().predict(x, n=20, seed=0)
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1.0001, -0.0001])

@@ -17,6 +17,7 @@ import yaml
 from dvc.utils.hydra import apply_overrides
 from moto.server import ThreadedMotoServer
 
+from certsmooth.config import read_params
 from workflow_project import ROOT, call, edit, planned
 
 pytestmark = [
@@ -174,6 +175,14 @@ def test_set_param_changes_one_value_of_the_shipped_params(key, tmp_path):
     expected[section][name].setdefault("certification", {})["n"] = 123
     apply_overrides(path, [f"{key}=123"])
     assert yaml.safe_load(Path(path).read_text()) == expected
+
+
+def test_set_param_writes_numbers_that_are_read_as_numbers(tmp_path):
+    path = shutil.copy(ROOT / "params.yaml", tmp_path)
+    apply_overrides(path, ["methods.cohen-ds.policy.options.step=1e-05", "datasets.digits.certification.alpha=1e-3"])
+    params = read_params(Path(path))
+    assert repr(params.methods["cohen-ds"].policy.options["step"]) == "1e-05"
+    assert params.datasets["digits"].certification.alpha == 0.001
 
 
 def check_plots(folder):

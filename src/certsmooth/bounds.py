@@ -2,10 +2,10 @@
 
 All three functions rest on the regularised incomplete beta function I_x(a, b), through the identity
 ``P(Binomial(n, p) >= k) = I_p(k, n - k + 1)``, and on the relative error of `scipy.special.betainc`: compared
-with 50-digit arithmetic at random n up to `MAX_TRIALS`, k and p, it was at most 2e-10 (2e-11 up to n = 1e7)
+with 50-digit arithmetic at random n up to `MAX_SAMPLES`, k and p, it was at most 2e-10 (2e-11 up to n = 1e7)
 wherever the probability is 1e-200 or more. Results leave room for `SLACK`, 1e-9. (Below 1e-240 `betainc` can be
-wrong by any factor, hence `MIN_ALPHA`.) The inverse function only guesses; a guess that fails the check against
-`betainc` is replaced by bisection.
+wrong by any factor, hence `certsmooth.checks.MIN_ALPHA`.) The inverse function only guesses; a guess that fails the
+check against `betainc` is replaced by bisection.
 """
 
 from __future__ import annotations
@@ -15,16 +15,11 @@ import numpy.typing as npt
 from jaxtyping import Float
 from scipy.special import betainc, betaincinv
 
+from certsmooth.checks import MAX_SAMPLES, check_alpha
 from certsmooth.errors import ConfigError
-
-MAX_TRIALS = 10**9
-"""Largest number of trials for which the error of the numerical functions was measured; more is refused."""
 
 SLACK = 1e-9
 """Relative slack, in probability, that covers the numerical error of the incomplete beta function."""
-
-MIN_ALPHA = 1e-100
-"""Smallest probability of error for which the numerical functions can be relied on; less is refused."""
 
 _SMALLEST_P_VALUE = 1e-200
 _BISECTIONS = 64
@@ -42,8 +37,8 @@ def clopper_pearson_lower(
 
     Args:
         successes: integers k, any shape; 0 <= k <= n.
-        trials: integers n, of a shape that broadcasts with ``successes``; 1 <= n <= `MAX_TRIALS`.
-        alpha: the probability of error, in (0, 1), and at least `MIN_ALPHA`.
+        trials: integers n, of a shape that broadcasts with ``successes``; 1 <= n <= `MAX_SAMPLES`.
+        alpha: the probability of error, in (0, 1), and at least `certsmooth.checks.MIN_ALPHA`.
 
     Returns:
         float64, of the common shape, in [0, 1).
@@ -51,7 +46,7 @@ def clopper_pearson_lower(
     Raises:
         ConfigError: an argument is out of range or not an integer.
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     k, n = _checked(successes, trials)
     lower = np.zeros(k.shape)
     some = k > 0
@@ -82,7 +77,7 @@ def binomial_p_value(successes: npt.ArrayLike, trials: npt.ArrayLike) -> Float[n
 
     Args:
         successes: integers k, any shape; 0 <= k <= n.
-        trials: integers n, of a shape that broadcasts with ``successes``; 1 <= n <= `MAX_TRIALS`.
+        trials: integers n, of a shape that broadcasts with ``successes``; 1 <= n <= `MAX_SAMPLES`.
 
     Returns:
         float64, of the common shape, in (0, 1].
@@ -97,19 +92,13 @@ def binomial_p_value(successes: npt.ArrayLike, trials: npt.ArrayLike) -> Float[n
     return p_value
 
 
-def check_alpha(alpha: float) -> None:
-    """Raise ConfigError unless alpha, a probability of error, is in (0, 1) and at least `MIN_ALPHA`."""
-    if not MIN_ALPHA <= alpha < 1.0:
-        raise ConfigError(f"alpha: {alpha!r}; must be above 0 (at least {MIN_ALPHA}) and below 1")
-
-
 def _checked(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     k, n = np.asarray(successes), np.asarray(trials)
     for name, value in (("successes", k), ("trials", n)):
         if not np.issubdtype(value.dtype, np.integer):
             raise ConfigError(f"{name}: values of type {value.dtype}; must be integers")
-    if n.size and (n.min() < 1 or n.max() > MAX_TRIALS):
-        raise ConfigError(f"trials: values from {n.min()} to {n.max()}; must be in 1 .. {MAX_TRIALS}")
+    if n.size and (n.min() < 1 or n.max() > MAX_SAMPLES):
+        raise ConfigError(f"trials: values from {n.min()} to {n.max()}; must be in 1 .. {MAX_SAMPLES}")
     k, n = np.broadcast_arrays(k.astype(np.int64), n.astype(np.int64))
     wrong = (k < 0) | (k > n)
     if wrong.any():

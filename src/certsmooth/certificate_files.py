@@ -20,9 +20,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import ndtri
 
-from certsmooth.bounds import MAX_TRIALS
 from certsmooth.certificates import ABSTAIN, GUARANTEES
-from certsmooth.checks import check_number
+from certsmooth.checks import MAX_SAMPLES, check_number
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.storage import atomic_write, canonical_json
 
@@ -106,7 +105,7 @@ _DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "r
 _PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
 _DIGITS = 3
 _DECIMALS = 4
-_LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_TRIALS)))
+_LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))
 """In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
 
 
@@ -310,7 +309,7 @@ def _check_sigma(path: Path, frame: pd.DataFrame, sigma: float) -> None:
     if "guarantee" in frame:
         _refuse(path, frame, ~frame["guarantee"].str.startswith("global"), "guarantee", "must be global")
     radius, largest = frame["radius"].to_numpy(dtype=np.float64), sigma * _LARGEST_RADIUS
-    right = f"must be at most {largest:.4g}: with the declared sigma {sigma}, {MAX_TRIALS:,} samples give no more"
+    right = f"must be at most {largest:.4g}: with the declared sigma {sigma}, {MAX_SAMPLES:,} samples give no more"
     _refuse(path, frame, frame["radius"] - rounding(radius) > largest, "radius", right)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from certsmooth.checks import LARGEST_SEED, store_integer, store_number
 from certsmooth.errors import CheckpointError, ConfigError, nearest
 from certsmooth.models import BaseClassifier, ModelSpec, build
 from certsmooth.provenance import MadeBy
@@ -46,7 +46,7 @@ class CheckpointHeader(MadeBy):
         seed: of the training run.
 
     Raises:
-        ConfigError: sigma is negative or not finite.
+        ConfigError: sigma is negative or not finite, or the seed no whole number in 0 .. 2**63 - 1.
     """
 
     model: ModelSpec
@@ -58,8 +58,8 @@ class CheckpointHeader(MadeBy):
     seed: int
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.sigma) and self.sigma >= 0):
-            raise ConfigError(f"sigma: {self.sigma!r}; must be a finite number >= 0")
+        store_number(self, "sigma", minimum=0)
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
 
 
 def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> None:

@@ -56,8 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _check(_: argparse.Namespace, params: Params) -> None:
     from certsmooth.members import check_members
+    from certsmooth.steps.check import check_start
 
     check_members(params)
+    check_start(params)
 
 
 def _data(options: argparse.Namespace, params: Params) -> None:

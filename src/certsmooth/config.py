@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    Strict,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -23,6 +24,15 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from certsmooth.checks import (
+    LARGEST_INTEGER,
+    MAX_SAMPLES,
+    check_alpha,
+    check_integer,
+    check_samples,
+    number_meant,
+    whole_number_meant,
+)
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.like import written_out
 from certsmooth.registry import names
@@ -40,8 +50,11 @@ def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
         raise PydanticCustomError("option", right) from None
     # The text of an option chooses among names; the values of one that is a list become names of folders.
     each_value = valid if isinstance(valid, tuple) else (valid,)
-    if not all(_NAME.fullmatch(each) for each in each_value if isinstance(each, str)):
-        raise PydanticCustomError("option", "text must be {form}", {"form": _NAME_FORM})
+    for each in each_value:
+        if isinstance(each, str) and not _NAME.fullmatch(each):
+            meant = whole_number_meant(each) or number_meant(each)
+            right = f"must be a number{meant}" if meant else f"text must be {_NAME_FORM}"
+            raise PydanticCustomError("option", "{right}", {"right": right})
     return valid
 
 
@@ -71,9 +84,12 @@ def _step(value: str) -> str:
 
 
 _LONGEST_FILE, _LONGEST_TEXT = 1000, 200
-_LARGEST = 2**31 - 1  # of numbers of samples, strides and seeds
 _SIGMAS = 1e-6, 1e6  # beyond these, noise in single precision is not Gaussian, or overflows in a network
 
+# Read as they stand: text is no number, a boolean no number, a number no boolean.
+Whole = Annotated[int, Strict()]
+Number = Annotated[float, Strict()]
+Flag = Annotated[bool, Strict()]
 File = Annotated[str, AfterValidator(_file)]
 Text = Annotated[str, AfterValidator(_text)]
 Step = Annotated[str, AfterValidator(_step)]
@@ -106,17 +122,16 @@ class Certification:
         shards: jobs that the sampling of a part of the data is split into.
     """
 
-    n0: int
-    n: int
-    alpha: float
-    stride: int = 1
-    shards: int = 1
+    n0: Whole
+    n: Whole
+    alpha: Number
+    stride: Whole = 1
+    shards: Whole = 1
 
     def __post_init__(self) -> None:
-        for name, largest in (("n0", _LARGEST), ("n", _LARGEST), ("stride", _LARGEST), ("shards", 10_000)):
-            _check_whole(name, getattr(self, name), largest=largest)
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
+        for name, most in (("n0", MAX_SAMPLES), ("n", MAX_SAMPLES), ("stride", LARGEST_INTEGER), ("shards", 10_000)):
+            check_integer(name, getattr(self, name), minimum=1, maximum=most)
+        check_alpha(self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -128,7 +143,7 @@ class Unlabelled:
         source: .npz with ``images``, uint8 [n, h, w, c] or [n, c, h, w].
     """
 
-    share: float | None = None
+    share: Number | None = None
     source: File | None = None
 
     def __post_init__(self) -> None:
@@ -182,14 +197,14 @@ class DatasetParams:
 
     source: File | None = None
     options: Options = field(default_factory=dict)
-    validation: float
-    sigmas: tuple[float, ...]
-    radii: tuple[float, ...]
+    validation: Number
+    sigmas: tuple[Number, ...]
+    radii: tuple[Number, ...]
     architecture: str
-    normalisation: Mapping[str, tuple[float, ...]] | None = None
+    normalisation: Mapping[str, tuple[Number, ...]] | None = None
     step: Step | None = None
     numeric_type: Literal["float32", "tf32", "bfloat16"] = "float32"
-    channels_last: bool = False
+    channels_last: Flag = False
     recipe: Options
     certification: Certification
     member: str | None = None
@@ -266,7 +281,7 @@ class Method:
     policy: Member
     certificate: Member
     noise: str = "gaussian"
-    memory: bool = False
+    memory: Flag = False
     certification: Options = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -286,7 +301,7 @@ class Published:
     """
 
     paper: str
-    table: int
+    table: Whole
     dataset: str
 
 
@@ -301,8 +316,8 @@ class TableSettings:
     """
 
     dataset: str | None = None
-    sigmas: tuple[float, ...] | None = None
-    radii: tuple[float, ...] | None = None
+    sigmas: tuple[Number, ...] | None = None
+    radii: tuple[Number, ...] | None = None
 
     def __post_init__(self) -> None:
         _check_sigmas_and_radii(self.sigmas, self.radii)
@@ -334,7 +349,7 @@ class PublishedNumbers:
     """A published table whose numbers stand below ours."""
 
     paper: str
-    table: int
+    table: Whole
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -354,7 +369,7 @@ class AccuracyTable:
     title: Text
     methods: tuple[str, ...]
     baseline: str
-    training_seeds: tuple[int, ...] | None = None
+    training_seeds: tuple[Whole, ...] | None = None
     datasets: tuple[str, ...] | None = None
     published: tuple[PublishedNumbers, ...] = ()
     settings: Mapping[str, TableSettings] = field(default_factory=dict)
@@ -380,7 +395,7 @@ class ToyFigures:
     dataset: str
     constant: str
     input_dependent: str
-    sigma: float
+    sigma: Number
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -399,13 +414,13 @@ class SoundnessTable:
     title: Text
     methods: tuple[str, ...]
     predict: Predict
-    stride: int = 1
-    shuffles: int = 20
+    stride: Whole = 1
+    shuffles: Whole = 20
     settings: Mapping[str, TableSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("stride", "shuffles"):
-            _check_whole(name, getattr(self, name))
+            check_integer(name, getattr(self, name), minimum=1)
         if not self.methods:
             raise ValueError("methods: none; must be one or more")
 
@@ -421,7 +436,7 @@ class PublishedCertificates:
     """
 
     file: File
-    sigma: float
+    sigma: Number
     label: Text
 
     def __post_init__(self) -> None:
@@ -443,9 +458,9 @@ class HighDimension:
 
     method: str | None = None
     published: tuple[PublishedCertificates, ...] = ()
-    dimension: int
-    rates: tuple[float, ...]
-    radii: tuple[float, ...]
+    dimension: Whole
+    rates: tuple[Number, ...]
+    radii: tuple[Number, ...]
 
     def __post_init__(self) -> None:
         if self.method is None and not self.published:
@@ -456,7 +471,7 @@ class HighDimension:
         if repeated := [each for each in shown if shown.count(each) > 1]:
             label, sigma = repeated[0]
             raise ValueError(f"published: label {label!r} with sigma {sigma} is given twice; must differ")
-        _check_whole("dimension", self.dimension)
+        check_integer("dimension", self.dimension, minimum=1)
         _check_sigmas_and_radii(None, self.radii)
 
 
@@ -473,13 +488,13 @@ class AttackChoice:
 
     label: Text
     attack: Member
-    samples: tuple[int, ...] = (0,)
+    samples: tuple[Whole, ...] = (0,)
 
     def __post_init__(self) -> None:
         if not self.samples or len(set(self.samples)) != len(self.samples):
             raise ValueError(f"samples: {list(self.samples)}; must be one or more different numbers >= 0")
         for each in self.samples:
-            _check_whole("samples", each, smallest=0)
+            check_integer("samples", each, minimum=0)
         if "epsilon" in self.attack.options:
             found = self.attack.options["epsilon"]
             raise ValueError(f"attack.options.epsilon: {found}; must not be given: it is each radius of the table")
@@ -494,13 +509,12 @@ class Predict:
         alpha: with at most this probability the answer is neither the smoothed classifier's class nor an abstention.
     """
 
-    n: int
-    alpha: float
+    n: Whole
+    alpha: Number
 
     def __post_init__(self) -> None:
-        _check_whole("n", self.n, smallest=2)
-        if not 0 < self.alpha < 1:
-            raise ValueError(f"alpha: {self.alpha}; must be in (0, 1)")
+        check_samples("n", self.n, minimum=2)
+        check_alpha(self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -520,11 +534,11 @@ class EmpiricalTable:
     methods: tuple[str, ...]
     attacks: Mapping[str, AttackChoice]
     predict: Predict
-    stride: int = 1
+    stride: Whole = 1
     settings: Mapping[str, TableSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_whole("stride", self.stride)
+        check_integer("stride", self.stride, minimum=1)
         for name in ("methods", "attacks"):
             if not getattr(self, name):
                 raise ValueError(f"{name}: none; must be one or more")
@@ -560,8 +574,8 @@ class Params:
     """
 
     dataset: str
-    seed: int
-    training_seeds: tuple[int, ...]
+    seed: Whole
+    training_seeds: tuple[Whole, ...]
     datasets: Mapping[str, DatasetParams]
     trainings: Mapping[str, Training]
     methods: Mapping[str, Method]
@@ -573,7 +587,7 @@ class Params:
     high_dimension: HighDimension | None = None
 
     def __post_init__(self) -> None:
-        _check_whole("seed", self.seed, smallest=0)
+        check_integer("seed", self.seed, minimum=0)
         _check_seeds(self.training_seeds)
         for section in ("datasets", "trainings", "methods"):
             _check_names(section, getattr(self, section))
@@ -675,18 +689,11 @@ def _check_names(section: str, given: Collection[str]) -> None:
             raise ValueError(f"{section}: bad name {_short(name)}; must be {_NAME_FORM}")
 
 
-def _check_whole(key: str, value: int, *, smallest: int = 1, largest: int = _LARGEST) -> None:
-    if value < smallest:
-        raise ValueError(f"{key}: {value}; must be at least {smallest}")
-    if value > largest:
-        raise ValueError(f"{key}: {value}; must be at most {largest}")
-
-
 def _check_seeds(seeds: Sequence[int]) -> None:
     if not seeds or len(set(seeds)) != len(seeds):
         raise ValueError(f"training_seeds: {list(seeds)}; must be one or more different whole numbers >= 0")
     for seed in seeds:
-        _check_whole("training_seeds", seed, smallest=0)
+        check_integer("training_seeds", seed, minimum=0)
 
 
 def _check_sigmas_and_radii(sigmas: Sequence[float] | None, radii: Sequence[float] | None) -> None:
@@ -748,7 +755,11 @@ def _build(cls: type[T], content: Mapping[str, Any], name: str) -> T:
         raise ConfigError("\n".join([*problems, *([f"... and {more} more"] if more else [])])) from error
 
 
-_RIGHT = {"tuple_type": "must be a list", "dict_type": "must be a mapping of names"}
+_RIGHT = {
+    "tuple_type": "must be a list",
+    "dict_type": "must be a mapping of names",
+    "bool_type": "must be true or false",
+}
 """What would be right, in the words of YAML."""
 
 _SHOWN = 50  # problems
@@ -771,7 +782,15 @@ def _explain(cls: type, error: ErrorDetails) -> str:
         return f"{key}.{error['ctx']['error']}".lstrip(".")
     if error["type"] == "dataclass_type":
         return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, location))}"
-    return f"{key}: {found}; {_RIGHT.get(error['type'], error['msg'])}"
+    return f"{key}: {found}; {_right(error)}"
+
+
+def _right(error: ErrorDetails) -> str:
+    if error["type"] == "int_type":
+        return f"must be a whole number{whole_number_meant(error['input'])}"
+    if error["type"] == "float_type":
+        return f"must be a number{number_meant(error['input'])}"
+    return _RIGHT.get(error["type"], error["msg"])
 
 
 def _valid_keys(cls: object, location: list[str]) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
+from functools import partial
 from itertools import product
 from typing import Any, TypeVar, cast
 
 from certsmooth import data, runs
 from certsmooth.attacks import L2Attack
-from certsmooth.certificates import Certificate, guarantee
+from certsmooth.certificates import Certificate, check_can_certify, cohen, guarantee
 from certsmooth.config import Member, Options, Params, Table, rows_of
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.models import ModelSpec, Normalisation
@@ -143,6 +144,7 @@ def check_members(params: Params) -> None:
             _check_training(params, name, training)
         for method in params.methods:
             _check_method(params, name, method)
+    _check_enough_samples(params)
     for table, shown in params.tables.items():
         _check_table(f"tables.{table}", params, shown)
     for table, attacked in params.attacks.items():
@@ -154,7 +156,7 @@ def check_members(params: Params) -> None:
         for about in runs.table_choices(params, table):
             runs.only_variant(params, about.dataset, accuracy.baseline, key=f"idrs.{table}.baseline")
         for number in accuracy.published:
-            _under(f"idrs.{table}.published", published_numbers, number.paper, number.table)
+            under(f"idrs.{table}.published", published_numbers, number.paper, number.table)
     check_toy(params)
     check_high_dimension(params)
 
@@ -209,11 +211,20 @@ def _check_table(key: str, params: Params, table: Table) -> None:
         found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
         raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
     if (chosen := table.published) is not None:
-        _under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
+        under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
 
 
-def _under(key: str, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function, and name the key in every error."""
+def under(key: str, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function, and name the key in every error.
+
+    Args:
+        key: of params.yaml.
+        function: what to call.
+        *arguments: its arguments.
+
+    Raises:
+        ConfigError: whatever certsmooth error the function raises, after the key.
+    """
     try:
         return function(*arguments)
     except CertsmoothError as error:
@@ -248,7 +259,35 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
             key = _policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
-        _under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
+        under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
+
+
+def _check_enough_samples(params: Params) -> None:
+    """Check that no certificate and no prediction abstains whatever the samples show."""
+    certified: dict[tuple[Certificate, int, float], str] = {}
+    for dataset, name in product(params.datasets, params.methods):
+        run = runs.CertificationRun(dataset, name, params.datasets[dataset].sigmas[0], params.training_seeds[0], ())
+        setting = runs.certification(params, run)
+        key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
+        certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
+    for (certificate, n, alpha), key in certified.items():
+        under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
+    for section, tables in (("attacks", params.attacks), ("soundness", params.soundness)):
+        for name, table in tables.items():
+            check = partial(cohen.check_can_predict, n=table.predict.n, alpha=table.predict.alpha)
+            under(f"{section}.{name}.predict", check)
+
+
+def _certification_key(params: Params, dataset: str, method: str) -> str:
+    """Return where the certification of a method is set last."""
+    changes = params.datasets[dataset].methods.get(method)
+    if changes is not None and changes.certification:
+        return f"datasets.{dataset}.methods.{method}.certification"
+    return (
+        f"methods.{method}.certification"
+        if params.methods[method].certification
+        else f"datasets.{dataset}.certification"
+    )
 
 
 def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:
@@ -262,4 +301,4 @@ def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: obje
     for name, f in known.items():
         if name not in options and f.default is MISSING and f.default_factory is MISSING:
             raise ConfigError(f"{key}: missing key {name!r}")
-    return _under(key, lambda: cls(**options, **given))
+    return under(key, lambda: cls(**options, **given))

@@ -48,7 +48,7 @@ from jaxtyping import Float, Int, Shaped
 
 from certsmooth._distances import CLOUDS, TILE, Cloud, Gap
 from certsmooth.certificates import ABSTAIN, Norm
-from certsmooth.checks import check_choice
+from certsmooth.checks import check_choice, check_integer, check_seed
 from certsmooth.errors import ConfigError
 
 
@@ -85,8 +85,12 @@ def shuffled_order(n: int, *, seed: int) -> npt.NDArray[np.int64]:
 
     Args:
         n: number of inputs.
-        seed: 0 or more.
+        seed: 0 .. 2**63 - 1.
+
+    Raises:
+        ConfigError: one of them is not so.
     """
+    n, seed = check_integer("n", n, minimum=0), check_seed("seed", seed)
     # NumPy promises the streams of its bit generators for good, but not Generator.permutation.
     return np.argsort(np.random.PCG64(seed).random_raw(n), kind="stable").astype(np.int64)
 

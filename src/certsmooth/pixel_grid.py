@@ -57,7 +57,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from certsmooth.checks import check_integer
+from certsmooth.checks import check_number, store_integer
 from certsmooth.errors import ConfigError
 
 SUBSTEPS = 2**16
@@ -84,9 +84,7 @@ class PixelGrid:
     levels: int
 
     def __post_init__(self) -> None:
-        check_integer("levels", self.levels, minimum=1)
-        if self.levels > _MOST_LEVELS:
-            raise ConfigError(f"levels: {self.levels}; must be at most {_MOST_LEVELS}")
+        store_integer(self, "levels", minimum=1, maximum=_MOST_LEVELS)
 
     @classmethod
     def of_step(cls, step: float | str) -> PixelGrid:
@@ -100,9 +98,10 @@ class PixelGrid:
             if (found := _STEP.fullmatch(step)) is None:
                 raise ConfigError(f"step: {step!r}; {right}")
             return cls(int(found[1]))
-        if isinstance(step, bool) or not 1 / (2 * _MOST_LEVELS) < step <= 1 or abs(round(1 / step) * step - 1) > 1e-9:
+        number = check_number("step", step, above=0)
+        if not 0.5 / _MOST_LEVELS < number <= 1 or abs(round(1 / number) * number - 1) > 1e-9:
             raise ConfigError(f"step: {step!r}; {right}")
-        return cls(round(1 / step))
+        return cls(round(1 / number))
 
     @property
     def step(self) -> str:

@@ -27,7 +27,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth.errors import ConfigError, DataError, ModelError
+from certsmooth.checks import LARGEST_SEED, MAX_SAMPLES, check_integer, store_integer
+from certsmooth.errors import DataError, ModelError
 from certsmooth.modes import cpu_threads, evaluation
 from certsmooth.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
 from certsmooth.out_of_memory import is_out_of_memory
@@ -51,13 +52,16 @@ class SamplingPlan:
     """What is drawn for each image.
 
     Attributes:
-        n0: selection samples, >= 1.
-        n: estimation samples, >= 1.
-        seed: of all noise.
+        n0: selection samples, in 1 .. `certsmooth.checks.MAX_SAMPLES`.
+        n: estimation samples, likewise.
+        seed: of all noise, in 0 .. 2**63 - 1.
         dataset: name that the noise depends on.
         noise: a member of certsmooth.noise.
         grid: what noisy images are rounded to, so that what is counted has the law of ideal noise; None for float32
             noise. A sigma policy draws float32 noise in both cases: sigma(x) may be any function of x.
+
+    Raises:
+        ConfigError: one of the numbers is not so.
     """
 
     n0: int
@@ -68,11 +72,9 @@ class SamplingPlan:
     grid: PixelGrid | None = None
 
     def __post_init__(self) -> None:
-        for name in ("n0", "n"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name}: {getattr(self, name)}; must be at least 1")
-        if self.seed < 0:
-            raise ConfigError(f"seed: {self.seed}; must be at least 0")
+        # The noise depends on how the seed is printed.
+        for name, least, most in (("n0", 1, MAX_SAMPLES), ("n", 1, MAX_SAMPLES), ("seed", 0, LARGEST_SEED)):
+            store_integer(self, name, minimum=least, maximum=most)
 
     def streams(self) -> NoiseStreams:
         """Return the noise that is drawn."""
@@ -162,14 +164,10 @@ class Sampler:
     def __init__(
         self, model: nn.Module, *, num_classes: int, plan: SamplingPlan, batch_size: int | None = None
     ) -> None:
-        if num_classes < 2:
-            raise ConfigError(f"num_classes: {num_classes}; must be at least 2")
-        if batch_size is not None and batch_size < 1:
-            raise ConfigError(f"batch_size: {batch_size}; must be at least 1")
         self.model = model
-        self.num_classes = num_classes
+        self.num_classes = check_integer("num_classes", num_classes, minimum=2)
         self.plan = plan
-        self.batch_size = batch_size
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
 
     def sigmas(
         self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]

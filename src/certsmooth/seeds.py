@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from operator import index
+import math
+
+from certsmooth.checks import check_integer
 
 
 def derive_seed(seed: int, *parts: str | int) -> int:
@@ -17,10 +19,14 @@ def derive_seed(seed: int, *parts: str | int) -> int:
     Args:
         seed: the seed of the whole run; any integer.
         *parts: what the stream is for, for example ``("noise", epoch)``.
+
+    Raises:
+        ConfigError: one of them is neither text nor a whole number; a boolean is none.
     """
     digest = hashlib.blake2b(digest_size=8)
     for part in (seed, *parts):
-        kind, text = ("s", part) if isinstance(part, str) else ("i", str(index(part)))
+        kind = "s" if isinstance(part, str) else "i"
+        text = part if isinstance(part, str) else str(check_integer("seed", part, maximum=math.inf))
         encoded = text.encode()
         digest.update(f"{kind}{len(encoded)}:".encode() + encoded)
     return int.from_bytes(digest.digest(), "big") >> 1

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth.bounds import check_alpha
-from certsmooth.certificates import Certificate, Smoothing, cohen, guarantee, linf_radius
+from certsmooth.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
+from certsmooth.checks import check_alpha, check_integer, check_samples
 from certsmooth.counts import Counts
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.memory import Memory
@@ -61,10 +61,8 @@ class SmoothedClassifier:
         certificate: Certificate | None = None,
         memory: Memory | None = None,
     ) -> None:
-        if num_classes < 2:
-            raise ConfigError(f"num_classes: {num_classes}; must be at least 2")
         self.model = model
-        self.num_classes = num_classes
+        self.num_classes = check_integer("num_classes", num_classes, minimum=2)
         self.sigma = sigma
         self.pixel_range = pixel_range
         if step == "auto":
@@ -92,7 +90,7 @@ class SmoothedClassifier:
         Raises:
             DataError: x is not a batch of finite images in the pixel range.
             ModelError: the model returned NaN, or not one score per class.
-            ConfigError: n0 < 1, n < 1 or seed < 0.
+            ConfigError: n0, n or seed is no whole number, n0 < 1, n < 1 or seed < 0.
         """
         images = self._checked(x)
         plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
@@ -139,9 +137,12 @@ class SmoothedClassifier:
             ``memory`` if there is one: then it holds for this memory's session and order only.
 
         Raises:
-            DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1).
+            DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1),
+                and for an n with which every image abstains at this alpha; the message says which n is enough.
         """
-        check_alpha(alpha)  # before the samples are paid for
+        # Before the samples are paid for.
+        n, alpha = check_samples("n", n), check_alpha(alpha)
+        check_can_certify(self.certificate, n=n, alpha=alpha)
         counts = self.sample(x, n0=n0, n=n, seed=seed)
         semi_elasticity = self.sigma.semi_elasticity
         smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within, grid=self.grid)
@@ -172,7 +173,8 @@ class SmoothedClassifier:
         Raises:
             DataError, ModelError, ConfigError: as `certify`.
         """
-        check_alpha(alpha)
+        n, alpha = check_samples("n", n), check_alpha(alpha)
+        cohen.check_can_predict(n=n, alpha=alpha)
         counts = self.sample(x, n0=1, n=n, seed=seed)
         predict = cohen.predict(counts.estimation, alpha=alpha)
         return predict if self.memory is None else self.memory.recall(self._points(x), predict)

@@ -108,7 +108,7 @@ def xi(
     Raises:
         ConfigError: an argument is out of range or not a number; the message names it.
     """
-    check_integer("dimension", dimension, minimum=1)
+    dimension = check_integer("dimension", dimension, minimum=1)
     a, s0, s1, p = np.broadcast_arrays(
         _number("distance", distance), _sigma("sigma0", sigma0), _sigma("sigma1", sigma1), _p(p_a_lower)
     )
@@ -157,7 +157,7 @@ def semi_elastic_radius(
     Raises:
         ConfigError: an argument is out of range or not a number; the message names it.
     """
-    check_integer("dimension", dimension, minimum=1)
+    dimension = check_integer("dimension", dimension, minimum=1)
     p, s, r, within = np.broadcast_arrays(
         _p(p_a_lower),
         _sigma("sigma", sigma),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from certsmooth.attacks import Loss
 from certsmooth.attacks._gradients import check_differentiable, check_finite
 from certsmooth.attacks._l2 import check_clamp, check_range
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.modes import evaluation
 from certsmooth.soft import mean_log_probabilities, noisy_logits
@@ -44,10 +44,10 @@ class Attack:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, minimum=0)
-        check_integer("steps", self.steps, minimum=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
         if self.step_size is not None:
-            check_number("step_size", self.step_size, above=0)
+            store_number(self, "step_size", above=0)
         check_clamp(self.clamp)
 
     def __call__(

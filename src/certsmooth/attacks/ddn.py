@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certsmooth.attacks import Loss
 from certsmooth.attacks._gradients import Estimator, loss_gradient
 from certsmooth.attacks._l2 import check_clamp, check_range, norms, per_example, project, unit
-from certsmooth.checks import check_choice, check_integer, check_number
+from certsmooth.checks import check_choice, store_integer, store_number
 from certsmooth.modes import evaluation
 from certsmooth.soft import mean_log_probabilities, noisy_logits
 
@@ -50,12 +50,12 @@ class Attack:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, minimum=0)
-        check_integer("steps", self.steps, minimum=1)
-        check_number("initial_norm", self.initial_norm, above=0)
-        check_number("gamma", self.gamma, above=0, below=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
+        store_number(self, "initial_norm", above=0)
+        store_number(self, "gamma", above=0, below=1)
         if self.levels is not None:
-            check_integer("levels", self.levels, minimum=2)
+            store_integer(self, "levels", minimum=2)
         check_choice("estimator", self.estimator, get_args(Estimator))
         check_clamp(self.clamp)
 

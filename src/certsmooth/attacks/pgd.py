@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from certsmooth.attacks import Loss
 from certsmooth.attacks._gradients import Estimator, loss_gradient
 from certsmooth.attacks._l2 import check_clamp, check_range, project, unit
-from certsmooth.checks import check_choice, check_integer, check_number
+from certsmooth.checks import check_choice, store_integer, store_number
 from certsmooth.modes import evaluation
 
 
@@ -34,10 +34,10 @@ class Attack:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        check_number("epsilon", self.epsilon, minimum=0)
-        check_integer("steps", self.steps, minimum=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
         if self.step_size is not None:
-            check_number("step_size", self.step_size, above=0)
+            store_number(self, "step_size", above=0)
         check_choice("estimator", self.estimator, get_args(Estimator))
         check_clamp(self.clamp)
 

@@ -40,6 +40,7 @@ from certsmooth.attacks._gradients import check_differentiable, check_finite
 from certsmooth.attacks._l2 import per_example, unit
 from certsmooth.audit.files import Broken
 from certsmooth.certificates import Norm
+from certsmooth.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
 from certsmooth.modes import cpu_threads, evaluation
 from certsmooth.noise import NoiseStreams
 from certsmooth.pixel_grid import PixelGrid
@@ -86,6 +87,11 @@ class BreakPlan:
     steps: int = 30
     samples: int = 16
     screen: int = 200
+
+    def __post_init__(self) -> None:
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
+        for name, least in (("n", 2), ("steps", 2), ("samples", 1), ("screen", 2)):
+            store_integer(self, name, minimum=least, maximum=MAX_SAMPLES)
 
     def draws(self, place: str, n: int) -> SamplingPlan:
         """Return what a sampler draws at some place: n in all; its two stages are of use to certificates only."""

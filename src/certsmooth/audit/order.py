@@ -39,6 +39,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from scipy.spatial.distance import cdist
 
 from certsmooth.certificates import ABSTAIN, Norm
+from certsmooth.checks import check_integer, check_seed
 from certsmooth.memory import memory_pass, shuffled_order
 from certsmooth.seeds import derive_seed
 from certsmooth.tables.metrics import average_certified_radius, certified_accuracy
@@ -140,6 +141,7 @@ def order_cost(
     Raises:
         ConfigError: an argument is not valid.
     """
+    shuffles, seed = check_integer("shuffles", shuffles, minimum=1), check_seed("seed", seed)
 
     def score(predicted: Int[np.ndarray, " N"], left: Float[np.ndarray, " N"]) -> Score:
         correct = ((predicted == labels) & (predicted != ABSTAIN))[None]

@@ -6,6 +6,8 @@ options that params.yaml may give.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol, get_args
 
@@ -13,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth.bounds import clopper_pearson_lower
+from certsmooth.checks import MAX_SAMPLES, check_integer, store_integer
 from certsmooth.errors import ConfigError
 from certsmooth.pixel_grid import PixelGrid
 
@@ -49,7 +52,7 @@ class Smoothing:
     Attributes:
         sigma: float64 [N], scale of each image's noise, in pixel coordinates [0, 1]: the standard deviation of Gaussian
             noise, half the width of uniform noise.
-        dimension: numbers per image.
+        dimension: numbers per image, at least 1.
         semi_elasticity: r such that log sigma(x) is r-Lipschitz in l2; 0 for a constant sigma, None where nothing is
             known.
         constant_within: float64 [N], c of each image, up to which sigma is constant: |log sigma(x') - log sigma(x)| <=
@@ -87,6 +90,9 @@ class Smoothing:
     def displacement(self, norm: Norm) -> float:
         """Return what the reading of images can cost a radius at most: 2 m of `certsmooth.pixel_grid`, rounded up."""
         return 0.0 if self.grid is None else 2.0 * self.grid.displacement(self.dimension, norm=norm)
+
+    def __post_init__(self) -> None:
+        store_integer(self, "dimension", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -172,6 +178,39 @@ def guarantee(certificate: Certificate, semi_elasticity: float | None, grid: Pix
     return "global (real arithmetic)" if grid is None else "global"
 
 
+def check_can_certify(certificate: Certificate, *, n: int, alpha: float) -> None:
+    """Raise unless n samples can show enough: of the best counts, all of one class, the certificate must not abstain.
+
+    Args:
+        certificate: the certificate; a constant sigma is its best case.
+        n: estimation samples.
+        alpha: the probability of error per image.
+
+    Raises:
+        ConfigError: it abstains whatever the samples show; the message says which n is enough.
+    """
+
+    def can(n: int) -> bool:
+        counts, one = np.array([[n, 0]]), np.ones(1)
+        bound = certificate(counts, counts, Smoothing(one, 1, 0.0, one * np.inf), alpha=alpha)
+        return bool(bound.predict[0] != ABSTAIN)
+
+    check_enough(can, n=n, alpha=alpha)
+
+
+def check_enough(can: Callable[[int], bool], *, n: int, alpha: float) -> None:
+    """Raise unless ``can(n)``; `can` must not become false as its argument grows.
+
+    Raises:
+        ConfigError: the message says which n is enough.
+    """
+    if can(n):
+        return
+    enough = 1 + bisect_left(range(1, MAX_SAMPLES + 1), True, key=can)
+    right = f"at least {enough}" if enough <= MAX_SAMPLES else "more than is allowed: alpha is too small"
+    raise ConfigError(f"n: {n}; every image would abstain at alpha {alpha:g}, whatever is sampled; must be {right}")
+
+
 def linf_radius(radius: Float[np.ndarray, " N"], *, norm: Norm, dimension: int) -> Float[np.ndarray, " N"]:
     """Return the l-infinity radii that radii in another norm imply, rounded down.
 
@@ -181,7 +220,11 @@ def linf_radius(radius: Float[np.ndarray, " N"], *, norm: Norm, dimension: int) 
         radius: in pixel coordinates [0, 1].
         norm: of these radii.
         dimension: d, numbers per image.
+
+    Raises:
+        ConfigError: the dimension is no whole number, or below 1.
     """
+    dimension = check_integer("dimension", dimension, minimum=1)
     ratio = dimension if norm == "l1" else np.sqrt(dimension)
     down: Float[np.ndarray, " N"] = np.nextafter(radius / np.nextafter(ratio, np.inf), 0.0)
     return down

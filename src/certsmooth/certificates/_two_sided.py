@@ -6,8 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
 
-from certsmooth.bounds import check_alpha, clopper_pearson_upper
+from certsmooth.bounds import clopper_pearson_upper
 from certsmooth.certificates import Bound, Smoothing, check_counts, concluded, selected_class, taken_off
+from certsmooth.checks import check_alpha
 
 _ROUNDING = 2.0**-46
 """Relative; covers the error of ndtri, measured as below 2**-50 of the value, of a difference and of two products."""
@@ -33,7 +34,7 @@ def bound_at_split(
     Raises:
         ConfigError: an argument is not valid; the message names it.
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     check_counts(selection, estimation, smoothing)
     selected, lower = selected_class(selection, estimation, alpha=share * alpha)
     cost = smoothing.distance()

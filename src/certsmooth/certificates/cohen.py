@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
-from certsmooth.bounds import binomial_p_value, check_alpha
-from certsmooth.certificates import ABSTAIN, Smoothing, check_count_rows
+from certsmooth.bounds import binomial_p_value
+from certsmooth.certificates import ABSTAIN, Smoothing, check_count_rows, check_enough
 from certsmooth.certificates._one_sided import OneSided
+from certsmooth.checks import check_alpha
 from certsmooth.worst_case import constant_radius
 
 
@@ -55,9 +56,22 @@ def predict(counts: Int[np.ndarray, "N k"], *, alpha: float) -> npt.NDArray[np.i
     Raises:
         ConfigError: an argument is not valid; the message names it.
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     check_count_rows("counts", counts)
     first = counts.argmax(axis=1)
     second, most = np.partition(counts, -2, axis=1)[:, -2:].T
     p_value = binomial_p_value(most, most + second)
     return np.where(p_value <= alpha, first, ABSTAIN).astype(np.int64)
+
+
+def check_can_predict(*, n: int, alpha: float) -> None:
+    """Raise unless n samples can show enough for `predict`: it must not abstain where all are of one class.
+
+    Args:
+        n: samples.
+        alpha: the probability of error per image.
+
+    Raises:
+        ConfigError: it abstains whatever the samples show; the message says which n is enough.
+    """
+    check_enough(lambda n: bool(predict(np.array([[n, 0]]), alpha=alpha)[0] != ABSTAIN), n=n, alpha=alpha)

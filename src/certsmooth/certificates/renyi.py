@@ -119,7 +119,7 @@ def renyi_radius(
     Raises:
         ConfigError: an argument is out of range.
     """
-    check_integer("dimension", dimension, minimum=1)
+    dimension = check_integer("dimension", dimension, minimum=1)
     p_a, p_b, s0, s1 = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in (p_a_lower, p_b_upper, sigma0, sigma1)))
     for name, p in (("p_a_lower", p_a), ("p_b_upper", p_b)):
         if not ((p >= 0) & (p <= 1)).all():

@@ -37,7 +37,7 @@ from jaxtyping import Int
 
 from certsmooth.certificates import Bound, Norm, Smoothing
 from certsmooth.certificates._two_sided import bound_at_split
-from certsmooth.checks import check_number
+from certsmooth.checks import store_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Certificate:
     max_semi_elasticity: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
-        check_number("split", self.split, above=0, below=1)
+        store_number(self, "split", above=0, below=1)
 
     def __call__(
         self,

@@ -23,7 +23,7 @@ from jaxtyping import Int
 
 from certsmooth.certificates import Bound, Norm, Smoothing
 from certsmooth.certificates._two_sided import best_of_splits
-from certsmooth.checks import check_integer
+from certsmooth.checks import store_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Certificate:
     max_semi_elasticity: ClassVar[float | None] = None
 
     def __post_init__(self) -> None:
-        check_integer("grid", self.grid, minimum=1)
+        store_integer(self, "grid", minimum=1)
 
     def __call__(
         self,

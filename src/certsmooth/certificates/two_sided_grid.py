@@ -18,10 +18,9 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Int
 
-from certsmooth.bounds import check_alpha
 from certsmooth.certificates import Bound, Norm, Smoothing
 from certsmooth.certificates._two_sided import best_of_splits
-from certsmooth.checks import check_integer
+from certsmooth.checks import check_alpha, store_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +38,7 @@ class Certificate:
     max_semi_elasticity: ClassVar[float | None] = 0.0
 
     def __post_init__(self) -> None:
-        check_integer("grid", self.grid, minimum=1)
+        store_integer(self, "grid", minimum=1)
 
     def __call__(
         self,
@@ -53,5 +52,5 @@ class Certificate:
 
         With probability at least 1 - alpha per image, g is the returned class everywhere in the open l2 ball.
         """
-        check_alpha(alpha)
+        alpha = check_alpha(alpha)
         return best_of_splits(selection, estimation, smoothing, alpha=alpha / self.grid, grid=self.grid)

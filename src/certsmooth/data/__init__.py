@@ -10,8 +10,10 @@ test), so that a run can be planned without the data.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -20,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
+from certsmooth.checks import check_integer, check_number
 from certsmooth.errors import ConfigError, DataError, nearest
 from certsmooth.registry import member
 
@@ -223,11 +226,14 @@ def _make_options(name: str, module: ModuleType, options: Mapping[str, int | flo
     for key, value in options.items():
         if key not in types:
             raise ConfigError(f"{name}: unknown option {key!r}; {nearest(key, types)}")
-        allowed = (int,) if types[key] == "int" else (int, float)
-        if isinstance(value, bool) or not isinstance(value, allowed):
-            raise ConfigError(f"{name}: {key} = {value!r}; must be of type {types[key]}")
-        values[key] = value if types[key] == "int" else float(value)
-    return {} if cls is None else {"options": cls(**values)}
+        check = partial(check_integer, maximum=math.inf) if types[key] == "int" else check_number
+        values[key] = check(f"{name}: {key}", value)
+    if cls is None:
+        return {}
+    try:
+        return {"options": cls(**values)}
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from error
 
 
 def array_split(
@@ -305,10 +311,8 @@ def split_validation(split: Split, *, fraction: float, seed: int) -> tuple[Split
     Raises:
         ConfigError: fraction or seed is out of range, or one part would lack a class of ``split``.
     """
-    if not 0 < fraction < 1:
-        raise ConfigError(f"validation fraction = {fraction!r}; must be greater than 0 and less than 1")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"validation seed = {seed!r}; must be in 0 .. {2**32 - 1}")
+    fraction = check_number("validation fraction", fraction, above=0, below=1)
+    seed = check_integer("validation seed", seed, minimum=0, maximum=2**32 - 1)
     from sklearn.model_selection import train_test_split
 
     classes = np.unique(split.labels)

@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float
 
+from certsmooth.checks import LARGEST_SEED, store_integer, store_number
 from certsmooth.data import Dataset, Split, array_split
 from certsmooth.errors import ConfigError
 
@@ -61,17 +62,15 @@ class Options:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1), ("seed", 0)):
-            if getattr(self, key) < low:
-                raise ConfigError(f"cones: {key} = {getattr(self, key)!r}; must be {low} or more")
+        for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1)):
+            store_integer(self, key, minimum=low)
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
+        store_number(self, "half_angle", above=0, below=math.pi / 2)
+        store_number(self, "scale", above=0)
         for key in ("train_per_class", "test_per_class"):
             if (numbers := 2 * self.dimension * getattr(self, key)) > _MAX_NUMBERS:
-                found = f"{key} = {getattr(self, key)} in {self.dimension} dimensions"
-                raise ConfigError(f"cones: {found} makes {numbers} numbers; must be at most {_MAX_NUMBERS}")
-        if not 0 < self.half_angle < math.pi / 2:
-            raise ConfigError(f"cones: half_angle = {self.half_angle!r}; must be between 0 and pi/2 radians")
-        if not 0 < self.scale < math.inf:
-            raise ConfigError(f"cones: scale = {self.scale!r}; must be greater than 0 and finite")
+                found = f"{key}: {getattr(self, key)} in {self.dimension} dimensions"
+                raise ConfigError(f"{found} makes {numbers} numbers; must be at most {_MAX_NUMBERS}")
 
 
 def load(*, source: Path | None, download: Path, options: Options | None = None) -> Dataset:

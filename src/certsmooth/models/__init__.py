@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, get_args
@@ -20,7 +19,7 @@ from jaxtyping import Float
 from pydantic import ConfigDict
 from torch import Tensor, nn
 
-from certsmooth.checks import check_choice, check_integer
+from certsmooth.checks import check_choice, check_integer, check_number, check_seed, store_integer
 from certsmooth.errors import ConfigError
 from certsmooth.models._numerics import NumericType, numerics
 from certsmooth.registry import member, names
@@ -45,10 +44,9 @@ class Normalisation:
     def __post_init__(self) -> None:
         if len(self.mean) != len(self.std):
             raise ConfigError(f"normalisation: {len(self.mean)} means, {len(self.std)} stds; one of each per channel")
-        if not all(math.isfinite(value) for value in self.mean):
-            raise ConfigError(f"normalisation.mean: {self.mean}; must be finite")
-        if not all(math.isfinite(value) and value > 0 for value in self.std):
-            raise ConfigError(f"normalisation.std: {self.std}; must be finite and greater than 0")
+        object.__setattr__(self, "mean", tuple(check_number("normalisation.mean", value) for value in self.mean))
+        std = tuple(check_number("normalisation.std", value, above=0) for value in self.std)
+        object.__setattr__(self, "std", std)
 
 
 @dataclass(frozen=True)
@@ -79,12 +77,11 @@ class ModelSpec:
     def __post_init__(self) -> None:
         check_choice("architecture", self.architecture, names("models"))
         check_choice("numeric_type", self.numeric_type, get_args(NumericType))
-        check_integer("num_classes", self.num_classes, minimum=2)
-        shape = self.image_shape
-        if not isinstance(shape, tuple) or not shape:
-            raise ConfigError(f"image_shape: {shape!r}; must be a tuple, (c, h, w) or (d,)")
-        for size in shape:
-            check_integer("image_shape", size, minimum=1)
+        store_integer(self, "num_classes", minimum=2)
+        if not isinstance(self.image_shape, tuple) or not self.image_shape:
+            raise ConfigError(f"image_shape: {self.image_shape!r}; must be a tuple, (c, h, w) or (d,)")
+        shape = tuple(check_integer("image_shape", size, minimum=1) for size in self.image_shape)
+        object.__setattr__(self, "image_shape", shape)
         if self.channels_last and len(shape) != 3:
             raise ConfigError(f"channels_last: images are {shape}; only (c, h, w) images have that memory format")
         if self.normalisation is not None and len(self.normalisation.mean) != shape[0]:
@@ -189,8 +186,10 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
         seed: the weights depend on it and on the spec only; torch's global generators are left as they were.
 
     Raises:
-        ConfigError: the architecture does not take images of that shape.
+        ConfigError: the seed is no whole number in 0 .. 2**63 - 1, or the architecture does not take images of that
+            shape.
     """
+    seed = check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that would seed the generators of every GPU as well.
         torch.default_generator.manual_seed(seed)

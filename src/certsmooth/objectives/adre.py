@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.attacks import L2Attack, Loss
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.objectives import DrawSamples
 from certsmooth.objectives._attacks import build_attack, radius_at
@@ -63,9 +63,11 @@ class Objective:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, minimum=0)
-        check_integer("samples", self.samples, minimum=1)
-        check_integer("warmup_epochs", self.warmup_epochs, minimum=0)
+        store_number(self, "weight", minimum=0)
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
+        store_integer(self, "warmup_epochs", minimum=0)
         if not isinstance(self.single_loss_sample, bool):
             raise ConfigError(f"single_loss_sample: {self.single_loss_sample!r}; must be true or false")
         self._attack(self.epsilon)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.objectives import DrawSamples
 from certsmooth.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 
@@ -40,10 +40,10 @@ class Objective:
     beta: float = 16.0
 
     def __post_init__(self) -> None:
-        check_integer("samples", self.samples, minimum=2)
-        check_number("weight", self.weight, minimum=0)
-        check_number("gamma", self.gamma, above=0)
-        check_number("beta", self.beta, above=0)
+        store_integer(self, "samples", minimum=2)
+        store_number(self, "weight", minimum=0)
+        store_number(self, "gamma", above=0)
+        store_number(self, "beta", above=0)
 
     def __call__(
         self,

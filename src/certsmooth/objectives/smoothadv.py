@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.attacks import L2Attack
-from certsmooth.checks import check_choice, check_integer
+from certsmooth.checks import check_choice, store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.objectives import DrawSamples
 from certsmooth.objectives._attacks import build_attack, radius_at
@@ -54,8 +54,10 @@ class Objective:
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        check_integer("samples", self.samples, minimum=1)
-        check_integer("warmup_epochs", self.warmup_epochs, minimum=0)
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
+        store_integer(self, "warmup_epochs", minimum=0)
         check_choice("target", self.target, ("smoothed", "base"))
         self._attack(self.epsilon)
         if self.target == "base" and self.estimator == "gradient_free":

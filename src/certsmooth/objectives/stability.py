@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth.checks import check_number
+from certsmooth.checks import store_number
 from certsmooth.objectives import DrawSamples
 from certsmooth.soft import noisy_logits, scaled
 
@@ -46,7 +46,7 @@ class Objective:
     weight: float
 
     def __post_init__(self) -> None:
-        check_number("weight", self.weight, minimum=0)
+        store_number(self, "weight", minimum=0)
 
     def __call__(
         self,

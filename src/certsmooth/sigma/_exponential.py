@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from certsmooth.checks import check_number
+from certsmooth.checks import store_number
 from certsmooth.errors import ConfigError
 from certsmooth.sigma import DrawNoise
 from certsmooth.sigma._neighbours import Neighbours, flattened
@@ -48,10 +48,10 @@ class Exponential(ABC):
     uses_training_images = True
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_number("factor", self.factor, above=0)
+        store_number(self, "sigma", above=0)
+        store_number(self, "factor", above=0)
         if self.offset is not None:
-            check_number("offset", self.offset, minimum=0)
+            store_number(self, "offset", minimum=0)
 
     @property
     def sigma0(self) -> float:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from certsmooth.checks import check_number
+from certsmooth.checks import store_number
 from certsmooth.data import Images
 from certsmooth.errors import ConfigError
 
@@ -36,7 +36,7 @@ class Search:
 
     def __post_init__(self) -> None:
         for name in ("sigma", "lower", "upper"):
-            check_number(name, getattr(self, name), above=0)
+            store_number(self, name, above=0)
         if self.lower >= self.upper:
             raise ConfigError(f"lower: {self.lower}; must be below upper, which is {self.upper}")
         if not self.lower <= self.sigma <= self.upper:

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
 
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.data import Images
 from certsmooth.errors import ConfigError
 from certsmooth.sigma._exponential import Exponential, Fitted
@@ -73,15 +73,17 @@ class Policy(Exponential):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("share", self.share, above=0, maximum=1)
-        check_integer("neighbours", self.neighbours, minimum=1)
+        store_number(self, "share", above=0, maximum=1)
+        store_integer(self, "neighbours", minimum=1)
         if self.lower is not None:
-            check_number("lower", self.lower, above=0, below=1)
+            store_number(self, "lower", above=0, below=1)
         if self.upper is not None:
-            check_number("upper", self.upper, above=1)
+            store_number(self, "upper", above=1)
         if self.rate != math.inf:
-            check_number("rate", self.rate, above=0)
-        elif self.lower is None or self.upper is None:
+            store_number(self, "rate", above=0)
+            return
+        object.__setattr__(self, "rate", math.inf)  # a plain float, as the others
+        if self.lower is None or self.upper is None:
             raise ConfigError(
                 f"rate: inf, with lower {self.lower} and upper {self.upper}; must be finite, or both given"
             )

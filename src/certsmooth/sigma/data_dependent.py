@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from certsmooth.certificates import Norm
-from certsmooth.checks import check_choice, check_integer, check_number
+from certsmooth.checks import check_choice, store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
@@ -71,14 +71,14 @@ class Policy(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("iterations", self.iterations, minimum=0)
-        check_integer("samples", self.samples, minimum=1)
-        check_number("step", self.step, above=0)
+        store_integer(self, "iterations", minimum=0)
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "step", above=0)
         check_choice("variant", self.variant, ("paper", "published_program"))
         check_choice("norm", self.norm, ("l1", "l2"))
         if (self.variant, self.norm) == ("published_program", "l1"):
             raise ConfigError("variant: 'published_program'; must be 'paper' with norm 'l1', which the program has not")
-        check_integer("class_samples", self.class_samples, minimum=1)
+        store_integer(self, "class_samples", minimum=1)
 
     def __call__(
         self,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth.checks import check_number
+from certsmooth.checks import store_number
 from certsmooth.data import Images
 from certsmooth.sigma import DrawNoise
 
@@ -34,8 +34,8 @@ class Policy:
     uses_training_images = False
 
     def __post_init__(self) -> None:
-        check_number("sigma", self.sigma, above=0)
-        check_number("factor", self.factor, above=0)
+        store_number(self, "sigma", above=0)
+        store_number(self, "factor", above=0)
 
     @property
     def sigma0(self) -> float:

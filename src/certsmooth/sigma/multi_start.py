@@ -11,7 +11,7 @@ from jaxtyping import Float, Float64
 from scipy.stats import qmc
 from torch import Tensor, nn
 
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
 from certsmooth.sigma._search import Search
@@ -57,11 +57,11 @@ class Policy(Search):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_integer("starts", self.starts, minimum=1)
-        check_integer("steps", self.steps, minimum=0)
-        check_integer("evaluation_samples", self.evaluation_samples, minimum=1)
-        check_integer("samples", self.samples, minimum=1)
-        check_number("largest", self.largest, above=1)
+        store_integer(self, "starts", minimum=1)
+        store_integer(self, "steps", minimum=0)
+        store_integer(self, "evaluation_samples", minimum=1)
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "largest", above=1)
 
     def searches(self) -> Float64[np.ndarray, "starts 2"]:
         """Return the pairs (l_k, s_k), in [1, largest] x (-1, 1)."""

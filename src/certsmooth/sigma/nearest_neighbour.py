@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from certsmooth.checks import check_integer, check_number
+from certsmooth.checks import store_integer, store_number
 from certsmooth.data import Images
 from certsmooth.errors import ConfigError
 from certsmooth.sigma._exponential import Exponential, Fitted
@@ -47,8 +47,8 @@ class Policy(Exponential):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_number("rate", self.rate, minimum=0)
-        check_integer("neighbours", self.neighbours, minimum=1)
+        store_number(self, "rate", minimum=0)
+        store_integer(self, "neighbours", minimum=1)
 
     def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
         """Return the policy for these training images; this one stays as it is.

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from certsmooth.attack_files import AttackCounts
 from certsmooth.attacks import L2Attack
+from certsmooth.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
 from certsmooth.counts import Counts
 from certsmooth.counts_files import Journal
 from certsmooth.data import Split
@@ -67,6 +68,10 @@ class AttackPlan:
     dataset: str
     noise: str = "gaussian"
     grid: PixelGrid | None = None
+
+    def __post_init__(self) -> None:
+        store_integer(self, "n", minimum=2, maximum=MAX_SAMPLES)
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
 
     @property
     def results(self) -> int:

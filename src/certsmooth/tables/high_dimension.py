@@ -54,11 +54,11 @@ def with_probabilities(frame: pd.DataFrame, sigma: float) -> pd.DataFrame:
     Raises:
         ConfigError: sigma is not a positive number.
     """
-    check_number("sigma", sigma, above=0)
+    sigma = check_number("sigma", sigma, above=0)
     radius = frame["radius"].to_numpy(dtype=np.float64)
     p_a = ndtr(np.maximum(radius - rounding(radius), 0.0) / sigma)
     p_a = np.minimum(p_a * (1 - 1e-14), frame.get("p_a_lower", 1.0))
-    return frame.assign(p_a_lower=np.maximum(p_a, 0.5), sigma=float(sigma))
+    return frame.assign(p_a_lower=np.maximum(p_a, 0.5), sigma=sigma)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def high_dimension_table(
         ConfigError: there are no certificates, or an argument is out of range.
         CountsError: fewer than two images.
     """
-    check_integer("dimension", dimension, minimum=1)
+    dimension = check_integer("dimension", dimension, minimum=1)
     if not certificates:
         raise ConfigError(f"{name}: no certificates; must be at least one set")
     for label, frame in certificates.items():

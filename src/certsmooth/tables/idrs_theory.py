@@ -61,7 +61,7 @@ def theorem_thresholds(p_a: float, dimension: int) -> Thresholds:
     Raises:
         ConfigError: an argument is out of range.
     """
-    _check(p_a, dimension)
+    p_a, dimension = _checked(p_a, dimension)
     argument = -math.exp(2 * math.log1p(-p_a) / dimension - 1)
     smaller, larger = (float(-lambertw(argument, branch).real) for branch in (0, -1))
     return Thresholds(math.sqrt(smaller), math.sqrt(larger * dimension / (dimension - 1)))
@@ -82,15 +82,14 @@ def exact_thresholds(p_a: float, dimension: int) -> Thresholds:
     Raises:
         ConfigError: an argument is out of range.
     """
-    _check(p_a, dimension)
+    p_a, dimension = _checked(p_a, dimension)
     median = float(chi2.median(dimension))
     quantiles = float(chi2.ppf(1 - p_a, dimension)), float(chi2.isf(1 - p_a, dimension))
     return Thresholds(math.sqrt(quantiles[0] / median), math.sqrt(quantiles[1] / median))
 
 
-def _check(p_a: float, dimension: int) -> None:
-    check_number("p_a", p_a, above=0.5, below=1)
-    check_integer("dimension", dimension, minimum=2)
+def _checked(p_a: float, dimension: int) -> tuple[float, int]:
+    return check_number("p_a", p_a, above=0.5, below=1), check_integer("dimension", dimension, minimum=2)
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from certsmooth.audit.break_certificates import KINDS
 from certsmooth.audit.files import Broken
 from certsmooth.audit.order import OrderCost
-from certsmooth.bounds import check_alpha
 from certsmooth.certificates import ABSTAIN, Guarantee, Norm, cohen
+from certsmooth.checks import check_alpha
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.tables import CertifiedRun
 from certsmooth.tables.empirical_result import AttackSource
@@ -64,7 +64,7 @@ def build_soundness(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
         CountsError: runs are not about the same data or radii, attacks were not made alike, or an audit is not of the
             certificates of its run.
     """
-    check_alpha(alpha)
+    alpha = check_alpha(alpha)
     if not runs:
         raise ConfigError(f"{name}: no runs; a table needs at least one")
     _check_alike(runs)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import nn
 
-from certsmooth.checks import check_choice, check_integer, check_number
+from certsmooth.checks import check_choice, check_integer, store_integer, store_number
 from certsmooth.errors import ConfigError
 
 
@@ -52,16 +52,16 @@ class Recipe:
     adaptive_from_epoch: int = 0
 
     def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, minimum=1)
-        check_integer("batch_size", self.batch_size, minimum=1)
-        check_number("learning_rate", self.learning_rate, above=0)
+        store_integer(self, "epochs", minimum=1)
+        store_integer(self, "batch_size", minimum=1)
+        store_number(self, "learning_rate", above=0)
         check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
-        check_number("momentum", self.momentum, minimum=0, below=1)
-        check_number("weight_decay", self.weight_decay, minimum=0)
+        store_number(self, "momentum", minimum=0, below=1)
+        store_number(self, "weight_decay", minimum=0)
         check_choice("schedule", self.schedule, ("constant", "step", "cosine"))
-        check_number("factor", self.factor, above=0, below=1)
-        check_integer("padding", self.padding, minimum=1)
-        check_integer("adaptive_from_epoch", self.adaptive_from_epoch, minimum=0)
+        store_number(self, "factor", above=0, below=1)
+        store_integer(self, "padding", minimum=1)
+        store_integer(self, "adaptive_from_epoch", minimum=0)
         for name in self.augmentation:
             check_choice("augmentation", name, ("crop", "flip"))
         if len(set(self.augmentation)) < len(self.augmentation):
@@ -69,15 +69,24 @@ class Recipe:
         self._check_milestones()
 
     def _check_milestones(self) -> None:
-        for milestone in self.milestones:
-            check_integer("milestones", milestone, minimum=1)
+        milestones = tuple(check_integer("milestones", milestone, minimum=1) for milestone in self.milestones)
+        object.__setattr__(self, "milestones", milestones)
         ordered = tuple(sorted(set(self.milestones)))
-        if tuple(self.milestones) != ordered or (ordered and ordered[-1] >= self.epochs):
+        if milestones != ordered or (ordered and ordered[-1] >= self.epochs):
             right = f"increasing epochs in 1 .. {self.epochs - 1}"
             raise ConfigError(f"milestones: {self.milestones}; must be {right}")
         if (self.schedule == "step") != bool(self.milestones):
             right = "at least one epoch" if self.schedule == "step" else "empty"
             raise ConfigError(f"milestones: {self.milestones}; must be {right} for schedule {self.schedule!r}")
+
+    def check_images(self, image_shape: Sequence[int]) -> None:
+        """Raise unless images of a shape can be augmented as the recipe says.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self.augmentation and len(image_shape) != 3:
+            raise ConfigError(f"augmentation: {self.augmentation}; must be () for data of shape {list(image_shape)}")
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""

@@ -15,8 +15,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
+from certsmooth.checks import check_seed
 from certsmooth.data import Split
-from certsmooth.errors import CertsmoothError, ConfigError, ModelError
+from certsmooth.errors import CertsmoothError, ModelError
 from certsmooth.modes import evaluation
 from certsmooth.objectives import TrainingObjective
 from certsmooth.provenance import versions
@@ -57,7 +58,7 @@ class Run:
         self.policy = policy
         self.recipe = recipe
         self.noise = member("noise", noise)
-        self.seed = seed
+        self.seed = check_seed("seed", seed)
         self.device = device
         self.state_path = state_path
         self.read = image_source(training, device)
@@ -134,12 +135,8 @@ class Run:
 
     def _augmented(self, positions: Int[Tensor, " b"], generator: Generator) -> Float[Tensor, " b *shape"]:
         images = self.read(positions)
-        names = self.recipe.augmentation
-        if not names:
-            return images
-        if images.ndim != 4:
-            raise ConfigError(f"augmentation: {names}; must be () for data of shape {list(images.shape[1:])}")
-        return augment(images, names, padding=self.recipe.padding, generator=generator)
+        self.recipe.check_images(images.shape[1:])
+        return augment(images, self.recipe.augmentation, padding=self.recipe.padding, generator=generator)
 
     def _sigma(
         self, images: Float[Tensor, " b *shape"], positions: Int[Tensor, " b"], epoch: int, batch: int
