@@ -16,7 +16,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from certsmooth.bounds import MAX_TRIALS
 from certsmooth.certificate_files import (
     COLUMNS,
     PROVENANCE_KEYS,
@@ -25,6 +24,7 @@ from certsmooth.certificate_files import (
     read_published_certificates,
     write_certificates,
 )
+from certsmooth.checks import MAX_SAMPLES
 from certsmooth.errors import ConfigError, CountsError
 
 
@@ -321,7 +321,7 @@ def test_a_radius_that_the_declared_sigma_cannot_give(tmp_path, radius, sigma, r
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.01, 0.001])
-@pytest.mark.parametrize("n", [1, 1000, 100_000, MAX_TRIALS])
+@pytest.mark.parametrize("n", [1, 1000, 100_000, MAX_SAMPLES])
 @pytest.mark.parametrize("sigma", [0.12, 0.25, 1.0])
 @pytest.mark.parametrize("printed", [".3", ".4f", ""])
 def test_a_radius_that_the_declared_sigma_can_give(tmp_path, printed, sigma, n, alpha):
