@@ -333,4 +333,4 @@ class _Session:
         self._set(t, cols[least], Case.CAPPED, min(room[least], self.radius[t]))
 
     def _set(self, t: int, partner: int, case: Case, radius: float) -> None:
-        self.radius[t], self.case[t], self.partner[t] = max(radius, 0.0), case, partner
+        self.radius[t], self.case[t], self.partner[t] = max(0.0, radius), case, partner
