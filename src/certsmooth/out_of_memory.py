@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-# What kernels say in a RuntimeError: drivers and allocators of devices ("CUDA error: out of memory", "CUDA driver error:
-# out of memory", "MPS backend out of memory"), torch's allocator on the CPU, oneDNN, C++, and cuBLAS and cuDNN.
+# What kernels say in a RuntimeError: drivers and allocators of devices ("CUDA error: out of memory", "CUDA driver
+# error: out of memory", "MPS backend out of memory"), torch's allocator on the CPU, oneDNN, C++, cuBLAS and cuDNN.
 _MESSAGES = (
     "out of memory",
     "can't allocate memory",

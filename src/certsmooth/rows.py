@@ -65,8 +65,8 @@ def check_rows(model: nn.Module, scores: Shaped[Tensor, "m k"], again: Shaped[Te
     if bool(other.any()):
         raise ModelError(
             f"the model gave {int(other.sum())} of {len(other)} rows another class beside other rows: the class of "
-            "a row depends on the other rows of its batch, or on chance, so there is no base classifier f(x) to smooth; "
-            f"put the model in evaluation mode, or replace such layers{_suspects(model)}"
+            "a row depends on the other rows of its batch, or on chance, so there is no base classifier f(x) to "
+            f"smooth; put the model in evaluation mode, or replace such layers{_suspects(model)}"
         )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from certsmooth.certificates import Norm
 from certsmooth.checks import check_choice, check_integer, check_number
-from certsmooth.errors import ConfigError
+from certsmooth.errors import ConfigError, ModelError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
 from certsmooth.sigma._search import Search
@@ -149,8 +149,8 @@ def radius_gradient(
         through_model, direct = torch.autograd.grad(radius.sum(), (variable, factor), allow_unused=True)
     if through_model is None:
         raise ModelError(
-            "the model's scores do not depend on the images by anything that torch differentiates (is its forward pass "
-            "under no_grad, or does it detach?); must do so for sigma to be optimised; FixedSigma needs no gradient"
+            "the model's scores do not depend on the images in a way that torch differentiates (a forward pass under "
+            "no_grad, or one that detaches); they must for sigma to be optimised; FixedSigma needs no gradient"
         )
     gradient: Tensor = through_model + direct
     return gradient
