@@ -155,6 +155,25 @@ class Memory:
         self._points: npt.NDArray[np.generic] | None = None
         self._predict = np.zeros(0, np.int64)
         self._radius = np.zeros(0)
+        self._owner: tuple[tuple[object, ...], object] | None = None
+
+    def bind(self, *parts: object, settings: object) -> None:
+        """Say which smoothed classifier enters its answers; a memory makes those of one classifier consistent.
+
+        Args:
+            parts: of the classifier, which have to be the same objects in every call.
+            settings: of the classifier, which have to be equal.
+
+        Raises:
+            ConfigError: the memory belongs to another one.
+        """
+        if self._owner is None:
+            self._owner = parts, settings
+        owners, its = self._owner
+        if any(one is not other for one, other in zip(owners, parts, strict=True)) or its != settings:
+            raise ConfigError(
+                f"memory: of another smoothed classifier, with {len(self)} answers; must be a new Memory()"
+            )
 
     def __len__(self) -> int:
         return len(self._predict)

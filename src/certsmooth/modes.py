@@ -16,7 +16,8 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     """Put every part of a model in evaluation mode, and each back into its own when the block ends.
 
     Blocks may nest and may overlap in several threads, also those of models that share parts: a part goes back into its
-    mode when the last block that holds it ends. An exported program (``torch.export``) has no modes: it stays as it is.
+    mode when the last block that holds it ends. Programs that were exported (``torch.export``) or frozen
+    (``torch.jit.freeze``) have no modes and stay as they are.
 
     Args:
         model: any module; parts of it may be in different modes.
@@ -48,11 +49,11 @@ class _Users:
         modules = list(model.modules())
         with self._lock:
             for module in modules:
-                # A frozen ScriptModule has no such attribute.
                 use = self._uses.setdefault(id(module), _Use(module, getattr(module, "training", False)))
                 use.blocks += 1
         try:
-            model.eval()
+            if hasattr(model, "training"):  # a frozen ScriptModule has not
+                model.eval()
         except NotImplementedError:
             pass  # what torch.export's modules say: their mode is part of the program
         except BaseException:

@@ -2,10 +2,12 @@
 
 Randomised smoothing certifies the classifier that f gives. A program whose class of a row depends on the other rows of
 its batch (batch statistics, a sort, attention over the batch), on the row's place in it, or on chance is no f(x), and
-its counts certify nothing. So rows of a batch are run again: half of those that count, in other places, among noisy
-copies of other images, far away.
+its counts certify nothing. So some rows of a batch are run again in other places, few among others that are far away:
+noisy copies of constant images, most of them brighter than all images or darker, some the opposite, so that mean,
+spread and extremes of the batch all change.
 
 A class that differs is an error unless the two scores are nearly tied both times: sums may be rounded in another order.
+It is a test, not a proof: what changes no class of these rows is not found.
 """
 
 from __future__ import annotations
@@ -17,25 +19,36 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from certsmooth.errors import ModelError
 
+_MOST = 100  # rows that are run again: the fewer among all, the more the others matter
+
 
 def far_images(images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
-    """Return for each image a constant one, black or white: the one that its mean is farther from.
+    """Return as many constant images, all brighter than white or darker than black: what is farther from the mean.
 
-    Black and white are 0 and 1, or the smallest and the largest value in the images if they reach beyond. All go to the
-    same side, the farther from the mean of all: a mean over the batch moves by a quarter of the range at least.
+    Black and white are 0 and 1, or the smallest and the largest value in the images if they reach beyond; these lie
+    beyond them by half of that range.
     """
     low, high = images.min().clamp(max=0), images.max().clamp(min=1)
-    return torch.where(images.mean() * 2 < low + high, high, low).expand_as(images)
+    beyond = (high - low) / 2
+    return torch.where(images.mean() * 2 <= low + high, high + beyond, low - beyond).expand_as(images)
+
+
+def mixed(rows: Float[Tensor, " r *shape"]) -> Float[Tensor, " r *shape"]:
+    """Return noisy rows of far images in reverse, so that no noise stays in its place, each eighth mirrored at grey."""
+    rows = rows.flip(0)
+    rows[::8] = 1 - rows[::8]
+    return rows
 
 
 def beside_others(counted: Int[Tensor, " n"], rows: int) -> tuple[Int[Tensor, " m"], Int[Tensor, " m"]]:
     """Return which rows of a batch to run again, and their places in another batch of that shape.
 
     Args:
-        counted: positions of the rows that count, in order.
+        counted: positions of the rows that count, in order; those chosen are spread over them, at most every other one.
         rows: of the batch.
     """
-    chosen = counted[counted < rows][::2]
+    among = counted[counted < rows]
+    chosen = among[:: max(2, -(-len(among) // _MOST))]
     return chosen, rows - 1 - chosen
 
 
@@ -54,12 +67,13 @@ def check_rows(model: nn.Module, scores: Shaped[Tensor, "m k"], again: Shaped[Te
         ModelError: says what that means, and names layers that are known to do it.
     """
     valid = scores.amax(1) > -torch.inf  # False for NaN
-    scores, again = scores[valid], again[valid]
+    unit = _unit(model, scores)
+    scores, again = scores[valid].double(), again[valid].double()  # which changes no score
     before, after = scores.argmax(1, keepdim=True), again.argmax(1, keepdim=True)
-    size = torch.where(scores.isfinite(), scores, 0).double().abs().amax(1)
-    near = _unit(model, scores) ** 0.5 * size.quantile(0.5) if len(size) else size
-    first = _gap(scores, before, after)
-    second = _gap(again, after, before)
+    size = torch.where(scores.isfinite(), scores, 0).abs().amax(1)
+    near = unit**0.5 * size.quantile(0.5) if len(size) else size
+    first = scores.gather(1, before) - scores.gather(1, after)
+    second = again.gather(1, after) - again.gather(1, before)
     # A comparison with NaN is False: such a row is not nearly tied.
     other = (before != after) & ~((first <= near) & (second <= near))
     if bool(other.any()):
@@ -68,10 +82,6 @@ def check_rows(model: nn.Module, scores: Shaped[Tensor, "m k"], again: Shaped[Te
             "a row depends on the other rows of its batch, or on chance, so there is no base classifier f(x) to "
             f"smooth; put the model in evaluation mode, or replace such layers{_suspects(model)}"
         )
-
-
-def _gap(scores: Shaped[Tensor, "m k"], of: Int[Tensor, "m 1"], to: Int[Tensor, "m 1"]) -> Float[Tensor, "m 1"]:
-    return scores.gather(1, of).double() - scores.gather(1, to).double()
 
 
 def _unit(model: nn.Module, scores: Tensor) -> float:

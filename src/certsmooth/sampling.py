@@ -34,7 +34,7 @@ from certsmooth.noise import NoiseStreams
 from certsmooth.out_of_memory import is_out_of_memory
 from certsmooth.registry import member
 from certsmooth.replicas import Replicas
-from certsmooth.rows import beside_others, check_rows, far_images
+from certsmooth.rows import beside_others, check_rows, far_images, mixed
 from certsmooth.sigma import SigmaPolicy
 
 GROUP = 50
@@ -324,14 +324,13 @@ class _BatchRunner:
         """
         with torch.no_grad():
             noisy = self._noisy(batch)
-            first = noisy[: self.rows].clone()  # the model may change its input
-            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
             counted = [torch.arange(run.start * BLOCK, run.start * BLOCK + run.samples) for run in batch]
-            chosen, places = beside_others(torch.cat(counted), len(first))
-            others = far._noisy(batch)[: self.rows]
-            others[places.to(others.device)] = first[chosen.to(first.device)]
-            again = self._scores(others)[places.to(others.device)]
-            check_rows(self.replicas.model, scores[0][chosen.to(first.device)], again)
+            chosen, places = beside_others(torch.cat(counted).to(noisy.device), min(self.rows, len(noisy)))
+            rows = noisy[chosen]  # a copy: the model may change its input
+            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
+            others = mixed(far._noisy(batch)[: self.rows])
+            others[places] = rows
+            check_rows(self.replicas.model, scores[0][chosen], self._scores(others)[places])
             return self._table(batch, scores)
 
     def _noisy(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
