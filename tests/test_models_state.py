@@ -381,6 +381,14 @@ class Ordinary(nn.Module):
         return torch.stack([2 * row for row in (x[:, 0], x[:, 1])], dim=1) * LIMIT
 
 
+class Overriding(nn.TransformerEncoderLayer):
+    """Torch's forward calls a function of this class."""
+
+    def _ff_block(self, x):
+        SEEN.append(x)
+        return super()._ff_block(x)
+
+
 class Doubled(nn.Module):
     def forward(self, weight):
         return 2 * weight
@@ -410,11 +418,12 @@ REACHES = {
     Reach.ITSELF: {
         "ordinary": Ordinary,
         "with a function": lambda: Ordinary(act=lambda x: x.clamp(min=0)),
+        "with a compiled function": lambda: Ordinary(act=nn.functional.gelu),
         "as a part": lambda: nn.Sequential(nn.Flatten(), Ordinary()),
         "parametrized": parametrized,
         "a hook": lambda: with_hook(lambda module, args, output: output * 2),
         **{make.__name__: make for make in (OnSelf, InABuffer, InADict, Recurrent)},
-        **{make.__name__: make for make in (kept_by_a_bound_method, partial_forward, forward_of_the_instance)},
+        **{make.__name__: make for make in (kept_by_a_bound_method, forward_of_the_instance)},
     },
     Reach.MORE: {
         "a hook to a global": lambda: with_hook(lambda *_: SEEN.append(1)),
@@ -427,9 +436,11 @@ REACHES = {
         "traced": lambda: torch.jit.trace(nn.Linear(4, 2), torch.zeros(1, 4)),
         "compiled": lambda: torch.compile(nn.Linear(4, 2)),
         "a graph": lambda: torch.fx.symbolic_trace(nn.Linear(4, 2)),
+        "a function that torch calls": lambda: Overriding(4, 2, batch_first=True),
         "a lock": lambda: Ordinary(act=threading.Lock()),
         **{make.__name__: make for make in (InAGlobal, InItsClass, InAListOfItsClass, InAnObject, InADefault)},
         **{make.__name__: make for make in (in_a_closure, kept_by_a_hook_of_a_part, kept_by_an_outside_object)},
+        "a partial function": partial_forward,
         "a closure over forward": forward_that_closes_over_another,
     },
 }
@@ -442,6 +453,10 @@ REACHES = {
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:.*Lazy:UserWarning")
 def test_reach(make, expected):
     assert reach(make().eval()) is expected
+
+
+def keep_on(weight):
+    weight.kept = 1
 
 
 CODES = {
@@ -463,12 +478,17 @@ CODES = {
     "a nested function": "(lambda: SEEN.append(x))()",
     "a list of the module": "SEEN.append(x)",
     "a deleted global": "global kept\n    del kept",
+    "an attribute of a parameter": "self.layers[0].weight.kept = x",
+    "an attribute of a parameter that is a local name": "weight = self.layers[0].weight\n    weight.kept = x",
+    "an attribute of a helper's argument": "keep(self.layers[0].weight)",
+    "the seed by another name": "seed_it(0)",
+    "gradients of the parameters": "x.backward()",
 }
 
 
 @pytest.mark.parametrize("code", CODES.values(), ids=CODES)
 def test_code_that_may_reach_further_has_one_worker(code):
-    space = {"torch": torch, "nn": nn, "SEEN": SEEN, "Slow": Slow}
+    space = {"torch": torch, "nn": nn, "SEEN": SEEN, "Slow": Slow, "keep": keep_on, "seed_it": torch.manual_seed}
     indented = code.replace("\n    ", "\n        ")
     exec(f"class Model(Slow):\n    def forward(self, x):\n        {indented}\n        return x", space)
     assert reach(space["Model"]().eval()) is Reach.MORE
@@ -506,6 +526,18 @@ def test_a_module_that_cannot_be_copied_is_run_as_it_is():
     assert replicas.is_one
     with replicas.lend() as lent:
         assert lent is model
+
+
+def test_a_forward_pass_may_smooth_another_classifier():
+    """Both run one forward pass at a time."""
+    inner = SmoothedClassifier(InAGlobal(), num_classes=2, sigma=0.1)
+
+    def outer(x):
+        SEEN.append(inner.predict(DARK_AND_BRIGHT[:1], n=20, alpha=0.1, seed=0))
+        return above(x)
+
+    found = SmoothedClassifier(outer, num_classes=2, sigma=0.25).certify(DARK_AND_BRIGHT[:2], n0=10, n=100, seed=0)
+    assert found["predict"].tolist() == [0, 1]
 
 
 # --- two callers of one model in training mode

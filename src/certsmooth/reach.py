@@ -8,7 +8,7 @@ can come to. The answer is `Reach.MORE` unless all of this is known to be harmle
   their functions are looked at as all others are, whatever class of the model has a function of a name that is used.
 * A function has constants, functions, torch and math in its global names, its closure and its defaults, and as class
   attributes, and a few builtins: so no list, tensor, module or other object that copies would share. It assigns to
-  local names, and to attributes of its first argument.
+  local names, and a method to attributes of its module; not to those of a parameter, say, which copies share.
 * Objects that a module holds are tensors, modules, numbers, strings and other constants, functions, bound methods,
   partial functions, and lists, tuples, sets and dicts of those: what ``copy.deepcopy`` copies, functions apart.
 * No module is in training mode, has parameters that are not there yet, or says itself how it is copied; and there are
@@ -23,7 +23,6 @@ from __future__ import annotations
 import builtins
 import dataclasses
 import dis
-import math
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator
 from enum import Enum
@@ -45,7 +44,8 @@ _BUILTINS: set[object] = {abs, all, any, bool, divmod, enumerate, filter, float,
 _BUILTINS |= {dict, map, max, min, pow, print, range, reversed, round, set, slice, sorted, str, sum, super, tuple, zip}
 _HOOKS_OF_ALL = [name for name in vars(torch_module) if name.startswith("_global_") and name.endswith("hooks")]
 # Names by which code would come to what belongs to the class, the process, or a tensor's other owners.
-_FORBIDDEN_NAMES = {"data", "backends", "random", "seed", "manual_seed", "default_generator"}
+_FORBIDDEN_NAMES = {"data", "backends", "random", "seed", "manual_seed", "default_generator", "backward"}
+_FORBIDDEN_NAMES |= {"register_hook", "register_post_accumulate_grad_hook"}
 _HARMLESS_DUNDERS = {"__init__", "__call__", "__len__", "__getitem__", "__name__"}
 _COPYING = {"__deepcopy__", "__copy__", "__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__new__"}
 _NOT_RUN = {"__init__", "__repr__", "__str__", "__doc__", "__module__", "__qualname__", "__dict__", "__weakref__"}
@@ -86,8 +86,8 @@ class _Walk:
 
     def __init__(self) -> None:
         self.classes: dict[int, type] = {}
-        self.functions: dict[int, FunctionType] = {}
-        self.names: set[str] = {"forward"}
+        self.functions: dict[tuple[int, bool], FunctionType] = {}
+        self.names: set[str] = {"forward", "_call_impl", "_wrapped_call_impl", "_slow_forward"}
         self._seen: dict[int, object] = {}
 
     def run(self, model: nn.Module) -> None:
@@ -126,7 +126,8 @@ class _Walk:
         elif kind in _CONTAINERS:
             yield from thing  # type: ignore[misc]
         elif isinstance(thing, MethodType):
-            yield from (thing.__self__, thing.__func__)
+            yield thing.__self__
+            self._shared(thing.__func__, of_module=isinstance(thing.__self__, nn.Module))
         elif kind is partial:
             yield from (thing.func, thing.args, thing.keywords)  # type: ignore[attr-defined]
         elif dataclasses.is_dataclass(thing) and kind.__module__.startswith("certsmooth."):
@@ -134,8 +135,13 @@ class _Walk:
         else:
             self._shared(thing)
 
-    def _shared(self, thing: object) -> None:
-        """Look at an object that all copies share: it must be one that no one writes to."""
+    def _shared(self, thing: object, *, of_module: bool = False) -> None:
+        """Look at an object that all copies share: it must be one that no one writes to.
+
+        Args:
+            thing: the object.
+            of_module: whether it is a function whose first argument is a module that is copied.
+        """
         kind = type(thing)
         if kind in _CONSTANTS or _is_builtin(thing):
             return
@@ -143,45 +149,50 @@ class _Walk:
             for part in thing:  # type: ignore[attr-defined]
                 self._shared(part)
         elif isinstance(thing, FunctionType):
-            self._function(thing)
+            self._function(thing, of_module)
         else:
             _require(isinstance(thing, ModuleType | type) and _root(thing) in _KNOWN_MODULES)
 
     def _class(self, kind: type) -> None:
         _require(type(kind) is type)
+        known = [owner for owner in kind.__mro__ if f"{owner.__module__}.".startswith(_KNOWN_CLASSES)]
         for owner in kind.__mro__:
-            if owner is not object and not f"{owner.__module__}.".startswith(_KNOWN_CLASSES):
+            if owner is not object and owner not in known:
                 _require(not _COPYING & vars(owner).keys())
                 self.classes[id(owner)] = owner
+                for base in known:  # whose functions call the one that this class has in place of theirs
+                    self.names.update(vars(owner).keys() & vars(base).keys() if base is not nn.Module else ())
 
     def _class_attribute(self, name: str, value: object) -> None:
-        is_run = name in self.names or (name.startswith("__") and name not in _NOT_RUN)
-        if not is_run:
+        if name in _NOT_RUN or not (name in self.names or name.startswith("__")):
             return
         if isinstance(value, property):
             for function in (value.fget, value.fset, value.fdel):
-                self._shared(function)
+                self._shared(function, of_module=True)
+        elif isinstance(value, staticmethod):
+            self._shared(value.__func__)
         else:
-            self._shared(value.__func__ if isinstance(value, staticmethod) else value)
+            self._shared(value, of_module=True)
 
-    def _function(self, function: FunctionType) -> None:
-        if id(function) in self.functions:
+    def _function(self, function: FunctionType, of_module: bool) -> None:
+        if (id(function), of_module) in self.functions:
             return
+        _require(not _is_forbidden(function.__name__))
         if _root(function) in _KNOWN_MODULES:
             wrapped = getattr(function, "__wrapped__", None)
             _require(wrapped is not None or function.__closure__ is None)
-            self._shared(wrapped)
+            self._shared(wrapped, of_module=of_module)
             return
-        self.functions[id(function)] = function
+        self.functions[id(function), of_module] = function
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._shared(value)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             if name != "__class__":  # that of super()
                 self._shared(_content(cell))
         for code in _nested(function.__code__):
-            self._code(code, function)
+            self._code(code, function, of_module=of_module and code is function.__code__ and code.co_argcount > 0)
 
-    def _code(self, code: CodeType, function: FunctionType) -> None:
+    def _code(self, code: CodeType, function: FunctionType, *, of_module: bool) -> None:
         outside = set(function.__code__.co_freevars)
         instructions = list(dis.get_instructions(code))
         for at, instruction in enumerate(instructions):
@@ -192,15 +203,13 @@ class _Walk:
             elif name == "IMPORT_NAME":
                 _require(value.partition(".")[0] in _KNOWN_MODULES)
             elif name in ("STORE_ATTR", "DELETE_ATTR"):
-                _require(code.co_argcount > 0 and _owner(instructions, at) == code.co_varnames[0])
+                _require(of_module and _owner(instructions, at) == code.co_varnames[0])
             elif name in ("STORE_DEREF", "DELETE_DEREF"):
                 _require(value not in outside)
             else:
                 _require(name not in ("STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_BUILD_CLASS"))
         for attribute in code.co_names:
-            is_dunder = attribute.startswith("__") and attribute.endswith("__")
-            _require(attribute not in _FORBIDDEN_NAMES and not attribute.startswith("set_"))
-            _require(not is_dunder or attribute in _HARMLESS_DUNDERS)
+            _require(not _is_forbidden(attribute))
         self.names.update(code.co_names)
 
 
@@ -209,13 +218,19 @@ def _require(is_known: bool) -> None:
         raise _NotKnownError
 
 
+def _is_forbidden(name: str) -> bool:
+    is_dunder = name.startswith("__") and name.endswith("__") and name not in _HARMLESS_DUNDERS
+    return is_dunder or name in _FORBIDDEN_NAMES or name.startswith("set_")
+
+
 def _is_builtin(thing: object) -> bool:
     """Return whether it is a harmless builtin, an exception, or a compiled function of torch or math."""
     if isinstance(thing, type):
         return thing in _BUILTINS or issubclass(thing, Exception)
     if isinstance(thing, BuiltinFunctionType):
         owner = thing.__self__
-        return thing in _BUILTINS or owner is math or (isinstance(owner, type) and _root(owner) == "torch")
+        is_known = isinstance(owner, ModuleType | type) and _root(owner) in _KNOWN_MODULES
+        return thing in _BUILTINS or (is_known and not _is_forbidden(thing.__name__))
     return False
 
 
@@ -243,9 +258,8 @@ def _nested(code: CodeType) -> Iterator[CodeType]:
 
 
 def _owner(instructions: list[dis.Instruction], at: int) -> str | None:
-    """Return the local name whose attribute, or attribute's attribute, an instruction assigns to; None for another."""
-    before = (one for one in reversed(instructions[:at]) if one.opname != "LOAD_ATTR")
-    found = next(before, None)
-    if found is None or not found.opname.startswith(("LOAD_FAST", "STORE_FAST_LOAD_FAST", "LOAD_DEREF")):
+    """Return the local name to whose attribute an instruction assigns; None if it is of something else."""
+    found = instructions[at - 1]
+    if at == 0 or not found.opname.startswith(("LOAD_FAST", "STORE_FAST_LOAD_FAST", "LOAD_DEREF")):
         return None
     return str(found.argval[-1] if isinstance(found.argval, tuple) else found.argval)

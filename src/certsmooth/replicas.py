@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -35,6 +35,8 @@ class Replicas:
     def __init__(self, model: nn.Module, device: torch.device) -> None:
         self.model = model
         self._parameters = list(model.parameters())
+        # A forward pass that is one at a time may smooth another classifier: its workers run while it waits for them.
+        self._is_inside = getattr(_HOLDER, "holds", False)
         self._reach = reach(model) if device.type == "cpu" else Reach.MORE
         if self._reach is Reach.ITSELF:
             try:
@@ -57,7 +59,7 @@ class Replicas:
         if self._reach is Reach.NOTHING:
             yield self.model
         elif self._reach is Reach.MORE:
-            with _ONE_AT_A_TIME:
+            with nullcontext() if self._is_inside else _one_at_a_time():
                 yield self.model
         else:
             before = self._versions()
@@ -76,4 +78,15 @@ class Replicas:
         return [0 if parameter.is_inference() else parameter._version for parameter in self._parameters]
 
 
-_ONE_AT_A_TIME = threading.RLock()  # of the process: two models may share what neither is known to own
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    with _ONE_AT_A_TIME:
+        _HOLDER.holds = True
+        try:
+            yield
+        finally:
+            _HOLDER.holds = False
+
+
+_ONE_AT_A_TIME = threading.Lock()  # of the process: two models may share what neither is known to own
+_HOLDER = threading.local()  # whether this thread holds it
