@@ -26,10 +26,10 @@ def far_images(images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]
     """Return as many constant images, all brighter than white or darker than black: what is farther from the mean.
 
     Black and white are 0 and 1, or the smallest and the largest value in the images if they reach beyond; these lie
-    beyond them by half of that range.
+    beyond them by that range: at 2 or -1, which are multiples of any step of pixels.
     """
     low, high = images.min().clamp(max=0), images.max().clamp(min=1)
-    beyond = (high - low) / 2
+    beyond = high - low
     return torch.where(images.mean() * 2 <= low + high, high + beyond, low - beyond).expand_as(images)
 
 

@@ -250,7 +250,9 @@ class Sampler:
         with evaluation(self.model):
             replicas = Replicas(self.model, images.device)
             runner = _BatchRunner(self, replicas, images, sigma, identities, per_batch, size)
-            far = _BatchRunner(self, replicas, far_images(images), sigma, identities, per_batch, size)
+            far = None
+            if not self._checked:
+                far = _BatchRunner(self, replicas, far_images(images), sigma, identities, per_batch, size)
             with _workers(images.device, one=replicas.is_one) as (executor, workers):
                 for batch, table in self._tables(executor, workers + 1, runner, far, needed):
                     _credit(totals, batch, table.cpu().numpy(), identities)
@@ -263,11 +265,11 @@ class Sampler:
         executor: ThreadPoolExecutor,
         window: int,
         runner: _BatchRunner,
-        far: _BatchRunner,
+        far: _BatchRunner | None,
         batches: Sequence[list[Run]],
     ) -> Iterator[tuple[list[Run], Tensor]]:
-        """Yield (batch, table) in order. Of the first batch that this sampler runs, rows run beside others as well."""
-        if not self._checked:
+        """Yield (batch, table) in order. If there are rows of far images, some of the first batch run beside them too."""
+        if far is not None:
             before = torch.get_rng_state()
             table = executor.submit(runner.checked, batches[0], far).result()
             self._checked = True
