@@ -268,7 +268,7 @@ class Sampler:
         far: _BatchRunner | None,
         batches: Sequence[list[Run]],
     ) -> Iterator[tuple[list[Run], Tensor]]:
-        """Yield (batch, table) in order. Beside far images, if there are any, some rows of the first batch run again."""
+        """Yield (batch, table) in order. Beside far images, if any, some rows of the first batch are run again."""
         if far is not None:
             before = torch.get_rng_state()
             table = executor.submit(runner.checked, batches[0], far).result()
