@@ -195,7 +195,7 @@ def test_images_and_blocks_are_independent():
 
 
 def test_which_rows_share_a_batch_does_not_depend_on_threads_or_interruptions(group, threads):
-    """For a model of which each row depends on its whole batch, padding included."""
+    """For a model of which the last bits of each row depend on its whole batch, padding included."""
     model = CoupledRows(WEIGHT)
     for batch_size in (300, 1000, None):
         threads(1)
@@ -227,19 +227,22 @@ class LastBits(nn.Module):
         return nn.functional.one_hot(scores.contiguous().view(torch.int32).sum(1) % CLASSES, CLASSES).float()
 
 
-def test_forward_passes_run_side_by_side_with_one_thread_each(group, threads):
+def test_forward_passes_run_side_by_side_with_one_thread_each(group, threads, monkeypatch):
     threads(2)
-    both, places = threading.Barrier(2, timeout=60), iter(range(2))
+    both, meets = (
+        threading.Barrier(2, timeout=60),
+        iter([False, False, True, True]),
+    )  # the first batch runs alone, twice
     seen = []
 
-    class Meeting(RowLinear):
-        def forward(self, images):
-            if next(places, None) is not None:
-                both.wait()  # returns only if two forward passes are under way
-            seen.append((torch.get_num_threads(), threading.current_thread().name))
-            return super().forward(images)
+    def flatten(_, images):
+        if next(meets, False):
+            both.wait()  # returns only if two forward passes are under way
+        seen.append((torch.get_num_threads(), threading.current_thread().name))
+        return images.flatten(1)
 
-    count(Meeting(WEIGHT), group, batch_size=100)
+    monkeypatch.setattr(nn.Flatten, "forward", flatten)
+    count(nn.Sequential(nn.Flatten(), nn.Linear(4, CLASSES)), group, batch_size=100)
     assert {number for number, _ in seen} == {1}
     assert len({name for _, name in seen}) == 2
     assert torch.get_num_threads() == 2
@@ -423,16 +426,23 @@ def test_nan_is_refused_and_the_image_named(group, value):
 def test_nan_in_rows_that_do_not_count_is_no_error(group):
     """Of the one block of 30 samples, and of the padding."""
     images, sigma, identities = (part[:1] for part in group)
+    plan = SamplingPlan(n0=30, n=1, seed=0, dataset="")
+    block = torch.empty(1, BLOCK, 4)
+    plan.streams().fill(block, ("selection", identities[0]), 0)
+    left_out = (images[0].flatten() + float(sigma[0]) * block[0])[30:]
 
     def scores(x):
         result = x.flatten(1)[:, :CLASSES].clone()
-        result[30:] = math.nan
+        near = (x.flatten(1)[:, None] - left_out).abs().amax(2).amin(1) < 1e-5
+        result[near] = math.nan
+        seen.append(int(near.sum()))
         return result
 
-    plan = SamplingPlan(n0=30, n=1, seed=0, dataset="")
+    seen = []
     sampler = Sampler(Returning(scores), num_classes=CLASSES, plan=plan, batch_size=100)
     (finished,) = sampler.count(images, sigma, identities)
     assert (int(finished.selection.sum()), int(finished.estimation.sum())) == (30, 1)
+    assert max(seen) == 70
 
 
 def test_infinite_scores_are_numbers(group):
@@ -518,7 +528,7 @@ def test_out_of_memory_halves_the_batch(group, error, limit, steps):
 
 
 def test_images_finished_before_memory_ran_out_are_kept(group):
-    model = Greedy(100, OUT_OF_MEMORY[0], from_call=6)  # 4 blocks an image, 2 a batch: 3 images are finished
+    model = Greedy(100, OUT_OF_MEMORY[0], from_call=7)  # 4 blocks an image, 2 a batch, the first twice: 3 are done
     sampler = Sampler(model, num_classes=CLASSES, plan=PLAN, batch_size=200)
     with pytest.warns(UserWarning, match="batches of 100 images"):
         finished = list(sampler.count(*group))

@@ -38,11 +38,11 @@ class Probit(nn.Module):
 
 
 class Ball(nn.Module):
-    """Class 1 exactly in the unit ball (IDRS, Appendix C.2)."""
+    """Class 1 in the unit ball (IDRS, Appendix C.2), with a step at its surface that torch can differentiate."""
 
     def forward(self, x):
-        inside = x.norm(dim=1) <= 1
-        return 100.0 * torch.stack([~inside, inside], dim=1).to(x.dtype)
+        inside = torch.sigmoid(1e4 * (1 - x.norm(dim=1)))
+        return 100.0 * torch.stack([1 - inside, inside], dim=1)
 
 
 class Interval(nn.Module):

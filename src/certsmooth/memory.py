@@ -129,7 +129,7 @@ def memory_pass(
         session.answer(t, cols, gap)
     result = MemoryResult(
         predict=predict.astype(np.int64),
-        radius=radius.astype(np.float64),
+        radius=_positive(radius),
         case=np.zeros(len(points), np.int8),
         partner=np.full(len(points), -1, np.int64),
         conflicts=session.conflicts,
@@ -159,6 +159,25 @@ class Memory:
         self._points: npt.NDArray[np.generic] | None = None
         self._predict = np.zeros(0, np.int64)
         self._radius = np.zeros(0)
+        self._owner: tuple[tuple[object, ...], object] | None = None
+
+    def bind(self, *parts: object, settings: object) -> None:
+        """Say which smoothed classifier enters its answers; a memory makes those of one classifier consistent.
+
+        Args:
+            parts: of the classifier, which have to be the same objects in every call.
+            settings: of the classifier, which have to be equal.
+
+        Raises:
+            ConfigError: the memory belongs to another one.
+        """
+        if self._owner is None:
+            self._owner = parts, settings
+        owners, its = self._owner
+        if any(one is not other for one, other in zip(owners, parts, strict=True)) or its != settings:
+            raise ConfigError(
+                f"memory: of another smoothed classifier, with {len(self)} answers; must be a new Memory()"
+            )
 
     def __len__(self) -> int:
         return len(self._predict)
@@ -189,7 +208,7 @@ class Memory:
         for t, cols, gap in session.near_pairs(known):
             session.answer(t, cols, gap)
         self._points, self._predict, self._radius = session.cloud.points, session.predict, session.radius
-        predict, radius = predict.astype(np.int64), radius.astype(np.float64)
+        predict, radius = predict.astype(np.int64), _positive(radius)
         predict[answered], radius[answered] = self._predict[known:], self._radius[known:]
         return predict, radius
 
@@ -258,12 +277,17 @@ def _check_answers(count: int, predict: Int[np.ndarray, " N"], radius: Float[np.
         raise ConfigError(f"radius: {found}; must be finite and 0 or more, and 0 for an abstention (-1)")
 
 
+def _positive(radius: Float[np.ndarray, " N"]) -> npt.NDArray[np.float64]:
+    """Return checked radii as a new float64 array, in which -0.0 is 0.0."""
+    return np.abs(radius.astype(np.float64))
+
+
 class _Session:
     """Answers by arrival: as given, and as adjusted so far."""
 
     def __init__(self, cloud: Cloud, predict: Int[np.ndarray, " M"], radius: Float[np.ndarray, " M"]) -> None:
         self.cloud = cloud
-        self.given_predict, self.given_radius = predict.astype(np.int64), radius.astype(np.float64)
+        self.given_predict, self.given_radius = predict.astype(np.int64), _positive(radius)
         self.predict, self.radius = self.given_predict.copy(), self.given_radius.copy()
         self.case = np.zeros(len(predict), np.int8)
         self.partner = np.full(len(predict), -1, np.int64)
@@ -337,4 +361,4 @@ class _Session:
         self._set(t, cols[least], Case.CAPPED, min(room[least], self.radius[t]))
 
     def _set(self, t: int, partner: int, case: Case, radius: float) -> None:
-        self.radius[t], self.case[t], self.partner[t] = max(radius, 0.0), case, partner
+        self.radius[t], self.case[t], self.partner[t] = max(0.0, radius), case, partner

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 
-# What kernels say in a RuntimeError: torch's allocator on the CPU, oneDNN, C++; cuBLAS and cuDNN, which have their own.
+# What kernels say in a RuntimeError: drivers and allocators of devices ("CUDA error: out of memory", "CUDA driver
+# error: out of memory", "MPS backend out of memory"), torch's allocator on the CPU, oneDNN, C++, cuBLAS and cuDNN.
 _MESSAGES = (
+    "out of memory",
     "can't allocate memory",
     "could not create a primitive",
     "could not create a memory",
     "std::bad_alloc",
     "_STATUS_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
 )
 
 

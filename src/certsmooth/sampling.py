@@ -6,7 +6,8 @@ noise blocks of all images, selection before estimation, form one sequence that 
 the last one padded. Which rows share a batch therefore follows from the list of images, n0, n and the batch size, not
 from shards, workers or interruptions: a shard is a union of whole groups, and a run that goes on inside a group
 repeats the batch in which it was killed. Every forward pass on the CPU uses one thread, and batches run side by side in
-as many workers as there are threads, so that the arithmetic does not depend on the number of cores either.
+as many workers as there are threads, so that the arithmetic does not depend on the number of cores either; a model that
+may keep something from one row to another, where others could see it, has one worker.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from certsmooth.checks import LARGEST_SEED, MAX_SAMPLES, check_integer, store_integer
@@ -34,6 +35,8 @@ from certsmooth.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
 from certsmooth.out_of_memory import is_out_of_memory
 from certsmooth.pixel_grid import PixelGrid
 from certsmooth.registry import member
+from certsmooth.replicas import Replicas
+from certsmooth.rows import beside_others, check_rows, far_images, mixed
 from certsmooth.sigma import SigmaPolicy
 
 GROUP = 50
@@ -153,7 +156,8 @@ class Sampler:
 
     Args:
         model: base classifier; images [b, *image_shape] in, one score per class [b, num_classes] out. It is run in
-            evaluation mode, from several threads at once on the CPU.
+            evaluation mode; on the CPU in several threads at once, as far as `certsmooth.replicas` allows. The first
+            batch that a sampler counts tells whether the class of a row depends on the other rows (`certsmooth.rows`).
         num_classes: number of classes.
         plan: what is drawn.
         batch_size: rows per forward pass, rounded down to whole blocks if it is more than one; None for
@@ -168,6 +172,8 @@ class Sampler:
         self.num_classes = check_integer("num_classes", num_classes, minimum=2)
         self.plan = plan
         self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
+        self._checked = False
+        self._draws = False  # whether the model draws random numbers, of which the process has one sequence
 
     def sigmas(
         self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
@@ -191,7 +197,8 @@ class Sampler:
             padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
             start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
             draw = _SigmaNoise(self.plan, policy.samples, padded, names)
-            sigma = policy(self.model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
+            with Replicas(self.model, images.device).lend() as model:
+                sigma = policy(model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
             raise ModelError(f"sigma policy {type(policy).__module__}: returned {sigma.tolist()}; must be > 0")
         return sigma
@@ -213,7 +220,8 @@ class Sampler:
             start: first image to count; earlier ones only fill the batch they share with it.
 
         Raises:
-            ModelError: the model's output has not the shape [b, num_classes] or holds NaN; the image is named.
+            ModelError: the model's output has not the shape [b, num_classes], or holds NaN, or -inf for every class of
+                a row (the image is named); or the class of a row depends on the other rows of its batch.
             DataError: more than `GROUP` images, not one sigma and identity for each, or a sigma that is not positive.
         """
         if not len(images) == len(sigma) == len(identities) <= GROUP:
@@ -247,49 +255,93 @@ class Sampler:
         per_batch = max(1, size // BLOCK)
         batches = self.plan.batches(len(images), per_batch)
         needed = [batch for batch in batches if batch[-1].position >= start]
-        runner = _BatchRunner(self, images, sigma, identities, per_batch, size)
         totals = np.zeros((len(images), 2, self.num_classes), dtype=np.int64)
-        with evaluation(self.model), _workers(images.device) as (executor, workers):
-            for batch, table in _in_order(executor, workers + 1, runner, needed):
-                _credit(totals, batch, table.cpu().numpy(), identities)
-                for run in batch:
-                    if run.completes and run.position >= start:
-                        yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
+        with evaluation(self.model):
+            replicas = Replicas(self.model, images.device)
+            runner = _BatchRunner(self, replicas, images, sigma, identities, per_batch, size)
+            far = None
+            if not self._checked:
+                far = _BatchRunner(self, replicas, far_images(images), sigma, identities, per_batch, size)
+            with _workers(images.device, one=replicas.is_one) as (executor, workers):
+                for batch, table in self._tables(executor, workers + 1, runner, far, needed):
+                    _credit(totals, batch, table.cpu().numpy(), identities)
+                    for run in batch:
+                        if run.completes and run.position >= start:
+                            yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
+
+    def _tables(
+        self,
+        executor: ThreadPoolExecutor,
+        window: int,
+        runner: _BatchRunner,
+        far: _BatchRunner | None,
+        batches: Sequence[list[Run]],
+    ) -> Iterator[tuple[list[Run], Tensor]]:
+        """Yield (batch, table) in order. Beside far images, if any, some rows of the first batch are run again."""
+        if far is not None:
+            before = torch.get_rng_state()
+            table = executor.submit(runner.checked, batches[0], far).result()
+            self._checked = True
+            self._draws = not torch.equal(before, torch.get_rng_state())
+            yield batches[0], table
+            batches = batches[1:]
+        yield from _in_order(executor, 1 if self._draws else window, runner, batches)
 
 
 class _BatchRunner:
     """Makes one batch, runs it, and returns its table of counts [blocks, num_classes + 1] on the model's device.
 
-    The last column counts rows whose scores hold NaN: reading it needs no extra synchronisation with the device.
+    The last column counts rows without a class, whose scores hold NaN or are all -inf: reading it needs no extra
+    synchronisation with the device.
     """
 
     def __init__(
         self,
         sampler: Sampler,
+        replicas: Replicas,
         images: Tensor,
         sigma: Tensor,
         identities: Sequence[int | str],
         per_batch: int,
         rows: int,
     ) -> None:
-        self.model = sampler.model
+        self.replicas = replicas
         self.num_classes = sampler.num_classes
         self.images = images.to(torch.float32)
         self.noisy_images = sampler.plan.noisy_images(self.images, sigma)
         self.identities = identities
         self.per_batch = per_batch
         self.rows = rows
-        self.width = sampler.num_classes + 2  # classes, NaN, rows that do not count
+        self.width = sampler.num_classes + 2  # classes, no class, rows that do not count
         blocks = torch.arange(per_batch, device=images.device)
         self.bin_of_block = (self.width * blocks).repeat_interleave(BLOCK)
         self.one = torch.ones_like(self.bin_of_block)
         self.buffers = threading.local()
 
     def __call__(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
-        with torch.inference_mode():
+        with torch.no_grad():  # not in inference mode: a model may differentiate in its forward pass
+            return self._table(batch, [self._scores(part) for part in torch.split(self._noisy(batch), self.rows)])
+
+    def checked(self, batch: list[Run], far: _BatchRunner) -> Int[Tensor, "blocks classes"]:
+        """Return what calling it does.
+
+        Args:
+            batch: what to run.
+            far: makes the rows of other images.
+
+        Raises:
+            ModelError: some rows that count get another class beside rows of other images.
+        """
+        with torch.no_grad():
             noisy = self._noisy(batch)
-            bins = torch.cat([self._bins(part) for part in torch.split(noisy, self.rows)])
-            return self._table(batch, bins)
+            counted = [torch.arange(run.start * BLOCK, run.start * BLOCK + run.samples) for run in batch]
+            chosen, places = beside_others(torch.cat(counted).to(noisy.device), min(self.rows, len(noisy)))
+            rows = noisy[chosen]  # a copy: the model may change its input
+            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
+            others = mixed(far._noisy(batch)[: self.rows])
+            others[places] = rows
+            check_rows(self.replicas.model, scores[0][chosen], self._scores(others)[places])
+            return self._table(batch, scores)
 
     def _noisy(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
         shape = self.images.shape[1:]
@@ -303,15 +355,22 @@ class _BatchRunner:
         noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
         return noisy.view(-1, *shape)
 
-    def _bins(self, images: Float[Tensor, " rows *shape"]) -> Int[Tensor, " rows"]:
-        scores = self.model(images)
+    def _scores(self, images: Float[Tensor, " rows *shape"]) -> Shaped[Tensor, "rows classes"]:
+        with self.replicas.lend() as model:
+            scores = model(images)
         if not isinstance(scores, Tensor) or scores.shape != (len(images), self.num_classes):
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
             raise ModelError(f"the model returned {found}; must be [{len(images)}, {self.num_classes}] scores")
-        largest, predicted = scores.max(1)  # the largest of several scores is NaN if one of them is
-        return torch.where(largest.isnan(), self.num_classes, predicted)
+        if scores.is_complex():
+            raise ModelError(f"the model returned {scores.dtype}; must be scores that can be compared")
+        return scores
 
-    def _table(self, batch: list[Run], bins: Int[Tensor, " rows"]) -> Int[Tensor, "blocks classes"]:
+    def _bins(self, scores: Shaped[Tensor, "rows classes"]) -> Int[Tensor, " rows"]:
+        largest, predicted = scores.max(1)  # the largest of several scores is NaN if one of them is
+        return torch.where(largest.isnan() | (largest == -torch.inf), self.num_classes, predicted)
+
+    def _table(self, batch: list[Run], scores: list[Tensor]) -> Int[Tensor, "blocks classes"]:
+        bins = torch.cat([self._bins(part) for part in scores])
         for run in batch:
             bins[run.start * BLOCK + run.samples : (run.start + run.blocks) * BLOCK] = self.width - 1
         table = torch.zeros(self.per_batch * self.width, dtype=torch.int64, device=bins.device)
@@ -330,7 +389,7 @@ def _credit(
         *counts, invalid = table[run.start : run.start + run.blocks].sum(axis=0)
         if invalid:
             found = f"image {identities[run.position]}, the one at {run.position} of {len(identities)}"
-            raise ModelError(f"the model returned NaN for {found}; scores must be numbers")
+            raise ModelError(f"the model returned -inf for every class, or NaN for {found}; scores must be numbers")
         totals[run.position, int(run.stage == "estimation")] += counts
 
 
@@ -382,9 +441,9 @@ def _in_order(
 
 
 @contextmanager
-def _workers(device: torch.device) -> Iterator[tuple[ThreadPoolExecutor, int]]:
-    """Yield a pool: one single-threaded worker per CPU thread, or one that keeps another device busy."""
-    workers = torch.get_num_threads() if device.type == "cpu" else 1
+def _workers(device: torch.device, *, one: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield a pool: a single-threaded worker per CPU thread, or one if it must be or keeps another device busy."""
+    workers = torch.get_num_threads() if device.type == "cpu" and not one else 1
 
     def single_threaded() -> None:
         if device.type == "cpu":

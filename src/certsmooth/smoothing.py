@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from certsmooth.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
 from certsmooth.checks import check_alpha, check_integer, check_samples
 from certsmooth.counts import Counts
 from certsmooth.errors import ConfigError, DataError
+from certsmooth.inputs import BaseModel, ImageBatch, accepting, as_module, as_policy, as_tensor, device_of
 from certsmooth.memory import Memory
 from certsmooth.noise import image_identities
 from certsmooth.pixel_grid import PixelGrid
@@ -28,12 +29,14 @@ class SmoothedClassifier:
     The noise of an image is a function of the seed and of the image's pixels, not of the batch that it comes in.
 
     Args:
-        model: base classifier f; float32 images [b, *shape] in, one score per class [b, num_classes] out. It is run in
-            evaluation mode, on the device of its parameters (on the CPU, from several threads at once): that program
-            is what is certified. A module that computes in another numeric type converts its input itself.
+        model: base classifier f, a module or a function; float32 images [b, *shape] in, one score per class
+            [b, num_classes] out, of any type that can be compared. It is run in evaluation mode (a function has none),
+            on the device of its parameters, and on the CPU from several threads at once, each with a copy, if that is
+            known to make no difference: that program is what is certified. A module that does not take float32 gets
+            the images in the type of its parameters. One that differentiates does so under ``torch.enable_grad()``.
         num_classes: number of classes.
-        sigma: the sigma policy: `FixedSigma`, `DataDependentSigma`, `MultiStartSigma`, or, fitted to training images,
-            `NearestNeighbourSigma` or `BorderDistanceSigma`.
+        sigma: a number, which means `FixedSigma`, or the sigma policy: `FixedSigma`, `DataDependentSigma`,
+            `MultiStartSigma`, or, fitted to training images, `NearestNeighbourSigma` or `BorderDistanceSigma`.
         pixel_range: images outside it are refused; None for data that are not images.
         step: of the pixels: what the base classifier sees is rounded to multiples of it, and certificates hold for the
             program that runs (`certsmooth.pixel_grid`). It is 1 divided by a whole number. "auto": 1/255, that of 8-bit
@@ -43,7 +46,8 @@ class SmoothedClassifier:
             `SemiElasticCertificate` for a sigma policy with a semi-elasticity, or `L1Certificate` (uniform noise, whose
             sigma is half its width).
         memory: for a data-dependent sigma (DDRS, Section 3.5): what was certified before. Certificates are then made to
-            agree with it, and enter it.
+            agree with it, and enter it. It belongs to this classifier from then on, and to those of the same model,
+            sigma policy and certificate.
 
     Example:
         >>> smoothed = SmoothedClassifier(model, num_classes=10, sigma=FixedSigma(0.25))
@@ -52,16 +56,17 @@ class SmoothedClassifier:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: BaseModel,
         *,
         num_classes: int,
-        sigma: SigmaPolicy,
+        sigma: SigmaPolicy | float,
         pixel_range: tuple[float, float] | None = (0.0, 1.0),
         step: float | Literal["auto"] | None = "auto",
         certificate: Certificate | None = None,
         memory: Memory | None = None,
     ) -> None:
-        self.model = model
+        sigma = as_policy(sigma)
+        self.model = as_module(model)
         self.num_classes = check_integer("num_classes", num_classes, minimum=2)
         self.sigma = sigma
         self.pixel_range = pixel_range
@@ -74,12 +79,15 @@ class SmoothedClassifier:
         for name, part in (("sigma", sigma), ("memory", memory)):
             if (norm := getattr(part, "norm", self.certificate.norm)) != self.certificate.norm:
                 raise ConfigError(f"{name}: norm {norm}; must be {self.certificate.norm}, that of the certificate")
+        if memory is not None:
+            fitted = sigma if sigma.uses_training_images else None  # equal policies may be fitted to other images
+            memory.bind(model, fitted, settings=(self.num_classes, sigma, self.certificate, self.grid))
 
-    def sample(self, x: Float[Tensor, " b *shape"], *, n0: int, n: int, seed: int) -> Counts:
+    def sample(self, x: ImageBatch, *, n0: int, n: int, seed: int) -> Counts:
         """Count the classes of n0 + n noisy copies of each image.
 
         Args:
-            x: images, pixels in ``pixel_range``.
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
             n0: selection samples.
             n: estimation samples, independent of the selection samples.
             seed: of the noise.
@@ -89,12 +97,14 @@ class SmoothedClassifier:
 
         Raises:
             DataError: x is not a batch of finite images in the pixel range.
-            ModelError: the model returned NaN, or not one score per class.
+            ModelError: the model fails on the images; it returned NaN, only -inf for a row, or not one score per class;
+                or the class of a row depends on the other rows of its batch.
             ConfigError: n0, n or seed is no whole number, n0 < 1, n < 1 or seed < 0.
         """
         images = self._checked(x)
+        model = accepting(self.model, images)
         plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
-        sampler = Sampler(self.model, num_classes=self.num_classes, plan=plan)
+        sampler = Sampler(model, num_classes=self.num_classes, plan=plan)
         rows = [row for start in range(0, len(x), GROUP) for row in self._group(sampler, images[start : start + GROUP])]
         sigma, constant_within, selection, estimation, batch_size = zip(*rows, strict=True)
         return Counts(
@@ -117,12 +127,12 @@ class SmoothedClassifier:
             yield float(sigma[at]), float(within[at]), row.selection, row.estimation, row.batch_size
 
     def certify(
-        self, x: Float[Tensor, " b *shape"], *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int
+        self, x: ImageBatch, *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int
     ) -> pd.DataFrame:
         """Certify each image (CERTIFY of Cohen et al. 2019).
 
         Args:
-            x: images, pixels in ``pixel_range``.
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
             n0: selection samples.
             n: estimation samples.
             alpha: each certificate is wrong with at most this probability.
@@ -143,6 +153,7 @@ class SmoothedClassifier:
         # Before the samples are paid for.
         n, alpha = check_samples("n", n), check_alpha(alpha)
         check_can_certify(self.certificate, n=n, alpha=alpha)
+        x = as_tensor(x)
         counts = self.sample(x, n0=n0, n=n, seed=seed)
         semi_elasticity = self.sigma.semi_elasticity
         smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within, grid=self.grid)
@@ -156,13 +167,11 @@ class SmoothedClassifier:
         columns = {"predict": predict, "radius": radius, "radius_linf": linf, "p_a_lower": bound.p_a_lower}
         return pd.DataFrame(columns | {"sigma": counts.sigma, "guarantee": promise})
 
-    def predict(
-        self, x: Float[Tensor, " b *shape"], *, n: int = 100_000, alpha: float = 0.001, seed: int
-    ) -> Int[np.ndarray, " b"]:
+    def predict(self, x: ImageBatch, *, n: int = 100_000, alpha: float = 0.001, seed: int) -> Int[np.ndarray, " b"]:
         """Predict the class of each image (PREDICT of Cohen et al. 2019).
 
         Args:
-            x: images, pixels in ``pixel_range``.
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
             n: samples.
             alpha: with at most this probability the answer is neither the smoothed classifier's class nor -1.
             seed: of the noise.
@@ -175,6 +184,7 @@ class SmoothedClassifier:
         """
         n, alpha = check_samples("n", n), check_alpha(alpha)
         cohen.check_can_predict(n=n, alpha=alpha)
+        x = as_tensor(x)
         counts = self.sample(x, n0=1, n=n, seed=seed)
         predict = cohen.predict(counts.estimation, alpha=alpha)
         return predict if self.memory is None else self.memory.recall(self._points(x), predict)
@@ -182,11 +192,9 @@ class SmoothedClassifier:
     def _points(self, x: Tensor) -> Float[np.ndarray, "b d"]:
         return x.detach().flatten(1).to("cpu", torch.float32).numpy()
 
-    def _checked(self, x: Tensor) -> Float[Tensor, " b *shape"]:
-        if x.ndim < 2 or x.numel() == 0 or not x.is_floating_point():
-            raise DataError(f"images: {x.dtype} {list(x.shape)}; must be floating point [b, *shape] with b >= 1")
+    def _checked(self, x: ImageBatch) -> Float[Tensor, " b *shape"]:
+        x = as_tensor(x)
         low, high = (-torch.inf, torch.inf) if self.pixel_range is None else self.pixel_range
         if not bool(x.isfinite().all()) or bool((x < low).any()) or bool((x > high).any()):
             raise DataError(f"images: values from {x.min():g} to {x.max():g}; must be finite and in [{low}, {high}]")
-        device = next((p.device for p in self.model.parameters()), x.device)
-        return x.detach().to(device, torch.float32)
+        return x.detach().to(device_of(self.model, x.device), torch.float32)

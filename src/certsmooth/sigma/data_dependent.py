@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from certsmooth.certificates import Norm
 from certsmooth.checks import check_choice, store_integer, store_number
-from certsmooth.errors import ConfigError
+from certsmooth.errors import ConfigError, ModelError
 from certsmooth.modes import evaluation
 from certsmooth.sigma import DrawNoise
 from certsmooth.sigma._search import Search
@@ -138,11 +138,21 @@ def radius_gradient(
     """Return dR/dsigma of each image at the given noise, by the reparameterisation of DDRS eq. 3 and 4.
 
     The gradient with respect to sigma alone is computed; the model's parameters are not touched.
+
+    Raises:
+        ModelError: the scores are not differentiated with respect to the images: R would look constant in sigma.
     """
     with torch.enable_grad():
-        variable = sigma.detach().clone().requires_grad_(True)
-        radius = variable * radius_per_sigma(_log_p(model, images, variable, noise))
-        (gradient,) = torch.autograd.grad(radius.sum(), variable)
+        # R = factor * ratio(variable), with both equal to sigma: so the part that goes through the model shows.
+        variable, factor = (sigma.detach().clone().requires_grad_(True) for _ in range(2))
+        radius = factor * radius_per_sigma(_log_p(model, images, variable, noise))
+        through_model, direct = torch.autograd.grad(radius.sum(), (variable, factor), allow_unused=True)
+    if through_model is None:
+        raise ModelError(
+            "the model's scores do not depend on the images in a way that torch differentiates (a forward pass under "
+            "no_grad, or one that detaches); they must for sigma to be optimised; FixedSigma needs no gradient"
+        )
+    gradient: Tensor = through_model + direct
     return gradient
 
 

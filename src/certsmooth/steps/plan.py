@@ -245,12 +245,16 @@ def measure(classifier: Classifier, device: torch.device, *, at_least: float) ->
     images = (pixels / torch.tensor(255.0)).to(device)
     rows = default_batch_size(spec.image_shape, device)
 
+    def settings(batches: int) -> SamplingPlan:
+        return SamplingPlan(n0=BLOCK, n=batches * rows - BLOCK, seed=0, dataset="plan", grid=PixelGrid(255))
+
+    sampler = Sampler(model, num_classes=spec.num_classes, plan=settings(2), batch_size=rows)
+
     def run(batches: int) -> float:
-        settings = SamplingPlan(n0=BLOCK, n=batches * rows - BLOCK, seed=0, dataset="plan", grid=PixelGrid(255))
-        sampler = Sampler(model, num_classes=spec.num_classes, plan=settings, batch_size=rows)
+        sampler.plan = settings(batches)
         return _seconds_of(lambda: list(sampler.count(images, torch.ones(1), [0])), device)
 
-    batches, seconds = 2, run(2)  # the first one warms up: its time only says how many batches to take
+    batches, seconds = 2, run(2)  # the first one warms up, and checks rows, which is done once a shard
     while True:
         seconds = run(batches)
         if seconds >= at_least:
