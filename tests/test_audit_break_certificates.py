@@ -198,9 +198,9 @@ def test_what_is_chosen_is_asked_again_with_noise_that_nothing_else_has_seen(mon
     drawn = []
 
     class Spy(Sampler):
-        def __init__(self, *args, **options):
-            drawn.append(options["plan"])
-            super().__init__(*args, **options)
+        def count(self, *args, **options):
+            drawn.append(self.plan)
+            return super().count(*args, **options)
 
     monkeypatch.setattr("certsmooth.audit.break_certificates.Sampler", Spy)
     balls = make_balls([[0.6, 0.8]], 1, [0.3], 0.5)

@@ -175,6 +175,12 @@ class Sampler:
         self._checked = False
         self._draws = False  # whether the model draws random numbers, of which the process has one sequence
 
+    def drawing(self, plan: SamplingPlan) -> Sampler:
+        """Return a sampler of the same model that draws something else; what is known of the model's rows stays."""
+        other = type(self)(self.model, num_classes=self.num_classes, plan=plan, batch_size=self.batch_size)
+        other._checked, other._draws = self._checked, self._draws
+        return other
+
     def sigmas(
         self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
     ) -> Float[Tensor, " g"]:

@@ -160,15 +160,16 @@ def break_group(
     classes = balls.predict.cpu().numpy()
     best, kind, tried = np.full(len(classes), -plan.screen - 1), np.zeros(len(classes), np.int64), 0
     chosen = balls.images
+    predict = plan.draws("predict", plan.n)
+    sampler = Sampler(model, num_classes=num_classes, plan=predict)
     for name, fraction, points in candidates(model, balls, start=policy.sigma0, reached=reached, plan=plan):
-        draws = plan.draws(f"screen/{name}/{fraction}", plan.screen)
-        _, counts, _ = _answer(model, points, balls.identities, num_classes, policy, draws)
+        sampler = sampler.drawing(plan.draws(f"screen/{name}/{fraction}", plan.screen))
+        _, counts, _ = _answer(sampler, points, balls.identities, policy)
         lead = _lead(counts, classes)
         better = torch.from_numpy(lead > best).to(points.device)
         chosen = torch.where(per_example(better, points).bool(), points, chosen)
         kind, best, tried = np.where(lead > best, KINDS.index(name), kind), np.maximum(lead, best), tried + 1
-    draws = plan.draws("predict", plan.n)
-    sigma, counts, batch_size = _answer(model, chosen, balls.identities, num_classes, policy, draws)
+    sigma, counts, batch_size = _answer(sampler.drawing(predict), chosen, balls.identities, policy)
     return Broken(
         index=np.asarray(balls.identities, dtype=np.int64),
         predict=classes,
@@ -314,15 +315,9 @@ def _lengths(vectors: Float[Tensor, " g *shape"], norm: Norm) -> Float[Tensor, "
 
 
 def _answer(
-    model: nn.Module,
-    points: Float[Tensor, " g *shape"],
-    identities: Sequence[int],
-    num_classes: int,
-    policy: SigmaPolicy,
-    plan: SamplingPlan,
+    sampler: Sampler, points: Float[Tensor, " g *shape"], identities: Sequence[int], policy: SigmaPolicy
 ) -> tuple[Float[Tensor, " g"], Int[np.ndarray, "g k"], Int[np.ndarray, " g"]]:
     """Return sigma, chosen afresh at each point, the class counts with it, and the rows per forward pass."""
-    sampler = Sampler(model, num_classes=num_classes, plan=plan)
     sigma = sampler.sigmas(policy, points, identities)
     rows = list(sampler.count(points, sigma, identities))
     return sigma, np.stack([row.selection + row.estimation for row in rows]), np.asarray([r.batch_size for r in rows])

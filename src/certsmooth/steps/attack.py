@@ -233,9 +233,11 @@ def attack_group(
     Yields:
         The counts at the images themselves if the plan is to, then those of each radius and number of samples.
     """
+    sampler = Sampler(model, num_classes=num_classes, plan=plan.predict_plan(0, 0.0))
 
     def counted(attacked: Tensor, samples: int, epsilon: float) -> AttackCounts:
-        sampler = Sampler(model, num_classes=num_classes, plan=plan.predict_plan(samples, epsilon))
+        nonlocal sampler
+        sampler = sampler.drawing(plan.predict_plan(samples, epsilon))
         used = sampler.sigmas(policy, attacked, identities)
         counts = list(sampler.count(attacked, used, identities))
         moved = (attacked.to(torch.float64) - images.to(torch.float64)).flatten(1)
