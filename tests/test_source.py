@@ -4,6 +4,11 @@ from certsmooth import source
 from certsmooth.registry import names
 
 
+def forget():
+    source._imports.cache_clear()
+    source._code.cache_clear()
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package: a imports b and, inside a function, members/c; d is imported by nobody, but for its types."""
@@ -20,15 +25,15 @@ def package(tmp_path, monkeypatch):
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     monkeypatch.setattr(source, "_ROOT", tmp_path)
-    source._imports.cache_clear()
+    forget()
     yield tmp_path
-    source._imports.cache_clear()
+    forget()
 
 
-def digest_after(package, name):
+def digest_after(package, name, added="x = 2"):
     before = source.source_digest("a")
-    (package / name).write_text((package / name).read_text() + "# changed\n")
-    source._imports.cache_clear()
+    (package / name).write_text((package / name).read_text() + f"{added}\n")
+    forget()
     return before, source.source_digest("a")
 
 
@@ -43,8 +48,38 @@ def test_a_change_of_anything_else_does_not(package):
     assert before == after
 
 
+@pytest.mark.parametrize("added", ["# changed", "\n\n", '"""Changed."""'])
+def test_comments_docstrings_and_blank_lines_are_no_code(package, added):
+    before, after = digest_after(package, "b.py", added)
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("class C:\n    '''One.'''\n    x = 1  # one", "class C:\n    '''Two\n    lines.'''\n\n    x = 1", True),
+        ("x = 1\n'''What x is.'''", "x = 1\n'''What it is.'''", True),
+        ("x = '# a'", "x = '# b'", False),
+        ("x = '''\n# a\n'''", "x = '''\n# b\n'''", False),
+        ("f('a')", "f('b')", False),
+        ("x = f'{1}# a'", "x = f'{1}# b'", False),
+        ("if y:\n    z = 1", "if y:\n    pass\nz = 1", False),
+        ("def f(): 'a'; return 1", "def f(): 'a'; return 2", False),
+        ("é = 'ü'  # é\nx = 1", "é = 'ü'  # e\nx = 1", True),
+        ("é = 'ü'  # é\nx = 1", "é = 'ü'  # é\nx = 2", False),
+    ],
+)
+def test_what_is_code(package, first, second, same):
+    found = []
+    for text in (first, second):
+        (package / "b.py").write_text(text + "\n", encoding="utf-8")
+        forget()
+        found.append(source.source_digest("a"))
+    assert (found[0] == found[1]) == same
+
+
 def test_certificates_do_not_depend_on_training_or_sampling():
-    source._imports.cache_clear()
+    forget()
     names = {path.name for path in source._closure("steps.certify", "certificates.cohen")}
     assert {"bounds.py", "cohen.py", "memory.py", "counts_files.py"} <= names
     assert not {"sampling.py", "loop.py", "config.py", "cli.py"} & names
@@ -57,7 +92,7 @@ def test_what_a_module_depends_on(package):
 
 
 def test_objectives_that_attack_are_known_by_their_imports():
-    source._imports.cache_clear()
+    forget()
     found = {name for name in names("objectives") if source.depends_on(f"objectives.{name}", "objectives._attacks")}
     assert found == {"adre", "smoothadv"}
 

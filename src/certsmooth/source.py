@@ -1,10 +1,15 @@
-"""A content hash of the source that a step depends on, so that the workflow reruns a step when its code changes."""
+"""A hash of the code that a step depends on, so that the workflow reruns a step when its code changes.
+
+Comments, docstrings and blank lines are no code.
+"""
 
 from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import io
+import tokenize
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -19,7 +24,7 @@ def source_digest(*modules: str) -> str:
     Args:
         modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
     """
-    return _digest(_closure(*modules))
+    return _digest(_closure(*modules), _code)
 
 
 def depends_on(module: str, other: str) -> bool:
@@ -27,11 +32,32 @@ def depends_on(module: str, other: str) -> bool:
     return _path(tuple(other.split("."))) in _closure(module)
 
 
-def _digest(paths: Iterable[Path]) -> str:
+def _digest(paths: Iterable[Path], content: Callable[[Path], bytes]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+        digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + content(path) + b"\0")
     return digest.hexdigest()[:16]
+
+
+@cache
+def _code(path: Path) -> bytes:
+    """Return the lines of a module without comments and strings that stand alone, which are docstrings.
+
+    The text, not the syntax tree: that differs between versions of Python.
+    """
+    text = path.read_text(encoding="utf-8")
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text if "#" in text else "").readline):  # it is slow
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+            before, after = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
+            if not before.strip() and not after.strip():
+                lines[first : last + 1] = [""] * (last + 1 - first)
+    return "\n".join(line.rstrip() for line in lines if line.strip()).encode()
 
 
 def _closure(*modules: str) -> set[Path]:
@@ -86,4 +112,4 @@ def _path(parts: tuple[str, ...]) -> Path:
 
 def package_digest() -> str:
     """Return a hash of all modules of this package: equal for two installations of the same code."""
-    return _digest(_ROOT.rglob("*.py"))
+    return _digest(_ROOT.rglob("*.py"), Path.read_bytes)
