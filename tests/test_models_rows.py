@@ -35,7 +35,7 @@ class Scores(nn.Module):
 
 
 class BatchNormalised(nn.Module):
-    """The example of the issue."""
+    """The same image, beside a brighter and beside a darker one, would get two classes."""
 
     def __init__(self):
         super().__init__()
@@ -154,7 +154,7 @@ def test_rows_that_depend_on_their_batch_are_refused(make, images):
 @pytest.mark.parametrize(
     "images", [images for name, images in COMPANIES.items() if "beside" in name or name == "alone"]
 )
-def test_the_example_of_the_issue_gives_no_certificate(images):
+def test_a_normalisation_over_the_batch_gives_no_certificate(images):
     """One pixel: it abstained alone, and was class 0 or 1 with radius 0.6 beside others."""
     for seed in range(20):
         with pytest.raises(ModelError, match=rf"{REFUSED}.*norm \(BatchNorm1d without running statistics\)$"):

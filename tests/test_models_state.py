@@ -57,7 +57,7 @@ class Slow(nn.Module):
 
 
 class OnSelf(Slow):
-    """The example of the issue: the input is kept on the module, and read later."""
+    """The input is kept on the module, and read later."""
 
     def forward(self, x):
         self.x = x
