@@ -311,6 +311,7 @@ def test_provenance_is_complete(tmp_path):
             "n0 = 100",
             "n = 1,000",
             "alpha = 0.001",
+            "noisy images rounded to multiples of 1/255",
         ),
         *("sampling seed 7", "training seed 0", "float32 on cpu", "4 runs, 50 s in all"),
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tabulate import tabulate
@@ -299,10 +299,10 @@ def _software(makers: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _provenance_line(part: str, sources: Sequence[Source]) -> str:
-    def values(key: str) -> str:
+    def values(key: str, words: Callable[[object], str] = _plain) -> str:
         methods: dict[str, list[str]] = {}
         for source in sources:
-            methods.setdefault(_plain(source.provenance[key]), []).append(source.method)
+            methods.setdefault(words(source.provenance[key]), []).append(source.method)
         if len(methods) == 1:
             return next(iter(methods))
         return ", ".join(f"{value} ({' and '.join(_distinct(names))})" for value, names in methods.items())
@@ -317,7 +317,7 @@ def _provenance_line(part: str, sources: Sequence[Source]) -> str:
         f"{values('images')} images{subset};",
         f"n0 = {values('n0')}, n = {values('n')}, alpha = {values('alpha')};",
         f"sampling seed {values('seed')}, training seed {training_seeds};",
-        f"step of the noise {values('step')};",
+        f"{values('step', _noise)};",
         f"{values('numeric_type')} on {values('device')}; {len(sources)} runs, {seconds:,.0f} s in all.",
     )
 
@@ -374,6 +374,10 @@ def _short(digest: str) -> str:
     prefix, _, rest = digest.rpartition(":")
     digits, dash, suffix = rest.partition("-")
     return f"{prefix}{':' if prefix else ''}{digits[:12]}{dash}{suffix}"
+
+
+def _noise(step: object) -> str:
+    return "float32 noise" if step is None else f"noisy images rounded to multiples of {step}"
 
 
 def _plain(value: object) -> str:
