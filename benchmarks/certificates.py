@@ -14,8 +14,8 @@ import time
 import numpy as np
 from tabulate import tabulate
 
-from certsmooth.certificates import Smoothing
-from certsmooth.registry import member, names
+from certsmooth._internal.registry import member, names
+from certsmooth.science.certificates import Smoothing
 
 CLASSES, N0, N, DIMENSION, ALPHA = 10, 100, 100_000, 3072, 0.001
 

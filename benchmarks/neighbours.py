@@ -21,8 +21,9 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from tabulate import tabulate
 
-from certsmooth import NearestNeighbourSigma, data
-from certsmooth.sampling import GROUP
+from certsmooth import NearestNeighbourSigma
+from certsmooth.science import datasets
+from certsmooth.science.sampling.sampler import GROUP
 
 IMAGES, SHAPE, K = 50_000, (3, 32, 32), 20
 PLAIN_QUERIES = 4
@@ -31,7 +32,7 @@ PLAIN_QUERIES = 4
 def training_images(source: Path | None) -> np.ndarray:
     """Return CIFAR-10's training images, or random bytes, whose distances are harder to tell apart."""
     if source is not None:
-        return np.asarray(data.load("cifar10", source=source).train().images)
+        return np.asarray(datasets.load("cifar10", source=source).train().images)
     return np.random.default_rng(0).integers(0, 256, (IMAGES, *SHAPE), dtype=np.uint8)
 
 

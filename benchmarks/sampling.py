@@ -21,9 +21,9 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from certsmooth.models import BaseClassifier, ModelSpec, build
-from certsmooth.pixel_grid import PixelGrid
-from certsmooth.sampling import BLOCK, GROUP, Sampler, SamplingPlan
+from certsmooth.science.models import BaseClassifier, ModelSpec, build
+from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
+from certsmooth.science.theory.pixel_grid import PixelGrid
 
 SIGMA = 0.25
 

@@ -20,7 +20,7 @@ from scipy.special import ndtri
 from scipy.stats import ncx2
 from tabulate import tabulate
 
-from certsmooth.worst_case import constant_radius, semi_elastic_radius
+from certsmooth.science.theory.worst_case import constant_radius, semi_elastic_radius
 
 SIZES = ((3072, "3,072"), (150_528, "150,528"))
 SEMI_ELASTICITIES = (0.001, 0.01, 0.1, 1.0)

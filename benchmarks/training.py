@@ -25,11 +25,11 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from certsmooth.data import Split, array_split
-from certsmooth.models import BaseClassifier, ModelSpec, build, numerics
-from certsmooth.objectives import TrainingObjective, gaussian, macer
-from certsmooth.sigma import fixed
-from certsmooth.training import Recipe, train
+from certsmooth.science.datasets import Split, array_split
+from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
+from certsmooth.science.objectives import TrainingObjective, gaussian, macer
+from certsmooth.science.sigma import fixed
+from certsmooth.science.training import Recipe, train
 
 SIGMA = 0.25
 PlainLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -19,8 +19,8 @@ import pandas as pd
 from scipy.special import gammaln, ndtr, ndtri, xlogy
 from tabulate import tabulate
 
-from certsmooth.bounds import clopper_pearson_lower
-from certsmooth.certificates import Smoothing, cohen, two_sided, two_sided_adaptive, two_sided_grid
+from certsmooth.science.certificates import Smoothing, cohen, two_sided, two_sided_adaptive, two_sided_grid
+from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 FORMS = {
     "cohen": cohen.Certificate(),

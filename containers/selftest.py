@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 import certsmooth
 from certsmooth import CohenCertificate
-from certsmooth.certificates import Smoothing
+from certsmooth.science.certificates import Smoothing
 
 HERE = Path(__file__).parent
 N, ALPHA, SIGMA = 100_000, 0.001, 0.5

@@ -2,7 +2,7 @@ import pytest
 import torch
 from filelock import FileLock
 
-from faults import experiment, made_experiment  # noqa: F401 - fixtures
+from fault_injection import experiment, made_experiment  # noqa: F401 - fixtures
 from workflow_project import call, make_project
 
 # The suite's tensors are tiny: threads of one kernel would only wait for each other.

@@ -1,4 +1,4 @@
-"""Small copies of the data sets in every form that is read, for the tests of certsmooth.data."""
+"""Small copies of the data sets in every form that is read, for the tests of certsmooth.science.datasets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The law of each member of certsmooth.noise at scale 1, for tests that hold for any noise."""
+"""The law of each member of certsmooth.science.noise at scale 1, for tests that hold for any noise."""
 
 from scipy import stats
 

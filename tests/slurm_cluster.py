@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CONFIGURATION = Path("/etc/slurm/slurm.conf")  # Slurm looks here; the plugin hides SLURM_CONF from jobs
-TEMPLATE = Path(__file__).parent / "slurm" / "slurm.conf"
+TEMPLATE = Path(__file__).parent / "cluster" / "slurm" / "slurm.conf"
 NODES = ("one", "two")
 
 

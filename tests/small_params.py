@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from certsmooth.like import written_out
+from certsmooth.experiment.like import written_out
 
 TEXT = """\
 dataset: digits

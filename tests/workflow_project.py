@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from certsmooth.like import written_out
+from certsmooth.experiment.like import written_out
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (

@@ -15,36 +15,36 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from certsmooth.certificates.cohen import Certificate as CohenCertificate
-    from certsmooth.certificates.l1 import Certificate as L1Certificate
-    from certsmooth.certificates.semi_elastic import Certificate as SemiElasticCertificate
-    from certsmooth.certificates.two_sided import Certificate as TwoSidedCertificate
     from certsmooth.errors import CertsmoothError as CertsmoothError
-    from certsmooth.memory import Memory as Memory
-    from certsmooth.sigma.border_distance import Policy as BorderDistanceSigma
-    from certsmooth.sigma.data_dependent import Policy as DataDependentSigma
-    from certsmooth.sigma.fixed import Policy as FixedSigma
-    from certsmooth.sigma.multi_start import Policy as MultiStartSigma
-    from certsmooth.sigma.nearest_neighbour import Policy as NearestNeighbourSigma
-    from certsmooth.smoothing import SmoothedClassifier as SmoothedClassifier
-    from certsmooth.worst_case import semi_elastic_radius as semi_elastic_radius
-    from certsmooth.worst_case import xi as xi
+    from certsmooth.science.certificates.cohen import Certificate as CohenCertificate
+    from certsmooth.science.certificates.l1 import Certificate as L1Certificate
+    from certsmooth.science.certificates.semi_elastic import Certificate as SemiElasticCertificate
+    from certsmooth.science.certificates.two_sided import Certificate as TwoSidedCertificate
+    from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
+    from certsmooth.science.memory import Memory as Memory
+    from certsmooth.science.sigma.border_distance import Policy as BorderDistanceSigma
+    from certsmooth.science.sigma.data_dependent import Policy as DataDependentSigma
+    from certsmooth.science.sigma.fixed import Policy as FixedSigma
+    from certsmooth.science.sigma.multi_start import Policy as MultiStartSigma
+    from certsmooth.science.sigma.nearest_neighbour import Policy as NearestNeighbourSigma
+    from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
+    from certsmooth.science.theory.worst_case import xi as xi
 
 _PUBLIC = {
-    "BorderDistanceSigma": ("certsmooth.sigma.border_distance", "Policy"),
+    "BorderDistanceSigma": ("certsmooth.science.sigma.border_distance", "Policy"),
     "CertsmoothError": ("certsmooth.errors", "CertsmoothError"),
-    "CohenCertificate": ("certsmooth.certificates.cohen", "Certificate"),
-    "DataDependentSigma": ("certsmooth.sigma.data_dependent", "Policy"),
-    "FixedSigma": ("certsmooth.sigma.fixed", "Policy"),
-    "L1Certificate": ("certsmooth.certificates.l1", "Certificate"),
-    "Memory": ("certsmooth.memory", "Memory"),
-    "MultiStartSigma": ("certsmooth.sigma.multi_start", "Policy"),
-    "NearestNeighbourSigma": ("certsmooth.sigma.nearest_neighbour", "Policy"),
-    "SemiElasticCertificate": ("certsmooth.certificates.semi_elastic", "Certificate"),
-    "SmoothedClassifier": ("certsmooth.smoothing", "SmoothedClassifier"),
-    "TwoSidedCertificate": ("certsmooth.certificates.two_sided", "Certificate"),
-    "semi_elastic_radius": ("certsmooth.worst_case", "semi_elastic_radius"),
-    "xi": ("certsmooth.worst_case", "xi"),
+    "CohenCertificate": ("certsmooth.science.certificates.cohen", "Certificate"),
+    "DataDependentSigma": ("certsmooth.science.sigma.data_dependent", "Policy"),
+    "FixedSigma": ("certsmooth.science.sigma.fixed", "Policy"),
+    "L1Certificate": ("certsmooth.science.certificates.l1", "Certificate"),
+    "Memory": ("certsmooth.science.memory", "Memory"),
+    "MultiStartSigma": ("certsmooth.science.sigma.multi_start", "Policy"),
+    "NearestNeighbourSigma": ("certsmooth.science.sigma.nearest_neighbour", "Policy"),
+    "SemiElasticCertificate": ("certsmooth.science.certificates.semi_elastic", "Certificate"),
+    "SmoothedClassifier": ("certsmooth.science.classifier", "SmoothedClassifier"),
+    "TwoSidedCertificate": ("certsmooth.science.certificates.two_sided", "Certificate"),
+    "semi_elastic_radius": ("certsmooth.science.theory.worst_case", "semi_elastic_radius"),
+    "xi": ("certsmooth.science.theory.worst_case", "xi"),
 }
 
 __all__ = [

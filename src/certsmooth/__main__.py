@@ -2,6 +2,6 @@
 
 import sys
 
-from certsmooth.cli import main
+from certsmooth.experiment.cli import main
 
 sys.exit(main())

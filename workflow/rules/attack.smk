@@ -13,11 +13,11 @@ def attack_files(table):
 def attack_code(w):
     attacks = params.attacks[w.table].attacks
     return source_digest(
-        "steps.attack",
-        f"noise.{params.methods[w.method].noise}",
-        f"attacks.{attacks[w.attack].attack.name}",
-        f"sigma.{params.methods[w.method].policy.name}",
-        f"models.{params.datasets[w.dataset].architecture}",
+        "experiment.steps.attack",
+        f"science.noise.{params.methods[w.method].noise}",
+        f"science.attacks.{attacks[w.attack].attack.name}",
+        f"science.sigma.{params.methods[w.method].policy.name}",
+        f"science.models.{params.datasets[w.dataset].architecture}",
         *data_code(w.dataset),
     )
 
@@ -58,7 +58,7 @@ rule empirical:
         figure=multiext("results/figures/{table}", ".svg", ".png"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("steps.empirical"),
+        code=source_digest("experiment.steps.empirical"),
     wildcard_constraints:
         table=ATTACKED,
     localrule: True

@@ -7,7 +7,7 @@ def audits(table, name):
 
 
 def certificate_code(w):
-    return f"certificates.{params.methods[w.method].certificate.name}"
+    return f"science.certificates.{params.methods[w.method].certificate.name}"
 
 
 rule order_cost:
@@ -19,7 +19,7 @@ rule order_cost:
         "results/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/order.json",
     params:
         slice=lambda w: runs.order_slice(params, w.table, certification_run(w)),
-        code=lambda w: source_digest("steps.order_cost", certificate_code(w)),
+        code=lambda w: source_digest("experiment.steps.order_cost", certificate_code(w)),
     wildcard_constraints:
         table=AUDITED,
     log:
@@ -42,11 +42,11 @@ rule break_certificates:
     params:
         slice=lambda w: runs.break_slice(params, w.table, certification_run(w)),
         code=lambda w: source_digest(
-            "steps.break_certificates",
+            "experiment.steps.break_certificates",
             certificate_code(w),
-            f"noise.{params.methods[w.method].noise}",
-            f"sigma.{params.methods[w.method].policy.name}",
-            f"models.{params.datasets[w.dataset].architecture}",
+            f"science.noise.{params.methods[w.method].noise}",
+            f"science.sigma.{params.methods[w.method].policy.name}",
+            f"science.models.{params.datasets[w.dataset].architecture}",
             *data_code(w.dataset),
         ),
     wildcard_constraints:
@@ -72,7 +72,7 @@ rule soundness:
         multiext("results/{table}", ".md", ".csv", ".json"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("steps.soundness"),
+        code=source_digest("experiment.steps.soundness"),
     wildcard_constraints:
         table=AUDITED,
     localrule: True

@@ -8,7 +8,7 @@ rule certify:
         provenance="results/certificates/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}.json",
     params:
         slice=lambda w: runs.certify_slice(params, certification_run(w)),
-        code=lambda w: source_digest("steps.certify", f"certificates.{params.methods[w.method].certificate.name}"),
+        code=lambda w: source_digest("experiment.steps.certify", f"science.certificates.{params.methods[w.method].certificate.name}"),
     localrule: True
     log:
         "logs/certify/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}.log",

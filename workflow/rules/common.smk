@@ -9,20 +9,20 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from certsmooth import runs
-from certsmooth.config import read_params
+from certsmooth.experiment import runs
+from certsmooth.experiment.config import read_params
 from certsmooth.errors import CertsmoothError
-from certsmooth.registry import names
-from certsmooth.source import depends_on, package_digest, source_digest
+from certsmooth._internal.registry import names
+from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
 
 
 def read_and_check():
     """Read params.yaml; check the options of all members once per content of it and of the code (that imports torch)."""
     params = read_params(Path("params.yaml"))
-    content = Path("params.yaml").read_bytes() + source_digest("members").encode()
+    content = Path("params.yaml").read_bytes() + source_digest("experiment.members").encode()
     stamp = Path(".snakemake", "certsmooth", hashlib.sha256(content).hexdigest()[:16])
     if not stamp.exists():
-        from certsmooth.members import check_members
+        from certsmooth.experiment.members import check_members
 
         check_members(params)
         stamp.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ except CertsmoothError as error:
 def check_image():
     """Refuse an image of other code: what it makes would pass for a result of this checkout's."""
     image = workflow.modifier.global_container_img
-    code = "from certsmooth.source import package_digest; print(package_digest())"
+    code = "from certsmooth.experiment.code_hash import package_digest; print(package_digest())"
     command = ("apptainer", "--silent", "exec", image, "python", "-c", code)
     try:
         found = subprocess.run(command, capture_output=True, text=True)
@@ -104,4 +104,4 @@ def certificates(run, part):
 
 
 def data_code(dataset):
-    return ["steps.data", f"data.{params.datasets[dataset].member or dataset}"]
+    return ["experiment.steps.data", f"science.datasets.{params.datasets[dataset].member or dataset}"]

@@ -1,6 +1,6 @@
-# The GPUs of this machine: as many jobs that want one (gpu=1) run at once, and each leases its own (certsmooth.devices). Where
+# The GPUs of this machine: as many jobs that want one (gpu=1) run at once, and each leases its own (certsmooth._internal.devices). Where
 # jobs run on other machines, those give them out.
-from certsmooth.devices import VISIBLE, local_gpus
+from certsmooth._internal.devices import VISIBLE, local_gpus
 from snakemake.resources import Resource
 
 is_local = workflow.resource_settings.nodes is None

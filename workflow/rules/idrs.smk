@@ -14,7 +14,7 @@ rule accuracy:
         figure=multiext("results/figures/idrs/{table}", ".svg", ".png"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("steps.accuracy"),
+        code=source_digest("experiment.steps.accuracy"),
     wildcard_constraints:
         table=one_of(params.idrs),
     localrule: True
@@ -29,7 +29,7 @@ rule theory:
         table=multiext("results/idrs/table1", ".md", ".csv", ".json"),
         figures=figures("figure2", "figure3", "figure11", "figure12", "figure13"),
     params:
-        code=source_digest("steps.theory"),
+        code=source_digest("experiment.steps.theory"),
     localrule: True
     log:
         "logs/tables/idrs/theory.log",
@@ -48,7 +48,7 @@ if params.toy:
             figures("figure1", "figure5", "figure6", "figure7", "figure8", "figure9"),
         params:
             slice=runs.toy_slice(params),
-            code=source_digest("steps.toy", *data_code(params.toy.dataset)),
+            code=source_digest("experiment.steps.toy", *data_code(params.toy.dataset)),
         localrule: True
         log:
             "logs/tables/idrs/toy.log",
@@ -67,7 +67,7 @@ if params.high_dimension:
             figure=multiext("results/figures/idrs/imagenet", ".svg", ".png"),
         params:
             slice=runs.high_dimension_slice(params),
-            code=source_digest("steps.high_dimension"),
+            code=source_digest("experiment.steps.high_dimension"),
         localrule: True
         log:
             "logs/tables/idrs/imagenet.log",

@@ -1,9 +1,9 @@
 def sample_code(w):
     return source_digest(
-        "steps.sample",
-        f"noise.{params.methods[w.method].noise}",
-        f"sigma.{params.methods[w.method].policy.name}",
-        f"models.{params.datasets[w.dataset].architecture}",
+        "experiment.steps.sample",
+        f"science.noise.{params.methods[w.method].noise}",
+        f"science.sigma.{params.methods[w.method].policy.name}",
+        f"science.models.{params.datasets[w.dataset].architecture}",
         *data_code(w.dataset),
     )
 

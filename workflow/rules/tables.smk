@@ -12,7 +12,7 @@ rule table:
         curves="results/plots/{table}.csv",
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("steps.table"),
+        code=source_digest("experiment.steps.table"),
     wildcard_constraints:
         table=one_of(params.tables),
     localrule: True

@@ -1,14 +1,14 @@
 def train_code(w):
     training, dataset = params.trainings[w.training], params.datasets[w.dataset]
-    objective = f"objectives.{training.objective.name}"
-    attacks = [f"attacks.{name}" for name in names("attacks")] if depends_on(objective, "objectives._attacks") else []
+    objective = f"science.objectives.{training.objective.name}"
+    attacks = [f"science.attacks.{name}" for name in names("attacks")] if depends_on(objective, "science.objectives._attacks") else []
     return source_digest(
-        "steps.train",
+        "experiment.steps.train",
         objective,
         *attacks,
-        f"sigma.{training.policy.name}",
-        f"noise.{training.noise}",
-        f"models.{dataset.architecture}",
+        f"science.sigma.{training.policy.name}",
+        f"science.noise.{training.noise}",
+        f"science.models.{dataset.architecture}",
         *data_code(w.dataset),
     )
 
@@ -62,7 +62,7 @@ rule label:
     params:
         slice=lambda w: runs.label_slice(params, w.dataset),
         code=lambda w: source_digest(
-            "steps.label", f"models.{params.datasets[w.dataset].architecture}", *data_code(w.dataset)
+            "experiment.steps.label", f"science.models.{params.datasets[w.dataset].architecture}", *data_code(w.dataset)
         ),
     threads: 1
     resources:

@@ -1,0 +1,44 @@
+"""Tables: what the certificates of several methods say, compared, with intervals, tests and provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Part = Literal["test", "validation"]
+"""Which images were certified: the test split, or the validation part of the training split."""
+
+
+@dataclass(frozen=True)
+class CertifiedRun:
+    """The certificates of one method at one setting, for one training seed, on one part of the data.
+
+    Attributes:
+        method: key of the method, for example ``"cohen_ds"``.
+        label: its name in tables, ``"Cohen-DS"``.
+        train: sigma in training, as the columns of DDRS say it: ``"FS"`` (fixed) or ``"DS"``
+            (data-dependent).
+        certify: sigma in certification, likewise.
+        sigma: the fixed sigma, or the one that a data-dependent sigma starts from, in pixel coordinates [0,
+            1].
+        variant: what else is chosen among, for example ``{"iterations": 100}``; empty if nothing.
+        seed: the training seed.
+        part: which images were certified.
+        frame: one row per image, with the columns of a certificates file (`certsmooth.artefacts.certificates`).
+        provenance: how the certificates were made, with the keys of a certificates file's sidecar.
+    """
+
+    method: str
+    label: str
+    train: str
+    certify: str
+    sigma: float
+    variant: Mapping[str, int | float | str]
+    seed: int
+    part: Part
+    frame: pd.DataFrame
+    provenance: Mapping[str, Any]

@@ -1,0 +1,1 @@
+"""What the workflow stores: checkpoints, counts, certificates, attacks, audits; each is checked when it is read."""

@@ -1,0 +1,340 @@
+"""Per-image certificates as files: tab-separated values in the field's format, and how they were made.
+
+The first columns are ``idx label predict radius correct time``, the format of the certificates that Cohen et
+al. and SmoothAdv published; more columns follow. A sidecar of the same name, ending in ``.json``, holds the
+provenance and a SHA-256 of the table and of that, so that neither can change without the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtri
+
+from certsmooth._internal.checks import MAX_SAMPLES, check_number
+from certsmooth._internal.storage import atomic_write, canonical_json
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.science.certificates import ABSTAIN, GUARANTEES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PROVENANCE_KEYS = (
+    "dataset",
+    "description",
+    "fingerprint",
+    "images",
+    "n0",
+    "n",
+    "alpha",
+    "certificate",
+    "norm",
+    "step",
+    "dimension",
+    "semi_elasticity",
+    "seed",
+    "device",
+    "seconds",
+    "numeric_type",
+    "versions",
+    "git_commit",
+    "image",
+    "sampled_by",
+    "memory",
+)
+"""What every sidecar says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts is in the entries of
+`certsmooth.artefacts.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
+
+MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
+
+
+def _real_or_empty(text: str) -> float:
+    return float(text) if text else float("nan")
+
+
+def _duration(text: str) -> float:
+    """Seconds of ``15.4`` or ``0:00:13.736080``; both occur in published files."""
+    if ":" not in text:
+        return float(text)
+    hours, minutes, seconds = text.split(":")
+    return 3600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One column: how its text is read, which values are right, and that in words."""
+
+    read: Callable[[str], int | float | str]
+    valid: Callable[[pd.Series[Any]], pd.Series[bool]]
+    right: str
+
+
+_FIELD_COLUMNS = {
+    "idx": _Column(int, lambda v: v >= 0, "an integer >= 0"),
+    "label": _Column(int, lambda v: v >= -1, "a class, or -1 where it is unknown"),
+    "predict": _Column(int, lambda v: v >= ABSTAIN, f"a class, or {ABSTAIN} (abstain)"),
+    "radius": _Column(float, lambda v: (v >= 0) & (v < np.inf), "a finite number >= 0"),
+    "correct": _Column(int, lambda v: v.isin((0, 1)), "0 or 1"),
+    "time": _Column(_duration, lambda v: (v >= 0) & (v < np.inf), "seconds, or h:mm:ss"),
+}
+_COLUMNS = _FIELD_COLUMNS | {
+    "sigma": _Column(float, lambda v: (v > 0) & (v < np.inf), "a finite number > 0"),
+    "p_a_lower": _Column(float, lambda v: v.between(0, 1), "a probability"),
+    "p_b_upper": _Column(float, lambda v: v.between(0, 1), "a probability"),
+    "n": _Column(int, lambda v: v >= 1, "an integer >= 1"),
+    "alpha": _Column(float, lambda v: (v > 0) & (v < 1), "a probability, neither 0 nor 1"),
+    "guarantee": _Column(str, lambda v: v.isin(GUARANTEES), f"one of {', '.join(GUARANTEES)}"),
+    "radius_before_memory": _Column(
+        _real_or_empty, lambda v: v.isna() | ((v >= 0) & (v < np.inf)), "a finite number >= 0, or empty"
+    ),
+    "radius_linf": _Column(float, lambda v: (v >= 0) & (v < np.inf), "a finite number >= 0"),
+}
+COLUMNS = tuple(_COLUMNS)
+"""The columns of a certificates file, in order."""
+
+_DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "radius", "correct", "sigma", "time")}
+_PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
+_DIGITS = 3
+_DECIMALS = 4
+_LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))
+"""In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
+
+
+def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
+    """Write per-image certificates and, beside them, how they were made.
+
+    Radii are not rounded: reading returns the same float64.
+
+    Args:
+        path: ends in ``.tsv``; the sidecar is ``path.with_suffix(".json")``.
+        frame: has the columns `COLUMNS`, in any order, and one row per image.
+        provenance: has the keys `PROVENANCE_KEYS` and is JSON-able.
+
+    Raises:
+        ConfigError: ``path`` does not end in ``.tsv``.
+        CountsError: a column is missing, unknown or of the wrong type, a value is not valid, a key of the
+            provenance is missing, or the file cannot be written.
+    """
+    sidecar = _sidecar(path)
+    if sorted(found := tuple(map(str, frame.columns))) != sorted(COLUMNS):
+        raise _wrong_columns(path, found, [COLUMNS])
+    frame = frame.loc[:, list(COLUMNS)]
+    for name, column in _COLUMNS.items():
+        kinds = "iub" if column.read is int else "OTU" if column.read is str else "fiu"
+        if frame[name].dtype.kind not in kinds:
+            raise CountsError(f"{path}: column {name} has type {frame[name].dtype}; must be {column.right}")
+    frame = frame.astype({"correct": np.int64})
+    _check_values(path, frame, _COLUMNS)
+    _check_provenance(path, provenance)
+    table = frame.to_csv(sep="\t", index=False, lineterminator="\n").encode()
+    try:
+        record = {"sha256": checksum(table, provenance), "provenance": dict(provenance)}
+        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as cause:
+        raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
+    # The table first: if the second write fails, an older sidecar does not match it, and reading says so.
+    with atomic_write(path, error=CountsError) as file:
+        file.write(table)
+    with atomic_write(sidecar, error=CountsError) as file:
+        file.write(text.encode())
+
+
+def read_certificates(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Read certificates that `write_certificates` wrote, and check every value.
+
+    Args:
+        path: ends in ``.tsv``; its sidecar lies beside it.
+
+    Returns:
+        A frame with the columns `COLUMNS` (``time`` in seconds, ``correct`` 0 or 1), and the provenance.
+
+    Raises:
+        ConfigError: ``path`` does not end in ``.tsv``.
+        CountsError: a file is missing or not readable, the table is not the one that the sidecar was written
+            for, or a value is not valid; the message names the file, the line, the column and what would be
+            right.
+    """
+    sidecar = _sidecar(path)
+    content = _read(path)
+    try:
+        record = json.loads(_read(sidecar))
+    except (ValueError, RecursionError) as cause:
+        raise CountsError(f"{sidecar}: not JSON ({cause}); must be as write_certificates wrote it") from cause
+    if not isinstance(record, dict) or record.keys() != {"sha256", "provenance"}:
+        raise CountsError(f"{sidecar}: must hold exactly the keys sha256 and provenance")
+    try:
+        found = checksum(content, record["provenance"])
+    except ValueError as cause:
+        raise CountsError(f"{sidecar}: {cause}; must be as write_certificates wrote it") from cause
+    if found != record["sha256"]:
+        raise CountsError(
+            f"{path}: its sha256, with the provenance, is {found}, but {sidecar} says {record['sha256']}; "
+            "one of the two was changed: restore both, or certify again"
+        )
+    _check_provenance(sidecar, record["provenance"])
+    return _parse(path, content, [_COLUMNS]), record["provenance"]
+
+
+def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd.DataFrame:
+    """Read a table in one of the field's formats, or of ours without its sidecar.
+
+    Args:
+        path: tab-separated, with exactly the columns ``idx label predict radius correct time`` (Cohen et al. 2019,
+            SmoothAdv and most later work), these with ``sigma`` before ``time`` (DDRS), or `COLUMNS`. Lines may end in
+            CR LF, a byte order mark may come first, and blank lines last.
+        sigma: the constant sigma, in pixel coordinates [0, 1], of the Gaussian noise that these certificates are said
+            to be of; None if that is not said, and is not checked.
+
+    Returns:
+        A frame with the columns of the file, ``time`` in seconds (published as seconds, or as h:mm:ss).
+
+    Raises:
+        ConfigError: sigma is not a positive number.
+        CountsError: the file is missing, a value is not valid, or a row cannot be a certificate of this sigma: its own
+            sigma is another, its guarantee is not global, or its radius is larger than any number of samples that can
+            be handled gives, at any probability of error up to 1/2. The message names file, line, column and what
+            would be right.
+    """
+    frame = _parse(path, _read(path), _PUBLISHED)
+    if sigma is not None:
+        check_number("sigma", sigma, above=0)
+        _check_sigma(path, frame, sigma)
+    return frame
+
+
+def rounding(radius: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Return by how much a published radius may be above the one that was certified.
+
+    Half a unit of the third digit (Cohen et al. print so many) or of the fourth decimal (SmoothAdv), whichever is more;
+    0 for radius 0, which stands for none.
+    """
+    exponent = np.floor(np.log10(radius, out=np.zeros_like(radius), where=radius > 0))
+    half: Float[np.ndarray, " n"] = 0.5 * np.maximum(10.0 ** (exponent - _DIGITS + 1), 10.0**-_DECIMALS)
+    return np.where(radius > 0, half, 0.0)
+
+
+def checksum(table: bytes, provenance: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a table's bytes, followed by its provenance as canonical JSON; 64 hexadecimal digits."""
+    return hashlib.sha256(table + canonical_json(provenance)).hexdigest()
+
+
+def _sidecar(path: Path) -> Path:
+    if path.suffix != ".tsv":
+        raise ConfigError(f"{path}: a certificates file must end in .tsv (its sidecar ends in .json)")
+    return path.with_suffix(".json")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+
+
+def _parse(path: Path, content: bytes, layouts: Sequence[Mapping[str, _Column]]) -> pd.DataFrame:
+    """Return the typed and checked table; its header says in which of the layouts it is."""
+    import pandas as pd
+
+    try:
+        lines = re.split("\r?\n", content.decode("utf-8-sig").rstrip("\r\n"))
+    except UnicodeDecodeError as cause:
+        raise CountsError(f"{path}: not UTF-8 text ({cause}); must be tab-separated values") from cause
+    header = tuple(lines[0].split("\t"))
+    columns = next((layout for layout in layouts if tuple(layout) == header), None)
+    if columns is None:
+        raise _wrong_columns(path, header, layouts)
+    rows = [line.split("\t") for line in lines[1:]]
+    for number, row in enumerate(rows, start=2):
+        if len(row) != len(columns):
+            raise CountsError(f"{path}: line {number}: {len(row)} fields; must be {len(columns)}, separated by tabs")
+    frame = pd.DataFrame(
+        {
+            name: [_value(path, n, name, column, row[k]) for n, row in enumerate(rows, start=2)]
+            for k, (name, column) in enumerate(columns.items())
+        }
+    )
+    _check_values(path, frame, columns)
+    return frame
+
+
+def _value(path: Path, line: int, name: str, column: _Column, text: str) -> int | float | str:
+    try:
+        return column.read(text)
+    except ValueError as cause:
+        raise CountsError(f"{path}: line {line}, column {name}: {text!r}; must be {column.right}") from cause
+
+
+def _wrong_columns(path: Path, found: Sequence[str], layouts: Sequence[Iterable[str]]) -> CountsError:
+    right = " or ".join(repr(" ".join(layout)) for layout in layouts)
+    return CountsError(f"{path}: columns {' '.join(found)!r}; must be {right}")
+
+
+def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column]) -> None:
+    """Raise CountsError at the first row that is not a certificate."""
+    if frame.empty:
+        raise CountsError(f"{path}: no certificates; must have one line per image")
+    for name, column in columns.items():
+        _refuse(path, frame, ~column.valid(frame[name]), name, f"must be {column.right}")
+    abstain = frame["predict"] == ABSTAIN
+    right = ((frame["predict"] == frame["label"]) & ~abstain).astype(np.int64)
+    _refuse(path, frame, frame["idx"].duplicated(), "idx", "must be unique, and occurred before")
+    _refuse(path, frame, abstain & (frame["radius"] != 0), "radius", "must be 0, as the prediction abstains")
+    _refuse(
+        path,
+        frame,
+        frame["correct"] != right,
+        "correct",
+        "must be 1 exactly if predict is label and no abstention",
+    )
+    if "radius_before_memory" in columns:
+        lost = (frame["guarantee"] == "memory") & frame["radius_before_memory"].isna()
+        _refuse(path, frame, lost, "radius_before_memory", "must be a number where the guarantee is memory")
+
+
+def _check_sigma(path: Path, frame: pd.DataFrame, sigma: float) -> None:
+    """Raise CountsError at the first row that is no certificate of Gaussian noise of this constant sigma."""
+    if "sigma" in frame:
+        # DDRS prints three digits of it; we print all.
+        printed = (sigma,) if "guarantee" in frame else (sigma, float(f"{sigma:.{_DIGITS}}"))
+        _refuse(path, frame, ~frame["sigma"].isin(printed), "sigma", f"must be {sigma}, the declared sigma")
+    if "guarantee" in frame:
+        _refuse(path, frame, ~frame["guarantee"].str.startswith("global"), "guarantee", "must be global")
+    radius, largest = frame["radius"].to_numpy(dtype=np.float64), sigma * _LARGEST_RADIUS
+    right = f"must be at most {largest:.4g}: with the declared sigma {sigma}, {MAX_SAMPLES:,} samples give no more"
+    _refuse(path, frame, frame["radius"] - rounding(radius) > largest, "radius", right)
+
+
+def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series[bool], name: str, right: str) -> None:
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise CountsError(f"{path}: line {row + 2}, column {name}: {frame[name].iloc[row]}; {right}")
+
+
+def _check_provenance(path: Path, provenance: object) -> None:
+    if not isinstance(provenance, Mapping):
+        raise CountsError(f"{path}: provenance is {provenance!r}; must be a mapping with {', '.join(PROVENANCE_KEYS)}")
+    _check_keys(path, "provenance", provenance, PROVENANCE_KEYS)
+    memory = provenance["memory"]
+    if memory is not None:
+        if not isinstance(memory, Mapping):
+            raise CountsError(f"{path}: provenance.memory is {memory!r}; must be null or a mapping")
+        _check_keys(path, "provenance.memory", memory, MEMORY_KEYS)
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(provenance["fingerprint"])):
+        raise CountsError(
+            f"{path}: provenance.fingerprint is {provenance['fingerprint']!r}; must be sha256: and 64 digits"
+        )
+
+
+def _check_keys(path: Path, where: str, mapping: Mapping[str, Any], required: tuple[str, ...]) -> None:
+    missing = [key for key in required if key not in mapping]
+    if missing:
+        raise CountsError(f"{path}: {where} lacks {', '.join(missing)}; must have {', '.join(required)}")

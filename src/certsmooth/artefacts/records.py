@@ -1,0 +1,90 @@
+"""What steps tell later ones as JSON: what a data set is, and how counts were made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field
+
+from certsmooth._internal.storage import decode_record, read_json
+from certsmooth.artefacts.provenance import MadeBy
+from certsmooth.errors import CountsError, DataError
+
+_STRICT = ConfigDict(strict=True, extra="forbid")
+_Fingerprint = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]  # names a file of kept data
+
+
+@dataclass(frozen=True)
+class _Part:
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    images: int
+    fingerprint: _Fingerprint
+    content: _Fingerprint | None
+
+
+@dataclass(frozen=True)
+class _Record:
+    """The form of a record, see `certsmooth.experiment.steps.data.record_data`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    name: str
+    description: str
+    image_shape: list[int]
+    num_classes: int
+    pixel_range: tuple[float, float] | None
+    parts: dict[str, _Part]
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what `certsmooth.experiment.steps.data.record_data` wrote.
+
+    Raises:
+        DataError: missing or damaged.
+    """
+    content = read_json(path, remedy="make it with `certsmooth data`", error=DataError)
+    decode_record(_Record, json.dumps(content), source=str(path), error=DataError)
+    return content
+
+
+@dataclass(frozen=True, kw_only=True)
+class Log(MadeBy):
+    """How counts were made: what differs from run to run is not in the counts, but beside them.
+
+    Attributes:
+        seconds: one per image, or per group of images.
+        device: "cpu", or the name of the GPU.
+        threads: CPU threads.
+    """
+
+    seconds: list[float]
+    device: str
+    threads: int
+
+    def maker(self) -> MadeBy:
+        """Return what made the counts."""
+        return MadeBy(versions=self.versions, git_commit=self.git_commit, image=self.image)
+
+    def summary(self) -> dict[str, Any]:
+        """Return it as JSON holds it, with the sum of the seconds."""
+        return asdict(self) | {"seconds": sum(self.seconds)}
+
+
+def log_path(made: Path) -> Path:
+    """Return where the log of counts or of a record lies: beside them."""
+    return made.with_suffix(".log.json")
+
+
+def read_log(counts: Path) -> Log:
+    """Read the log of counts, given their path.
+
+    Raises:
+        CountsError: missing or damaged.
+    """
+    path = log_path(counts)
+    content = read_json(path, remedy="make the file again that it is the log of", error=CountsError)
+    return decode_record(Log, json.dumps(content), source=str(path), error=CountsError)

@@ -1,0 +1,305 @@
+"""Builds members of the families from the options of params.yaml, and checks all of them before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from functools import partial
+from itertools import product
+from typing import Any, TypeVar, cast
+
+from certsmooth._internal.registry import member
+from certsmooth.analysis.published import published_numbers, published_rows
+from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.experiment import runs
+from certsmooth.experiment.config import Member, Options, Params, Table, rows_of
+from certsmooth.science import datasets
+from certsmooth.science.attacks import L2Attack
+from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
+from certsmooth.science.models import ModelSpec, Normalisation
+from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training import Recipe
+
+T = TypeVar("T")
+
+
+def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
+    """Build a sigma policy.
+
+    Args:
+        chosen: its name and options.
+        sigma: its constant or starting sigma.
+        key: where in params.yaml it stands.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    cls = member("sigma", chosen.name).Policy
+    return cast(SigmaPolicy, _construct(cls, chosen.options, f"{key}.options", sigma=sigma))
+
+
+def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
+    """Build the sigma policy of a certification.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    chosen = runs.with_variant(runs.resolved_method(params, run.dataset, run.method).policy, run.variant)
+    return build_policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+
+
+def _policy_key(params: Params, dataset: str, method: str) -> str:
+    changed = method in params.datasets[dataset].methods
+    return f"datasets.{dataset}.methods.{method}.policy" if changed else f"methods.{method}.policy"
+
+
+def certificate_of(params: Params, method: str) -> Certificate:
+    """Build the certificate of a method.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    chosen = params.methods[method].certificate
+    cls = member("certificates", chosen.name).Certificate
+    return cast(Certificate, _construct(cls, chosen.options, f"methods.{method}.certificate.options"))
+
+
+def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
+    """Build a training objective.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    cls = member("objectives", chosen.name).Objective
+    return cast(TrainingObjective, _construct(cls, chosen.options, f"{key}.options"))
+
+
+def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
+    """Build an attack.
+
+    Args:
+        chosen: its name and options.
+        epsilon: its radius.
+        key: where in params.yaml it stands.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    cls = member("attacks", chosen.name).Attack
+    return cast(L2Attack, _construct(cls, chosen.options, f"{key}.options", epsilon=epsilon))
+
+
+def build_recipe(options: Options, *, key: str) -> Recipe:
+    """Build a training recipe.
+
+    Raises:
+        ConfigError: unknown, missing or bad option.
+    """
+    return _construct(Recipe, options, key)
+
+
+def build_spec(
+    *,
+    architecture: str,
+    image_shape: tuple[int, ...],
+    num_classes: int,
+    normalisation: Mapping[str, tuple[float, ...]] | None,
+    numeric_type: str,
+    channels_last: bool,
+    key: str,
+) -> ModelSpec:
+    """Build the description of a base classifier.
+
+    Raises:
+        ConfigError: a value is not valid.
+    """
+    options = {
+        "architecture": architecture,
+        "image_shape": image_shape,
+        "num_classes": num_classes,
+        "normalisation": _build_normalisation(normalisation, key=key),
+        "numeric_type": numeric_type,
+        "channels_last": channels_last,
+    }
+    return _construct(ModelSpec, options, key)
+
+
+def _build_normalisation(options: Mapping[str, tuple[float, ...]] | None, *, key: str) -> Normalisation | None:
+    return _construct(Normalisation, options, f"{key}.normalisation") if options else None
+
+
+def check_members(params: Params) -> None:
+    """Build every member that params.yaml names, so that what cannot work is found before anything runs.
+
+    Raises:
+        ConfigError: an option is unknown, missing or bad, members do not go together, or there is no such published
+            table.
+    """
+    for name, dataset in params.datasets.items():
+        key = f"datasets.{name}"
+        datasets.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
+        build_recipe(dataset.recipe, key=f"{key}.recipe")
+        _build_normalisation(dataset.normalisation, key=key)
+        for training in params.trainings:
+            _check_training(params, name, training)
+        for method in params.methods:
+            _check_method(params, name, method)
+    _check_enough_samples(params)
+    for table, shown in params.tables.items():
+        _check_table(f"tables.{table}", params, shown)
+    for table, attacked in params.attacks.items():
+        _check_l2(f"attacks.{table}.methods", params, attacked.methods)
+        for (name, choice), radius in product(attacked.attacks.items(), runs.table_choice(params, table).radii):
+            build_attack(choice.attack, epsilon=radius, key=f"attacks.{table}.attacks.{name}.attack")
+    for table, accuracy in params.idrs.items():
+        _check_l2(f"idrs.{table}.methods", params, rows_of(accuracy))
+        for about in runs.table_choices(params, table):
+            runs.only_variant(params, about.dataset, accuracy.baseline, key=f"idrs.{table}.baseline")
+        for number in accuracy.published:
+            under(f"idrs.{table}.published", published_numbers, number.paper, number.table)
+    check_toy(params)
+    check_high_dimension(params)
+
+
+def check_toy(params: Params) -> None:
+    """Check that the figures of the toy experiment can show the methods of ``toy``.
+
+    Raises:
+        ConfigError: they cannot.
+    """
+    toy = params.toy
+    if toy is None:
+        return
+    (*_, constant), (dependent,) = runs.toy_runs(params)
+    policy = policy_of(params, constant)
+    if policy.semi_elasticity != 0 or policy.sigma0 != constant.sigma:
+        raise ConfigError(f"toy.constant: {toy.constant!r}; must have the constant sigma of the data set")
+    if policy_of(params, dependent).samples > 0:
+        raise ConfigError(f"toy.input_dependent: {toy.input_dependent!r}; its sigma must be a function of x alone")
+    trainings = [params.methods[name].training for name in (toy.constant, toy.input_dependent)]
+    if trainings[0] != trainings[1]:
+        raise ConfigError(f"toy: methods with the trainings {trainings[0]!r} and {trainings[1]!r}; must be the same")
+    for run in (constant, dependent):
+        if (stride := runs.certification(params, run).stride) != 1:
+            raise ConfigError(f"toy: {run.method!r} is certified with stride {stride} on {toy.dataset}; must be 1")
+
+
+def check_high_dimension(params: Params) -> None:
+    """Check that p_A of the method of ``high_dimension`` is one of a constant sigma and Gaussian noise.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    key = "high_dimension.method"
+    for run in runs.high_dimension_runs(params):
+        _check_l2(key, params, [run.method])
+        if policy_of(params, run).semi_elasticity != 0:
+            raise ConfigError(f"{key}: {run.method!r}; must have a constant sigma")
+        if params.methods[run.method].memory:
+            raise ConfigError(f"{key}: {run.method!r}; must have no memory, which changes predictions but not p_A")
+
+
+def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
+    for name in methods:
+        if (norm := certificate_of(params, name).norm) != "l2":
+            raise ConfigError(f"{key}: {name!r} certifies in {norm}; must be l2")
+
+
+def _check_table(key: str, params: Params, table: Table) -> None:
+    norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
+    if table.norm is None and len(set(norms.values())) > 1:
+        found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
+        raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
+    if (chosen := table.published) is not None:
+        under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
+
+
+def under(key: str, function: Callable[..., T], *arguments: object) -> T:
+    """Call a function, and name the key in every error.
+
+    Args:
+        key: of params.yaml.
+        function: what to call.
+        *arguments: its arguments.
+
+    Raises:
+        ConfigError: whatever certsmooth error the function raises, after the key.
+    """
+    try:
+        return function(*arguments)
+    except CertsmoothError as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+def _check_training(params: Params, dataset: str, name: str) -> None:
+    entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
+    changed = entry.trainings.get(name)
+    key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
+    build_recipe({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
+    for variant in runs.training_variants(params, dataset, name):
+        objective = build_objective(runs.with_variant(training.objective, variant), key=f"{key}.objective")
+        if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":
+            raise ConfigError(
+                f"{key}.noise: {training.noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
+            )
+        for sigma in entry.sigmas:
+            build_policy(runs.with_variant(training.policy, variant), sigma=sigma, key=f"{key}.policy")
+
+
+def _check_method(params: Params, dataset: str, name: str) -> None:
+    entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
+    certificate = certificate_of(params, name)
+    if method.noise != certificate.noise:
+        raise ConfigError(
+            f"methods.{name}.noise: {method.noise!r}; must be {certificate.noise!r}, which certificate "
+            f"{method.certificate.name!r} is about"
+        )
+    for variant, sigma in product(runs.variants(params, dataset, name), entry.sigmas):
+        policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], variant))
+        if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
+            key = _policy_key(params, dataset, name)
+            raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
+        under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
+
+
+def _check_enough_samples(params: Params) -> None:
+    """Check that no certificate and no prediction abstains whatever the samples show."""
+    certified: dict[tuple[Certificate, int, float], str] = {}
+    for dataset, name in product(params.datasets, params.methods):
+        run = runs.CertificationRun(dataset, name, params.datasets[dataset].sigmas[0], params.training_seeds[0], ())
+        setting = runs.certification(params, run)
+        key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
+        certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
+    for (certificate, n, alpha), key in certified.items():
+        under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
+    for section, tables in (("attacks", params.attacks), ("soundness", params.soundness)):
+        for name, table in tables.items():
+            check = partial(cohen.check_can_predict, n=table.predict.n, alpha=table.predict.alpha)
+            under(f"{section}.{name}.predict", check)
+
+
+def _certification_key(params: Params, dataset: str, method: str) -> str:
+    """Return where the certification of a method is set last."""
+    changes = params.datasets[dataset].methods.get(method)
+    if changes is not None and changes.certification:
+        return f"datasets.{dataset}.methods.{method}.certification"
+    return (
+        f"methods.{method}.certification"
+        if params.methods[method].certification
+        else f"datasets.{dataset}.certification"
+    )
+
+
+def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:
+    """Call a dataclass with options of params.yaml, and others that it cannot give; name the key in every error."""
+    known = {f.name: f for f in fields(cast(Any, cls)) if f.init and f.name not in given}
+    for name in options:
+        if name not in known:
+            raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
+        if str(known[name].type).startswith("tuple") and not isinstance(options[name], tuple):
+            raise ConfigError(f"{key}.{name}: {options[name]!r}; must be a list")
+    for name, f in known.items():
+        if name not in options and f.default is MISSING and f.default_factory is MISSING:
+            raise ConfigError(f"{key}: missing key {name!r}")
+    return under(key, lambda: cls(**options, **given))

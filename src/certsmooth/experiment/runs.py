@@ -1,0 +1,489 @@
+"""Which artefacts the experiment consists of: what params.yaml asks for, as runs with names and paths.
+
+Imports no numerical library: the workflow reads it to build its graph.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from math import isinf, prod
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from certsmooth.errors import ConfigError, nearest
+from certsmooth.experiment.config import (
+    AccuracyTable,
+    AnyTable,
+    Certification,
+    Member,
+    Method,
+    MethodChanges,
+    Option,
+    Options,
+    Params,
+    TableSettings,
+    Training,
+    TrainingChanges,
+    merge_certification,
+    rows_of,
+)
+
+Part = Literal["test", "validation"]
+PARTS: tuple[Part, ...] = ("test", "validation")
+_MOST_VARIANTS = 10_000
+
+
+T = TypeVar("T")
+Variant = tuple[tuple[str, Option], ...]
+"""The values of the options that are lists in params.yaml."""
+
+
+@dataclass(frozen=True)
+class ModelRun:
+    """One base classifier: a training at one sigma with one seed on one data set."""
+
+    dataset: str
+    training: str
+    sigma: float
+    seed: int
+    variant: Variant
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the checkpoint, relative to the results."""
+        return _folder(self.dataset, self.training, self.sigma, self.seed, self.variant)
+
+
+@dataclass(frozen=True)
+class CertificationRun:
+    """One certification of one base classifier; ``variant`` is that of the training and that of the policy."""
+
+    dataset: str
+    method: str
+    sigma: float
+    seed: int
+    variant: Variant
+
+    @property
+    def folder(self) -> Path:
+        """Folder of counts and certificates, relative to the results."""
+        return _folder(self.dataset, self.method, self.sigma, self.seed, self.variant)
+
+
+def _folder(dataset: str, name: str, sigma: float, seed: int, variant: Variant) -> Path:
+    return Path(dataset, name, f"sigma={sigma!r}", f"seed={seed}", variant_name(variant))
+
+
+def variant_name(variant: Variant) -> str:
+    """Return the variant as one part of a path: ``iterations=100``; ``default`` if no option is a list.
+
+    Several options are joined by a plus sign: at a comma, Snakemake would take a job that it submits apart.
+    """
+    return "+".join(f"{key}={value}" for key, value in variant) or "default"
+
+
+def resolved_training(params: Params, dataset: str, name: str) -> Training:
+    """Return a training with what differs on a data set."""
+    chosen = params.trainings[name]
+    changes = params.datasets[dataset].trainings.get(name, TrainingChanges())
+    return replace(
+        chosen,
+        objective=_changed(chosen.objective, changes.objective),
+        policy=_changed(chosen.policy, changes.policy),
+    )
+
+
+def resolved_method(params: Params, dataset: str, name: str) -> Method:
+    """Return a method with what differs on a data set; its certification is whole."""
+    chosen, entry = params.methods[name], params.datasets[dataset]
+    changes = entry.methods.get(name, MethodChanges())
+    merged = merge_certification(
+        entry.certification,
+        {**chosen.certification, **changes.certification},
+        key=f"datasets.{dataset}.methods.{name}.certification",
+    )
+    return replace(chosen, policy=_changed(chosen.policy, changes.policy), certification=asdict(merged))
+
+
+def _changed(chosen: Member, changes: Options) -> Member:
+    return replace(chosen, options={**chosen.options, **changes})
+
+
+def training_variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+    """Return every combination of the values of a training's options that are lists.
+
+    Raises:
+        ConfigError: objective and policy share the name of such an option.
+    """
+    chosen = resolved_training(params, dataset, name)
+    return _product(f"trainings.{name}", chosen.objective.options, chosen.policy.options)
+
+
+def variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+    """Return every combination of the values of the options that are lists: of a method's policy and of its training.
+
+    Raises:
+        ConfigError: training and policy share the name of such an option.
+    """
+    method = resolved_method(params, dataset, name)
+    training = resolved_training(params, dataset, method.training)
+    return _product(f"methods.{name}", training.objective.options, training.policy.options, method.policy.options)
+
+
+def _product(key: str, *options: Options) -> tuple[Variant, ...]:
+    lists = [(name, value) for each in options for name, value in each.items() if isinstance(value, tuple)]
+    for name, value in lists:
+        if not value or len(set(value)) != len(value):
+            raise ConfigError(f"{key}: option {name!r} is {list(value)}; must be one or more different values")
+    if repeated := [name for name, count in Counter(name for name, _ in lists).items() if count > 1]:
+        raise ConfigError(
+            f"{key}: option {repeated[0]!r} is a list twice (objective, training, policy); once is allowed"
+        )
+    if (number := prod(len(value) for _, value in lists)) > _MOST_VARIANTS:
+        raise ConfigError(f"{key}: {number} combinations of the options that are lists; at most {_MOST_VARIANTS}")
+    values = product(*(value for _, value in lists))
+    return tuple(tuple(zip((name for name, _ in lists), each, strict=True)) for each in values)
+
+
+def only_variant(params: Params, dataset: str, name: str, *, key: str) -> Variant:
+    """Return the variant of a method that must have one.
+
+    Raises:
+        ConfigError: it has several; the message starts with ``key``.
+    """
+    return _only(variants(params, dataset, name), name, dataset, key=key)
+
+
+def _only(known: Sequence[Variant], name: str, dataset: str, *, key: str) -> Variant:
+    if len(known) > 1:
+        raise ConfigError(f"{key}: {name!r} has {len(known)} variants on {dataset}; must have one")
+    return known[0]
+
+
+def find_variant(known: Iterable[Variant], name: str, *, key: str) -> Variant:
+    """Return the variant of that name.
+
+    Raises:
+        ConfigError: there is no such variant.
+    """
+    by_name = {variant_name(variant): variant for variant in known}
+    if name not in by_name:
+        raise ConfigError(f"{key}: unknown variant {name!r}; {nearest(name, by_name)}")
+    return by_name[name]
+
+
+def json_value(value: T) -> T | str:
+    """Return a value as JSON can hold it: an infinite number as text."""
+    return str(value) if isinstance(value, float) and isinf(value) else value
+
+
+def with_variant(chosen: Member, variant: Variant) -> Member:
+    """Return a member whose options that are lists have the values of a variant."""
+    values = dict(variant)
+    options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
+    return replace(chosen, options=options)
+
+
+@dataclass(frozen=True)
+class TableChoice:
+    """What a table is about."""
+
+    dataset: str
+    sigmas: tuple[float, ...]
+    radii: tuple[float, ...]
+
+
+def table_choice(params: Params, table: str) -> TableChoice:
+    """Return data set, noise levels and radii of a table that is about one data set: that of params.yaml, or another.
+
+    Args:
+        params: the configuration.
+        table: a key of ``tables`` or of ``attacks``.
+    """
+    (choice,) = table_choices(params, table)
+    return choice
+
+
+def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
+    """Return data sets, noise levels and radii of any table; one of ``idrs`` may be about several data sets."""
+    chosen = _chosen(params, table)
+    settings = chosen.settings.get(params.dataset, TableSettings())
+    datasets: tuple[str, ...] = (settings.dataset or params.dataset,)
+    if isinstance(chosen, AccuracyTable):
+        datasets = chosen.datasets or datasets
+    entries = {dataset: params.datasets[dataset] for dataset in datasets}
+    return tuple(
+        TableChoice(dataset, settings.sigmas or entry.sigmas, settings.radii or entry.radii)
+        for dataset, entry in entries.items()
+    )
+
+
+def _chosen(params: Params, table: str) -> AnyTable:
+    sections: tuple[Mapping[str, AnyTable], ...] = (params.tables, params.attacks, params.idrs, params.soundness)
+    return next(section[table] for section in sections if table in section)
+
+
+def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
+    """Yield the certifications that a table is made of; see `table_choices`."""
+    chosen = _chosen(params, table)
+    seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
+    for about, method in product(table_choices(params, table), rows_of(chosen)):
+        for sigma, seed, variant in product(about.sigmas, seeds, variants(params, about.dataset, method)):
+            yield CertificationRun(about.dataset, method, sigma, seed, variant)
+
+
+def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[CertificationRun, ...]]:
+    """Return the certifications that the toy figures show: those with a constant sigma, and that with sigma(x).
+
+    Raises:
+        ConfigError: a method has several variants.
+    """
+    toy = params.toy
+    if toy is None:
+        return (), ()
+    seed = params.training_seeds[0]
+
+    def run(key: str, method: str, sigma: float) -> CertificationRun:
+        return CertificationRun(toy.dataset, method, sigma, seed, only_variant(params, toy.dataset, method, key=key))
+
+    constant = tuple(run("toy.constant", toy.constant, sigma) for sigma in params.datasets[toy.dataset].sigmas)
+    return constant, (run("toy.input_dependent", toy.input_dependent, toy.sigma),)
+
+
+def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
+    """Return the certifications that `HighDimension` starts from: those of its method, with the first training seed."""
+    chosen = params.high_dimension
+    if chosen is None or chosen.method is None:
+        return ()
+    known, seed = variants(params, params.dataset, chosen.method), params.training_seeds[0]
+    return tuple(
+        CertificationRun(params.dataset, chosen.method, sigma, seed, variant)
+        for sigma, variant in product(params.datasets[params.dataset].sigmas, known)
+    )
+
+
+def model_run(params: Params, run: CertificationRun) -> ModelRun:
+    """Return the base classifier that a certification is about."""
+    name = params.methods[run.method].training
+    lists = {key for variant in training_variants(params, run.dataset, name) for key, _ in variant}
+    variant = tuple((key, value) for key, value in run.variant if key in lists)
+    return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+
+
+def all_parts(params: Params) -> tuple[tuple[CertificationRun, Part], ...]:
+    """Return every certification of every table and figure, with each part of the data that it is needed on, once."""
+    others = [run for shown in toy_runs(params) for run in shown] + list(high_dimension_runs(params))
+    pairs = [(run, part) for name in params.tables for run in table_runs(params, name) for part in PARTS]
+    tested = (*params.attacks, *params.idrs, *params.soundness)
+    test: Part = "test"
+    pairs += [(run, test) for name in tested for run in table_runs(params, name)]
+    return tuple(dict.fromkeys([*pairs, *((run, test) for run in others)]))
+
+
+def all_models(params: Params) -> tuple[ModelRun, ...]:
+    """Return every base classifier of `all_parts`, and those that they start from or learn from, once each."""
+    last = dict.fromkeys(model_run(params, run) for run, _ in all_parts(params))
+    earlier = [find(params, run) for run in last for find in (start_run, teacher_run)]
+    return tuple(dict.fromkeys([*(run for run in earlier if run is not None), *last]))
+
+
+def start_run(params: Params, run: ModelRun) -> ModelRun | None:
+    """Return the base classifier whose weights a training starts from, if it is another training.
+
+    Raises:
+        ConfigError: that training has several variants on this data set.
+    """
+    start = params.trainings[run.training].start
+    return _earlier(params, run, "start.training", start.training if start else None)
+
+
+def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
+    """Return the base classifier that labels the unlabelled images for a training, if there is one.
+
+    Raises:
+        ConfigError: its training has several variants on this data set, or the data set has no unlabelled images.
+    """
+    teacher = params.trainings[run.training].teacher
+    if teacher is not None and params.datasets[run.dataset].unlabelled is None:
+        raise ConfigError(
+            f"datasets.{run.dataset}.unlabelled: null; training {run.training!r} needs unlabelled images: "
+            "{share: ...} of the training split, or {source: FILE.npz}"
+        )
+    return _earlier(params, run, "teacher", teacher)
+
+
+def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> ModelRun | None:
+    if name is None:
+        return None
+    variant = _only(
+        training_variants(params, run.dataset, name), name, run.dataset, key=f"trainings.{run.training}.{key}"
+    )
+    return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+
+
+def sampling_run(params: Params, run: CertificationRun) -> CertificationRun:
+    """Return the run whose counts a certification uses: that of the first method that samples alike.
+
+    So a new certificate for a method costs no new samples.
+    """
+    for name in params.methods:
+        # Cheap questions first: a graph has thousands of them.
+        if name == run.method or (
+            _alike(params, name, run.method) and run.variant in variants(params, run.dataset, name)
+        ):
+            other = replace(run, method=name)
+            if sample_slice(params, other) == sample_slice(params, run):
+                return other
+    raise AssertionError("a method samples like itself")
+
+
+def _alike(params: Params, name: str, other: str) -> bool:
+    first, second = params.methods[name], params.methods[other]
+    return (first.training, first.noise, first.policy.name) == (second.training, second.noise, second.policy.name)
+
+
+def certification(params: Params, run: CertificationRun) -> Certification:
+    """Return how a run is certified: the data set's setting with the method's changes."""
+    return merge_certification(
+        params.datasets[run.dataset].certification,
+        resolved_method(params, run.dataset, run.method).certification,
+        key=f"methods.{run.method}.certification",
+    )
+
+
+def _described(chosen: Member) -> dict[str, Any]:
+    return {"name": chosen.name, "options": {name: json_value(value) for name, value in chosen.options.items()}}
+
+
+# The slices below are what each step depends on: a rule gives its slice as ``params``, so that editing a key reruns
+# the steps that read it, and no others.
+
+
+def data_slice(params: Params, dataset: str) -> dict[str, Any]:
+    """Return what the data depend on."""
+    chosen = params.datasets[dataset]
+    return {
+        "dataset": dataset,
+        "member": chosen.member or dataset,
+        "source": chosen.source,
+        "options": dict(chosen.options),
+        "validation": chosen.validation,
+        "unlabelled": chosen.unlabelled and chosen.unlabelled.share,
+        "seed": params.seed,
+    }
+
+
+def train_slice(params: Params, run: ModelRun) -> dict[str, Any]:
+    """Return what a checkpoint depends on, besides the data and the checkpoints that it builds on."""
+    chosen, training = params.datasets[run.dataset], resolved_training(params, run.dataset, run.training)
+    changes = chosen.trainings.get(run.training, TrainingChanges())
+    return {
+        "architecture": chosen.architecture,
+        "normalisation": dict(chosen.normalisation or {}),
+        "numeric_type": chosen.numeric_type,
+        "channels_last": chosen.channels_last,
+        "recipe": {**chosen.recipe, **changes.recipe},
+        "training": {
+            "objective": _described(with_variant(training.objective, run.variant)),
+            "policy": _described(with_variant(training.policy, run.variant)),
+            "start": training.start and asdict(training.start),
+            "teacher": training.teacher,
+            "noise": training.noise,
+        },
+    }
+
+
+def label_slice(params: Params, dataset: str) -> dict[str, Any]:
+    """Return what pseudo labels depend on, besides data and teacher."""
+    chosen = params.datasets[dataset].unlabelled
+    return {"unlabelled": chosen and asdict(chosen)}
+
+
+def sample_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
+    """Return what counts depend on, besides data and checkpoint."""
+    chosen, method = certification(params, run), resolved_method(params, run.dataset, run.method)
+    return {
+        "policy": _described(with_variant(method.policy, run.variant)),
+        "noise": method.noise,
+        "step": params.datasets[run.dataset].step,
+        "n0": chosen.n0,
+        "n": chosen.n,
+        "stride": chosen.stride,
+        "seed": params.seed,
+    }
+
+
+def certify_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
+    """Return what certificates depend on, besides counts."""
+    method = params.methods[run.method]
+    return {
+        "alpha": certification(params, run).alpha,
+        "certificate": _described(method.certificate),
+        "memory": method.memory,
+        "seed": params.seed,
+    }
+
+
+def table_slice(params: Params, table: str) -> dict[str, Any]:
+    """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
+    chosen = _chosen(params, table)
+    methods = {name: params.methods[name] for name in rows_of(chosen)}
+    labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
+    described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
+    choices = [asdict(choice) for choice in table_choices(params, table)]
+    return {"choices": choices, "table": described, "labels": labels}
+
+
+def toy_slice(params: Params) -> dict[str, Any]:
+    """Return what the toy figures depend on, besides data, checkpoint and certificates."""
+    _, dependent = toy_runs(params)
+    return {
+        "toy": params.toy and asdict(params.toy),
+        "policies": [sample_slice(params, run)["policy"] for run in dependent],
+    }
+
+
+def order_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
+    """Return what the cost of a memory's order depends on, besides counts."""
+    radii, shuffles = list(table_choice(params, table).radii), params.soundness[table].shuffles
+    return {**certify_slice(params, run), "radii": radii, "shuffles": shuffles}
+
+
+def break_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
+    """Return what an attack on certificates depends on, besides data, checkpoint and counts."""
+    chosen, sampled, certified = params.soundness[table], sample_slice(params, run), certify_slice(params, run)
+    return {
+        "policy": sampled["policy"],
+        "noise": sampled["noise"],
+        "step": sampled["step"],
+        "certificate": certified["certificate"],
+        "alpha": certified["alpha"],
+        "n": chosen.predict.n,
+        "stride": chosen.stride,
+        "seed": params.seed,
+    }
+
+
+def high_dimension_slice(params: Params) -> dict[str, Any]:
+    """Return what the table of high dimension depends on, besides certificates."""
+    labels = [params.methods[run.method].label for run in high_dimension_runs(params)]
+    return {"high_dimension": params.high_dimension and asdict(params.high_dimension), "labels": labels[:1]}
+
+
+def attack_slice(params: Params, table: str, attack: str, run: CertificationRun) -> dict[str, Any]:
+    """Return what an attack on a run depends on, besides data, checkpoint and counts."""
+    chosen = params.attacks[table]
+    choice = chosen.attacks[attack]
+    return {
+        "attack": _described(choice.attack),
+        "samples": list(choice.samples),
+        "radii": list(table_choice(params, table).radii),
+        "policy": sample_slice(params, run)["policy"],
+        "step": params.datasets[run.dataset].step,
+        "n": chosen.predict.n,
+        "stride": chosen.stride,
+        "seed": params.seed,
+    }

@@ -1,0 +1,283 @@
+"""Attack the smoothed classifier at certified images, and count its classes at what the attack returns."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from certsmooth._internal.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
+from certsmooth._internal.modes import cpu_threads
+from certsmooth._internal.registry import member
+from certsmooth.artefacts.attacks import AttackCounts
+from certsmooth.artefacts.counts import Journal
+from certsmooth.artefacts.records import read_record
+from certsmooth.experiment.code_hash import source_digest
+from certsmooth.experiment.steps.certify import gather_counts
+from certsmooth.experiment.steps.data import DataChoice, load_part
+from certsmooth.experiment.steps.smoothed import about, arithmetic, load_smoothed, write_log
+from certsmooth.science.attacks import L2Attack
+from certsmooth.science.datasets import Split
+from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.noise import NoiseStreams
+from certsmooth.science.sampling.counts import Counts
+from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
+from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.soft import scaled
+from certsmooth.science.theory.pixel_grid import PixelGrid
+
+# Pixels of the noisy images of one backward pass, whose activations are all kept.
+_CPU_BATCH_ELEMENTS = 64_000  # measured best on digits
+_GPU_BATCH_ELEMENTS = 3_000_000
+
+
+@dataclass(frozen=True)
+class AttackPlan:
+    """What is done to each image. All noise is a function of the seed, names and the image alone.
+
+    Attributes:
+        name: of the attack: the noise of PREDICT depends on it.
+        attacks: radius -> the attack with that epsilon, > 0.
+        clean: whether the images themselves are classified as well (radius 0).
+        samples: numbers of noise samples that the attack sees: the first of one stream per image, stage "attack". 0:
+            one sample of zeros, which makes it an attack on the base classifier.
+        n: samples of PREDICT, >= 2. They are drawn anew for each attack, number of samples and radius, so that they
+            are independent of what the attack and the certificate saw.
+        seed: of all noise.
+        dataset: name that the noise depends on.
+        noise: a member of science.noise: that of the attack and of PREDICT, which must be that of the counts.
+        grid: that PREDICT rounds noisy images to, which must be that of the counts; None for float32 noise.
+    """
+
+    name: str
+    attacks: Mapping[float, L2Attack]
+    clean: bool
+    samples: tuple[int, ...]
+    n: int
+    seed: int
+    dataset: str
+    noise: str = "gaussian"
+    grid: PixelGrid | None = None
+
+    def __post_init__(self) -> None:
+        store_integer(self, "n", minimum=2, maximum=MAX_SAMPLES)
+        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
+
+    @property
+    def results(self) -> int:
+        """Results per image."""
+        return int(self.clean) + len(self.attacks) * len(self.samples)
+
+    def standard_noise(
+        self, identities: Sequence[int | str], samples: int, like: Tensor
+    ) -> Float[Tensor, "m b *shape"]:
+        """Return the standard noise that the attack on some images sees.
+
+        Args:
+            identities: what the noise of each image depends on.
+            samples: how many of each image's stream.
+            like: the images: their shape, type and device.
+        """
+        streams = NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+        noise = like.new_zeros(len(identities), max(samples, 1), *like.shape[1:])
+        if samples > 0:
+            for part, identity in zip(noise, identities, strict=True):
+                streams.fill(part, ("attack", identity), 0)  # a sample is a block: the first ones stay if more follow
+        return noise.transpose(0, 1)
+
+    def predict_plan(self, samples: int, epsilon: float) -> SamplingPlan:
+        """Return what PREDICT draws at one kind of result.
+
+        The sampler draws in two stages, of which PREDICT needs no more than the sum: the first is one block.
+        """
+        place = f"attack/{self.name}/{samples}/{epsilon!r}" if epsilon > 0 else "clean"
+        first = min(BLOCK, self.n - 1)
+        return SamplingPlan(first, self.n - first, self.seed, f"{self.dataset}/{place}", self.noise, self.grid)
+
+
+def attack_images(
+    *,
+    choice: DataChoice,
+    record: Path,
+    counts: Sequence[Path],
+    stride: int,
+    model: Path,
+    sigma: float,
+    policy: SigmaPolicy,
+    plan: AttackPlan,
+    settings: Mapping[str, Any],
+    device: torch.device,
+    output: Path,
+) -> None:
+    """Attack test images that were sampled for certification; a killed run goes on with the next `GROUP` images.
+
+    Args:
+        choice: which data.
+        record: their record.
+        counts: all shards of the counts of the test part: they say which images, and their sigma(x).
+        stride: every stride-th of these images.
+        model: checkpoint of the base classifier, which the counts must be of.
+        sigma: that it must have been trained with.
+        policy: sigma(x), which PREDICT asks at the attacked image.
+        plan: what is done to each image.
+        settings: name and options of policy and attack, radii, ..., for the identity of what is written.
+        device: where to compute.
+        output: class counts at the attacked images (Parquet, `artefacts.attacks`); the log is the same name with
+            ``.log.json``: seconds per group of images, device, versions.
+
+    Raises:
+        CountsError: counts that are damaged, incomplete, or of something else.
+    """
+    content = read_record(record)
+    split = load_part(choice, "test", content)
+    asked = about(
+        split,
+        dataset=choice.dataset,
+        part="test",
+        model=model,
+        policy=settings["policy"],
+        noise=plan.noise,
+        grid=plan.grid,
+    )
+    certified, _ = gather_counts(counts, expect=asked)
+    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
+    identity = {
+        **settings,
+        **asked,
+        **arithmetic(classifier, device),
+        "code": source_digest(
+            "experiment.steps.attack", f"science.noise.{plan.noise}", f"science.attacks.{settings['attack']['name']}"
+        ),
+    }
+    rows = np.arange(0, len(certified), stride)
+    groups = [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with Journal(output, identity) as journal, numerics(classifier.spec.numeric_type):
+        _attack_groups(groups, split, certified, classifier, policy, plan, device, journal, name=str(output))
+        write_log(output, [entry["seconds"] for entry in journal.entries], device)
+        AttackCounts.from_lists([entry["counts"] for entry in journal.entries]).write(output, identity)
+        journal.remove()
+
+
+def _attack_groups(
+    groups: Sequence[npt.NDArray[np.int64]],
+    split: Split,
+    certified: Counts,
+    classifier: BaseClassifier,
+    policy: SigmaPolicy,
+    plan: AttackPlan,
+    device: torch.device,
+    journal: Journal,
+    *,
+    name: str,
+) -> None:
+    """Attack the groups that the journal does not hold yet."""
+    order = np.argsort(split.index)
+    positions = order[np.searchsorted(split.index, certified.index, sorter=order)]
+    done = len(journal.entries)
+    total, finished = (sum(map(len, some)) * plan.results for some in (groups, groups[:done]))
+    with tqdm(total=total, initial=finished, unit="attack", desc=name) as bar:
+        for group in groups[done:]:
+            since = time.perf_counter()
+            parts = []
+            for part in attack_group(
+                classifier,
+                split.batch(positions[group]).to(device),
+                torch.from_numpy(split.labels[positions[group]]).to(device),
+                torch.from_numpy(certified.sigma[group]).to(device),
+                certified.index[group].tolist(),
+                num_classes=classifier.spec.num_classes,
+                policy=policy,
+                plan=plan,
+            ):
+                parts.append(part.lists())
+                bar.update(len(group))
+            entry = {"seconds": time.perf_counter() - since, "counts": AttackCounts.from_lists(parts).lists()}
+            journal.append(entry)
+
+
+def attack_group(
+    model: torch.nn.Module,
+    images: Float[Tensor, " g *shape"],
+    labels: Int[Tensor, " g"],
+    sigma: Float[Tensor, " g"],
+    identities: Sequence[int],
+    *,
+    num_classes: int,
+    policy: SigmaPolicy,
+    plan: AttackPlan,
+) -> Iterator[AttackCounts]:
+    """Attack a group of images, and yield the class counts at each kind of result.
+
+    The attack is on the classifier that smooths with sigma(x) of the image, since it cannot differentiate the policy;
+    PREDICT smooths with sigma(x') of the attacked image x', as the method does.
+
+    Args:
+        model: base classifier, on the device of the images.
+        images: at most `GROUP` images, float32.
+        labels: the true classes.
+        sigma: sigma(x) of each image.
+        identities: what the noise of each image depends on.
+        num_classes: number of classes.
+        policy: sigma(x).
+        plan: what is done.
+
+    Yields:
+        The counts at the images themselves if the plan is to, then those of each radius and number of samples.
+    """
+    sampler = Sampler(model, num_classes=num_classes, plan=plan.predict_plan(0, 0.0))
+
+    def counted(attacked: Tensor, samples: int, epsilon: float) -> AttackCounts:
+        nonlocal sampler
+        sampler = sampler.drawing(plan.predict_plan(samples, epsilon))
+        used = sampler.sigmas(policy, attacked, identities)
+        counts = list(sampler.count(attacked, used, identities))
+        moved = (attacked.to(torch.float64) - images.to(torch.float64)).flatten(1)
+        return AttackCounts(
+            index=np.asarray(identities, dtype=np.int64),
+            label=labels.cpu().numpy(),
+            samples=np.full(len(images), samples),
+            epsilon=np.full(len(images), epsilon),
+            distance=torch.linalg.vector_norm(moved, dim=1).cpu().numpy(),
+            sigma=used.numpy(),
+            counts=np.stack([row.selection + row.estimation for row in counts]),
+            batch_size=np.asarray([row.batch_size for row in counts]),
+        )
+
+    if plan.clean:
+        yield counted(images, 0, 0.0)
+    for epsilon, attack in plan.attacks.items():
+        for samples in plan.samples:
+            yield counted(_attacked(model, images, labels, sigma, identities, attack, samples, plan), samples, epsilon)
+
+
+def _attacked(
+    model: torch.nn.Module,
+    images: Float[Tensor, " g *shape"],
+    labels: Int[Tensor, " g"],
+    sigma: Float[Tensor, " g"],
+    identities: Sequence[int],
+    attack: L2Attack,
+    samples: int,
+    plan: AttackPlan,
+) -> Float[Tensor, " g *shape"]:
+    """Return the attacked images; a forward pass holds as many of them as memory is meant to hold."""
+    elements = _CPU_BATCH_ELEMENTS if images.device.type == "cpu" else _GPU_BATCH_ELEMENTS
+    size = max(1, elements // (prod(images.shape[1:]) * max(samples, 1)))
+    parts = []
+    with cpu_threads(images.device, 1):  # the arithmetic must not depend on the number of cores
+        for start in range(0, len(images), size):
+            some = slice(start, start + size)
+            noise = scaled(plan.standard_noise(identities[some], samples, images[some]), sigma[some])
+            parts.append(attack(model, images[some], labels[some], noise))
+    return torch.cat(parts)

@@ -1,0 +1,69 @@
+"""Check that what params.yaml asks for can start here: files that must be there, and models that fit the images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certsmooth._internal.registry import member
+from certsmooth.artefacts import checkpoint
+from certsmooth.errors import ConfigError
+from certsmooth.experiment import runs
+from certsmooth.experiment.config import Params
+from certsmooth.experiment.members import build_recipe, build_spec, under
+from certsmooth.experiment.steps.data import DataChoice
+from certsmooth.science.models import ModelSpec, build
+
+
+def check_start(params: Params) -> None:
+    """Check what the base classifiers of all tables and figures need; other entries of params.yaml may lack theirs.
+
+    Raises:
+        ConfigError: a source or another file is not there, the architecture or the recipe does not take the images, or
+            a training starts from a file that is no checkpoint for it; the key is named.
+    """
+    models = runs.all_models(params)
+    specs = {dataset: _check_dataset(params, dataset) for dataset in dict.fromkeys(run.dataset for run in models)}
+    for dataset, training in dict.fromkeys((run.dataset, run.training) for run in models):
+        _check_training(params, dataset, training, specs[dataset])
+    if params.high_dimension is not None:
+        for position, published in enumerate(params.high_dimension.published):
+            _check_there(f"high_dimension.published.{position}.file", published.file)
+
+
+def _check_dataset(params: Params, dataset: str) -> ModelSpec:
+    """Check a data set's source and its architecture, and return the base classifier."""
+    chosen, key = params.datasets[dataset], f"datasets.{dataset}"
+    if chosen.source is not None:
+        _check_there(f"{key}.source", chosen.source)
+    choice = DataChoice(**runs.data_slice(params, dataset))
+    form = getattr(member("datasets", choice.member), "PUBLISHED", None)
+    if form is None or chosen.source is None:  # nothing is read: the data are made, or come by download
+        form = under(f"{key}.source", choice.load)
+    spec = build_spec(
+        architecture=chosen.architecture,
+        image_shape=form.image_shape,
+        num_classes=form.num_classes,
+        normalisation=chosen.normalisation,
+        numeric_type=chosen.numeric_type,
+        channels_last=chosen.channels_last,
+        key=key,
+    )
+    under(f"{key}.architecture", lambda: build(spec, seed=0))
+    return spec
+
+
+def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) -> None:
+    entry, training = params.datasets[dataset], params.trainings[name]
+    changed = entry.trainings.get(name)
+    recipe = build_recipe({**entry.recipe, **(changed.recipe if changed else {})}, key=f"datasets.{dataset}.recipe")
+    under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
+    if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
+        _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)
+    if training.start is not None and training.start.checkpoint is not None:
+        path, classifier = Path(training.start.checkpoint), build(spec, seed=0)
+        under(f"trainings.{name}.start.checkpoint", checkpoint.start_from, path, classifier)
+
+
+def _check_there(key: str, file: str) -> None:
+    if not Path(file).exists():
+        raise ConfigError(f"{key}: {file!r}; no such file or folder; must be there for what params.yaml asks for")

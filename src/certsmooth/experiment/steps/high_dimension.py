@@ -1,0 +1,60 @@
+"""What IDRS would certify in high dimension, from certificates of a constant sigma."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities, write_high_dimension
+from certsmooth.artefacts.certificates import read_certificates, read_published_certificates
+from certsmooth.errors import ConfigError
+from certsmooth.experiment.config import Params
+from certsmooth.experiment.members import check_high_dimension
+from certsmooth.experiment.runs import high_dimension_runs
+from certsmooth.experiment.steps.table import certificates_path
+from certsmooth.report.figures.high_dimension import write_high_dimension_curves
+
+
+def make_high_dimension(params: Params, *, results: Path) -> None:
+    """Write ``idrs/imagenet`` as Markdown, CSV and JSON, and its figure as SVG and PNG.
+
+    Args:
+        params: the configuration; ``high_dimension`` says from which certificates.
+        results: folder that holds ``certificates``.
+
+    Raises:
+        ConfigError: there is no ``high_dimension``, or its method has not a constant sigma and Gaussian noise.
+        CountsError: certificates are missing or damaged, or published ones cannot be of the sigma given with them.
+    """
+    chosen = params.high_dimension
+    if chosen is None:
+        raise ConfigError("high_dimension: missing; must say from which certificates, dimension and rates")
+    check_high_dimension(params)
+    frames: dict[str, pd.DataFrame] = {}
+    about = []
+    for run in high_dimension_runs(params):
+        frame, provenance = read_certificates(certificates_path(results, run, "test"))
+        frames[f"{params.methods[run.method].label}, {run.dataset}, sigma {run.sigma:g}"] = frame
+        about.append(
+            f"{provenance['dataset']} ({provenance['fingerprint']}, {provenance['images']} images, n = "
+            f"{provenance['n']:,}, alpha = {provenance['alpha']:g}, device {provenance['device']})"
+        )
+    for published in chosen.published:
+        frame = read_published_certificates(Path(published.file), sigma=published.sigma)
+        frames[f"{published.label} (published), sigma {published.sigma:g}"] = with_probabilities(frame, published.sigma)
+        about.append(f"{published.file}, as published")
+    folder, figures = results / "idrs", results / "figures" / "idrs"
+    for each in (folder, figures):
+        each.mkdir(parents=True, exist_ok=True)
+    result = high_dimension_table(
+        frames,
+        name="imagenet",
+        title="What IDRS certifies in the dimension of ImageNet",
+        about=f"p_A from {'; '.join(dict.fromkeys(about))}.",
+        rates=chosen.rates,
+        radii=chosen.radii,
+        dimension=chosen.dimension,
+    )
+    write_high_dimension_curves(result, figures)
+    write_high_dimension(result, folder, figure="../figures/idrs/imagenet.svg")

@@ -1,0 +1,23 @@
+"""The tables and figures of IDRS that need no data and no model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from certsmooth.analysis.idrs_theory import write_table1
+from certsmooth.report.figures.idrs_theory import write_theory_figures
+
+
+def write_theory(results: Path) -> tuple[Path, ...]:
+    """Write Table 1 to ``idrs`` and Figures 2, 3, 11, 12 and 13 to ``figures/idrs``, and return all paths.
+
+    Args:
+        results: folder of the results.
+
+    Raises:
+        CertsmoothError: a file cannot be written.
+    """
+    tables, figures = results / "idrs", results / "figures" / "idrs"
+    for folder in (tables, figures):
+        folder.mkdir(parents=True, exist_ok=True)
+    return (*write_table1(tables, figure="../figures/idrs/figure3.svg"), *write_theory_figures(figures))

@@ -1,0 +1,273 @@
+"""The figures of IDRS's theory: exact curves, no sampling (IDRS, Figures 2, 3, 11, 12 and 13)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import brentq
+from scipy.stats import ncx2, norm
+
+from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
+from certsmooth.report.figures.curves import COLOURS, LINES, panels_figure, write_figure
+from certsmooth.science.certificates.renyi import renyi_radius
+from certsmooth.science.theory.bounds import clopper_pearson_lower
+from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SIGMA_0 = 1.0
+"""In Figures 2, 3, 11 and 12 lengths are in units of sigma0."""
+
+SAMPLES, ALPHA = 100_000, 0.001
+"""Of the lower bounds in Figure 13."""
+
+
+def write_theory_figures(folder: Path) -> tuple[Path, ...]:
+    """Write Figures 2, 3, 11, 12 and 13 of IDRS as ``figureN.svg`` and ``figureN.png``, and return their paths.
+
+    Args:
+        folder: must exist.
+
+    Raises:
+        CertsmoothError: a file cannot be written.
+    """
+    figures: dict[int, Callable[[], Figure]] = {2: _figure2, 3: _figure3, 11: _figure11, 12: _figure12, 13: _figure13}
+    return tuple(
+        path for number, draw in figures.items() for path in write_figure(draw, folder, name=f"figure{number}")
+    )
+
+
+def worst_case_ball(distance: float, sigma0: float, sigma1: float, dimension: int, p_a: float) -> tuple[float, float]:
+    """Return centre and radius of the ball that bounds the worst-case region B (IDRS, Theorems 2.2 and 2.3).
+
+    The likelihood ratio of N(x1, sigma1^2 I) to N(x0, sigma0^2 I) is constant on spheres around
+    S = x0 + sigma0^2 / (sigma0^2 - sigma1^2) (x1 - x0). B is the ball if sigma1 < sigma0, and its complement if
+    sigma1 > sigma0; its probability under N(x0, sigma0^2 I), a non-central chi-square one, is 1 - p_a.
+
+    Args:
+        distance: between x0 and x1, >= 0.
+        sigma0: at x0, > 0.
+        sigma1: at x1, > 0 and not sigma0.
+        dimension: N.
+        p_a: probability of the top class at x0.
+
+    Returns:
+        The signed distance from x0 to the centre in the direction of x1, and the radius.
+    """
+    centre = sigma0**2 / (sigma0**2 - sigma1**2) * distance
+    inside = 1 - p_a if sigma1 < sigma0 else p_a
+    return centre, sigma0 * math.sqrt(float(ncx2.ppf(inside, dimension, (centre / sigma0) ** 2)))
+
+
+def worst_case_radius(p_a: float, sigma0: float, sigma1: float, dimension: int) -> float:
+    """Return the certified radius against all points with one fixed sigma1: the distance at which xi is 1/2.
+
+    Args:
+        p_a: probability of the top class at x0.
+        sigma0: at x0.
+        sigma1: at every other point.
+        dimension: N.
+    """
+
+    def excess(distance: float) -> float:
+        return float(xi(distance, sigma0, sigma1, dimension, p_a)) - 0.5
+
+    largest = sigma0 * float(norm.ppf(p_a))  # that of a constant sigma: IDRS, Theorem B.6
+    if excess(0.0) >= 0:
+        return 0.0
+    return largest if excess(largest) < 0 else float(brentq(excess, 0.0, largest))
+
+
+def half_space(distance: Float[np.ndarray, " a"], sigma0: float, sigma1: float, p_a: float) -> Float[np.ndarray, " a"]:
+    """Return the probability at x1 of the half-space that is the worst case for sigma1 = sigma0 (Theorem B.6)."""
+    return np.asarray(norm.cdf((distance - sigma0 * norm.ppf(p_a)) / sigma1))
+
+
+def linear_radius(
+    distance: Float[np.ndarray, " d"], sigma: float, semi_elasticity: float, dimension: int
+) -> Float[np.ndarray, " d"]:
+    """Return the certified radius of points at a distance from a linear decision boundary.
+
+    The counts are the rounded mean of `SAMPLES` samples; the bound is Clopper and Pearson's at `ALPHA`.
+
+    Args:
+        distance: from the boundary.
+        sigma: at each point.
+        semi_elasticity: r of sigma(x).
+        dimension: N.
+    """
+    hits = np.rint(SAMPLES * norm.cdf(distance / sigma)).astype(np.int64)
+    lower = clopper_pearson_lower(hits, np.full(hits.shape, SAMPLES), alpha=ALPHA)
+    return np.asarray(semi_elastic_radius(lower, np.full(lower.shape, sigma), semi_elasticity, dimension))
+
+
+def _figure2() -> Figure:
+    """Decision regions of the worst-case classifier in two dimensions."""
+    distance, p_a = 1.0, 0.9
+
+    def draw(axis: Axes, number: int) -> None:
+        sigma1 = (0.8, 1.25)[number]
+        _region(axis, *worst_case_ball(distance, SIGMA_0, sigma1, 2, p_a), complement=sigma1 > SIGMA_0)
+        for point, name, sigma in ((0.0, r"$x_0$", SIGMA_0), (distance, r"$x_1$", sigma1)):
+            colour = COLOURS[0] if point == 0 else COLOURS[2]
+            angle = np.linspace(0, 2 * np.pi, 181)
+            label = rf"{name}, and the circle of radius $\sigma_{int(point > 0)}$ around it"
+            axis.plot(point + sigma * np.cos(angle), sigma * np.sin(angle), color=colour, linestyle=":", linewidth=1)
+            axis.lines[-1].set_label(label)
+            axis.plot([point], [0], "o", color=colour, markersize=4, label=label)
+            axis.annotate(name, (point, 0), xytext=(4, 4), textcoords="offset points", color=colour)
+        axis.set_aspect("equal")
+        axis.set_xlim(-4.6, 4.6)
+        axis.set_ylim(-3.4, 3.4)
+
+    headings = [r"$\sigma_1 = 0.8\,\sigma_0$: a ball", r"$\sigma_1 = 1.25\,\sigma_0$: the complement of a ball"]
+    return panels_figure(
+        headings,
+        draw,
+        columns=2,
+        panel=(3.6, 2.7),
+        title="Where the worst-case classifier answers B (shaded), two dimensions, $p_A = 0.9$",
+        labels=(r"in units of $\sigma_0$", ""),
+        legend="",
+    )
+
+
+def _region(axis: Axes, centre: float, radius: float, *, complement: bool) -> None:
+    """Shade the ball around (centre, 0), or its complement, and mark its centre S."""
+    x, y = np.meshgrid(np.linspace(-4.6, 4.6, 461), np.linspace(-3.4, 3.4, 341))
+    inside = np.hypot(x - centre, y) - radius
+    axis.contourf(x, y, -inside if complement else inside, levels=[-np.inf, 0], colors=[COLOURS[1]], alpha=0.25)
+    axis.contour(x, y, inside, levels=[0], colors=[COLOURS[1]], linewidths=1.2)
+    axis.plot([centre], [0], "+", color=COLOURS[1], markersize=8, label="S, centre of the ball")
+
+
+def _figure3() -> Figure:
+    """Threshold of Theorem 2.4 and exact threshold against dimension."""
+    probabilities = 0.9, 0.999
+    dimensions = np.unique(np.geomspace(2, 2e5, 121).astype(int))
+
+    def draw(axis: Axes, number: int) -> None:
+        for k, (label, thresholds) in enumerate(
+            (("Theorem 2.4", theorem_thresholds), (r"exact: $\xi_>(0) = 1/2$", exact_thresholds))
+        ):
+            smaller = [thresholds(probabilities[number], int(n)).smaller for n in dimensions]
+            axis.plot(dimensions, smaller, color=COLOURS[k], linestyle=LINES[k], linewidth=1.5, label=label)
+        axis.set_xscale("log")
+        axis.set_ylim(0, 1)
+
+    return panels_figure(
+        [f"$p_A = {p_a}$" for p_a in probabilities],
+        draw,
+        columns=2,
+        panel=(3.3, 2.6),
+        title=r"No certificate where $\sigma_1 / \sigma_0$ is below the threshold",
+        labels=("Dimension N", r"Threshold of $\sigma_1 / \sigma_0$"),
+        legend="",
+    )
+
+
+def _figure11() -> Figure:
+    """Certified radius against dimension: Renyi divergence and Neyman-Pearson."""
+    p_a, sigma1 = 0.99, 0.8
+    dimensions = np.arange(1, 121)
+    by_divergence = [float(renyi_radius(p_a, 1 - p_a, SIGMA_0, sigma1, int(n))) for n in dimensions]
+    by_worst_case = [worst_case_radius(p_a, SIGMA_0, sigma1, int(n)) for n in dimensions]
+
+    def draw(axis: Axes, number: int) -> None:
+        axis.axhline(norm.ppf(p_a), color=COLOURS[3], linestyle=LINES[3], label=r"constant $\sigma = \sigma_0$ (Cohen)")
+        for k, (label, radius) in enumerate(
+            (("Neyman-Pearson (Theorem 2.2)", by_worst_case), ("Rényi divergence (Theorem B.5)", by_divergence))
+        ):
+            axis.plot(dimensions, radius, color=COLOURS[k], linestyle=LINES[k], linewidth=1.5, label=label)
+        axis.set_xlim(0, dimensions[-1])
+        axis.set_ylim(0, 2.5)
+
+    return panels_figure(
+        [r"$p_A = 0.99$, $\sigma_0 = 1$, $\sigma_1 = 0.8$"],
+        draw,
+        columns=1,
+        panel=(5.8, 2.8),
+        title="Certified radius against dimension",
+        labels=("Dimension N", r"Certified $\ell_2$ radius"),
+        legend="",
+    )
+
+
+_Curve = tuple[str, float, int, float]
+"""A label, sigma1, dimension and p_B."""
+
+_PANELS: tuple[tuple[str, tuple[_Curve, ...]], ...] = (
+    (r"$\xi_>$: $\sigma_1 = 0.8$, $p_B = 0.01$", tuple((f"N = {n}", 0.8, n, 0.01) for n in (2, 10, 30, 90))),
+    (r"$\xi_<$: $\sigma_1 = 1.25$, $p_B = 0.01$", tuple((f"N = {n}", 1.25, n, 0.01) for n in (2, 10, 30, 90))),
+    (r"$\xi_>$: N = 30, $p_B = 0.01$", tuple((rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.95, 0.9, 0.8, 0.7))),
+    (r"$\xi_>$: N = 30, $\sigma_1 = 0.9$", tuple((f"$p_B = {p}$", 0.9, 30, p) for p in (0.001, 0.01, 0.05, 0.2))),
+    (
+        r"$\xi_>$ and $\xi_<$: N = 30, $p_B = 0.01$",
+        tuple((rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.8, 1.25, 0.9, 1.11)),
+    ),
+    (
+        r"$\xi_>$ and $\xi_<$: N = 3072, $p_B = 0.01$",
+        tuple((rf"$\sigma_1 = {s}$", s, 3072, 0.01) for s in (0.98, 1.02, 0.99, 1.01)),
+    ),
+)
+
+
+def _figure12() -> Figure:
+    """Xi against distance, with the value of the half-space."""
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(7.4, 8.2), layout="constrained")
+    axes = figure.subplots(3, 2, sharey=True)
+    distance = np.linspace(0, 4, 161)
+    for axis, (heading, curves) in zip(axes.flatten(), _PANELS, strict=True):
+        for k, (label, sigma1, dimension, p_b) in enumerate(curves):
+            values = xi(distance, SIGMA_0, sigma1, dimension, 1 - p_b)
+            axis.plot(distance, values, color=COLOURS[k], linestyle=LINES[k], linewidth=1.4, label=label)
+            linear = half_space(distance, SIGMA_0, sigma1, 1 - p_b)
+            axis.plot(distance, linear, color=COLOURS[k], linewidth=0.6, alpha=0.6)
+        axis.axhline(0.5, color="#888888", linewidth=0.8)
+        axis.set_title(heading, fontsize=10)
+        axis.set_xlim(0, distance[-1])
+        axis.set_ylim(0, 1)
+        axis.legend(frameon=False, fontsize=8)
+    figure.suptitle(
+        r"$\xi$, the largest probability of class B at $x_1$ ($\sigma_0 = 1$): certified where it is below 1/2."
+        "\nThin: the half-space, the worst case of a constant sigma.",
+        fontsize=10,
+    )
+    figure.supxlabel(r"Distance $a = \|x_0 - x_1\|$", fontsize=9)
+    figure.supylabel(r"$\xi(a)$", fontsize=9)
+    return figure
+
+
+def _figure13() -> Figure:
+    """Certified radius against the distance from a linear boundary."""
+    sigmas, dimension = (0.12, 0.5), 3072
+    rates: Sequence[float] = (0.0, 0.005, 0.01, 0.02, 0.05)
+
+    def draw(axis: Axes, number: int) -> None:
+        sigma = sigmas[number]
+        distance = np.linspace(0, 6, 241)
+        for k, rate in enumerate(rates):
+            label = f"r = {rate:g}" if rate else "constant σ"
+            radius = linear_radius(distance * sigma, sigma, rate, dimension) / sigma
+            axis.plot(distance, radius, color=COLOURS[k], linestyle=LINES[k % len(LINES)], linewidth=1.4, label=label)
+        axis.set_xlim(0, distance[-1])
+        axis.set_ylim(bottom=0)
+
+    return panels_figure(
+        [rf"$\sigma_b = {sigma:g}$" for sigma in sigmas],
+        draw,
+        columns=2,
+        panel=(3.3, 2.7),
+        title=f"Linear boundary, N = {dimension:,}, n = {SAMPLES:,}, α = {ALPHA:g}: constant σ and r-semi-elastic σ(x)",
+        labels=(r"Distance from the boundary / $\sigma_b$", r"Certified $\ell_2$ radius / $\sigma_b$"),
+        legend=r"σ(x) = $\sigma_b$ at every point shown: the lines differ by what the certificate pays for r alone.",
+    )

@@ -1,0 +1,122 @@
+"""Projected gradient ascent in l2 on the base classifier: foolbox's (Rauber et al. 2020).
+
+The attack that SmoothAdv compares its own with (Section 4.3, "vanilla PGD").
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth._internal.checks import store_integer, store_number
+from certsmooth._internal.modes import evaluation
+from certsmooth.errors import ConfigError
+from certsmooth.science.attacks import Loss
+from certsmooth.science.attacks._gradients import check_differentiable, check_finite
+from certsmooth.science.attacks._l2 import check_clamp, check_range
+from certsmooth.science.soft import mean_log_probabilities, noisy_logits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """T steps of foolbox's L2ProjectedGradientDescentAttack on the cross entropy, from the image itself.
+
+    The noise is not used. `science.attacks.pgd` with one noise sample of zeros differs from it in the order of a
+    step's last two parts, projection to the ball and clamping, and goes on where foolbox's steps become shorter: where
+    the gradient's norm is below 1e-12.
+
+    Attributes:
+        epsilon: largest l2 norm of a perturbation, pixel coordinates; 0 returns the images.
+        steps: T.
+        step_size: l2 length of a step; None for 2 epsilon / T.
+        clamp: whether pixels are kept in [0, 1]; false for data that are no images.
+    """
+
+    epsilon: float
+    steps: int
+    step_size: float | None = None
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
+        if self.step_size is not None:
+            store_number(self, "step_size", above=0)
+        check_clamp(self.clamp)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        labels: Int[Tensor, " b"],
+        noise: Float[Tensor, "m b *shape"],
+        *,
+        loss: Loss | None = None,
+    ) -> Float[Tensor, " b *shape"]:
+        """Return the images after T steps; see `certsmooth.science.attacks.L2Attack`.
+
+        Must not be called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
+
+        Raises:
+            ConfigError: a loss; this attack has its own.
+            DataError: pixels outside [0, 1] with ``clamp``.
+            ModelError: the model returned something else than finite logits [b, k], k >= 2, that are differentiable in
+                the images, or its gradient is not finite.
+        """
+        if loss is not None:
+            raise ConfigError("loss: given; must be None, because foolbox's attack maximises the cross entropy")
+        images = images.detach()
+        if self.clamp:
+            check_range(images)
+        if self.epsilon == 0:
+            return images
+        with evaluation(model), _fixed(model), torch.enable_grad():
+            return check_finite(self._run(model, images, labels))
+
+    def _run(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], labels: Int[Tensor, " b"]
+    ) -> Float[Tensor, " b *shape"]:
+        # Imported here: foolbox takes half a second.
+        from foolbox.attacks.projected_gradient_descent import L2ProjectedGradientDescentAttack
+        from foolbox.models.pytorch import PyTorchModel
+
+        attack = L2ProjectedGradientDescentAttack(
+            rel_stepsize=2 / self.steps, abs_stepsize=self.step_size, steps=self.steps, random_start=False
+        )
+        bounds = (0, 1) if self.clamp else (-math.inf, math.inf)
+        target = PyTorchModel(_LogProbabilities(model), bounds=bounds, device=images.device)
+        points: Tensor = attack.run(target, images, labels, epsilon=self.epsilon)
+        return points.detach()
+
+
+class _LogProbabilities(nn.Module):
+    """The base classifier's log probabilities in float64: in float32 a confident classifier's gradient is often 0."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self._model = (model,)  # no submodule: foolbox moves the module that it is given to a device
+        self.eval()
+
+    def forward(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, "b k"]:
+        log_p = mean_log_probabilities(noisy_logits(self._model[0], images, torch.zeros_like(images)[None]))
+        check_differentiable(log_p)
+        return log_p
+
+
+@contextmanager
+def _fixed(model: nn.Module) -> Iterator[None]:
+    """Take a model's parameters out of differentiation: foolbox's backward pass would add to their gradients."""
+    variables = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in variables:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in variables:
+            parameter.requires_grad_(True)

@@ -1,0 +1,78 @@
+"""Two-sided bounds at one split of alpha, and the best of several; the theorem is in `two_sided`."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.special import ndtri
+
+from certsmooth._internal.checks import check_alpha
+from certsmooth.science.certificates import Bound, Smoothing, check_counts, concluded, selected_class, taken_off
+from certsmooth.science.theory.bounds import clopper_pearson_upper
+
+_ROUNDING = 2.0**-46
+"""Relative; covers the error of ndtri, measured as below 2**-50 of the value, of a difference and of two products."""
+
+
+def bound_at_split(
+    selection: Int[np.ndarray, "N k"],
+    estimation: Int[np.ndarray, "N k"],
+    smoothing: Smoothing,
+    *,
+    alpha: float,
+    share: float,
+) -> Bound:
+    """Certify N images with p_A bounded at level share * alpha and p_B at level (1 - share) * alpha.
+
+    Args:
+        selection: class counts of the samples that select the class.
+        estimation: class counts of the samples, drawn independently, that bound the probabilities.
+        smoothing: the noise.
+        alpha: the probability of error per image, in (0, 1).
+        share: in (0, 1]; 1 leaves nothing for p_B, which is then 1 - p_A.
+
+    Raises:
+        ConfigError: an argument is not valid; the message names it.
+    """
+    alpha = check_alpha(alpha)
+    check_counts(selection, estimation, smoothing)
+    selected, lower = selected_class(selection, estimation, alpha=share * alpha)
+    cost = smoothing.distance()
+    p_a_lower = taken_off(lower, cost)
+    p_b_upper = np.minimum(np.nextafter(1.0 - p_a_lower, 2.0), 1.0)
+    if share < 1:
+        others = estimation.copy()
+        np.put_along_axis(others, selected[:, None], 0, axis=1)
+        largest = clopper_pearson_upper(others.max(axis=1), estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
+        p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(largest + cost, 2.0), largest))
+    radius = _radius(p_a_lower, p_b_upper, smoothing.sigma)
+    return concluded(selected, radius, p_a_lower, p_b_upper, smoothing, norm="l2")
+
+
+def best_of_splits(
+    selection: Int[np.ndarray, "N k"],
+    estimation: Int[np.ndarray, "N k"],
+    smoothing: Smoothing,
+    *,
+    alpha: float,
+    grid: int,
+) -> Bound:
+    """Return, for each image, the certificate of `bound_at_split` with the largest radius, each at level alpha.
+
+    The shares are 1/grid, 2/grid, ..., 1.
+    """
+    shares = [j / grid for j in range(1, grid + 1)]
+    bounds = [bound_at_split(selection, estimation, smoothing, alpha=alpha, share=share) for share in shares]
+    best = np.argmax([bound.radius for bound in bounds], axis=0)
+    rows = np.arange(len(best))
+    fields = ("predict", "radius", "p_a_lower", "p_b_upper")
+    return Bound(*(np.stack([getattr(bound, field) for bound in bounds])[best, rows] for field in fields))
+
+
+def _radius(
+    p_a_lower: Float[np.ndarray, " N"], p_b_upper: Float[np.ndarray, " N"], sigma: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """Return sigma / 2 (ndtri(p_a_lower) - ndtri(p_b_upper)), rounded down, and 0 where it is not positive."""
+    a, b = ndtri(p_a_lower), ndtri(p_b_upper)  # p_a_lower < 1 and p_b_upper > 0: at worst -inf - inf
+    gap = np.maximum((a - b) - _ROUNDING * (np.abs(a) + np.abs(b)), 0.0)
+    return 0.5 * sigma.astype(np.float64) * gap * (1.0 - _ROUNDING)

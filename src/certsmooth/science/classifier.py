@@ -1,0 +1,200 @@
+"""A smoothed classifier for any torch module: sample, certify, predict."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from certsmooth._internal.checks import check_alpha, check_integer, check_samples
+from certsmooth.errors import ConfigError, DataError
+from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
+from certsmooth.science.inputs import BaseModel, ImageBatch, accepting, as_module, as_policy, as_tensor, device_of
+from certsmooth.science.memory import Memory
+from certsmooth.science.noise import image_identities
+from certsmooth.science.sampling.counts import Counts
+from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
+from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.theory.pixel_grid import PixelGrid
+
+
+class SmoothedClassifier:
+    """The classifier g(x) = argmax_c P(f(x + sigma(x) eps) = c), eps standard normal (Cohen et al. 2019, eq. 1).
+
+    The noise of an image is a function of the seed and of the image's pixels, not of the batch that it comes in.
+
+    Args:
+        model: base classifier f, a module or a function; float32 images [b, *shape] in, one score per class
+            [b, num_classes] out, of any type that can be compared. It is run in evaluation mode (a function has none),
+            on the device of its parameters, and on the CPU from several threads at once, each with a copy, if that is
+            known to make no difference: that program is what is certified. A module that does not take float32 gets
+            the images in the type of its parameters. One that differentiates does so under ``torch.enable_grad()``.
+        num_classes: number of classes.
+        sigma: a number, which means `FixedSigma`, or the sigma policy: `FixedSigma`, `DataDependentSigma`,
+            `MultiStartSigma`, or, fitted to training images, `NearestNeighbourSigma` or `BorderDistanceSigma`.
+        pixel_range: images outside it are refused; None for data that are not images.
+        step: of the pixels: what the base classifier sees is rounded to multiples of it, and certificates hold for the
+            program that runs (`theory.pixel_grid`). It is 1 divided by a whole number. "auto": 1/255, that of 8-bit
+            images, if ``pixel_range`` is (0, 1), else None: float32 noise, whose certificates hold in real arithmetic
+            only. Any image is allowed; those that are not multiples of the step take longer.
+        certificate: what the counts are turned into: `CohenCertificate` (None), `TwoSidedCertificate`,
+            `SemiElasticCertificate` for a sigma policy with a semi-elasticity, or `L1Certificate` (uniform noise, whose
+            sigma is half its width).
+        memory: for a data-dependent sigma (DDRS, Section 3.5): what was certified before. Certificates are then made to
+            agree with it, and enter it. It belongs to this classifier from then on, and to those of the same model,
+            sigma policy and certificate.
+
+    Example:
+        >>> smoothed = SmoothedClassifier(model, num_classes=10, sigma=FixedSigma(0.25))
+        >>> smoothed.certify(images, n0=100, n=10_000, alpha=0.001, seed=0)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        model: BaseModel,
+        *,
+        num_classes: int,
+        sigma: SigmaPolicy | float,
+        pixel_range: tuple[float, float] | None = (0.0, 1.0),
+        step: float | Literal["auto"] | None = "auto",
+        certificate: Certificate | None = None,
+        memory: Memory | None = None,
+    ) -> None:
+        sigma = as_policy(sigma)
+        self.model = as_module(model)
+        self.num_classes = check_integer("num_classes", num_classes, minimum=2)
+        self.sigma = sigma
+        self.pixel_range = pixel_range
+        if step == "auto":
+            step = 1 / 255 if pixel_range == (0.0, 1.0) else None
+        self.grid = None if step is None else PixelGrid.of_step(step)
+        self.certificate = certificate or cohen.Certificate()
+        self.memory = memory
+        guarantee(self.certificate, sigma.semi_elasticity, self.grid)  # a policy without semi-elasticity may be refused
+        for name, part in (("sigma", sigma), ("memory", memory)):
+            if (norm := getattr(part, "norm", self.certificate.norm)) != self.certificate.norm:
+                raise ConfigError(f"{name}: norm {norm}; must be {self.certificate.norm}, that of the certificate")
+        if memory is not None:
+            fitted = sigma if sigma.uses_training_images else None  # equal policies may be fitted to other images
+            memory.bind(model, fitted, settings=(self.num_classes, sigma, self.certificate, self.grid))
+
+    def sample(self, x: ImageBatch, *, n0: int, n: int, seed: int) -> Counts:
+        """Count the classes of n0 + n noisy copies of each image.
+
+        Args:
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
+            n0: selection samples.
+            n: estimation samples, independent of the selection samples.
+            seed: of the noise.
+
+        Returns:
+            The counts; ``index`` is the position in the batch, ``label`` is -1.
+
+        Raises:
+            DataError: x is not a batch of finite images in the pixel range.
+            ModelError: the model fails on the images; it returned NaN, only -inf for a row, or not one score per class;
+                or the class of a row depends on the other rows of its batch.
+            ConfigError: n0, n or seed is no whole number, n0 < 1, n < 1 or seed < 0.
+        """
+        images = self._checked(x)
+        model = accepting(self.model, images)
+        plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
+        sampler = Sampler(model, num_classes=self.num_classes, plan=plan)
+        rows = [row for start in range(0, len(x), GROUP) for row in self._group(sampler, images[start : start + GROUP])]
+        sigma, constant_within, selection, estimation, batch_size = zip(*rows, strict=True)
+        return Counts(
+            index=np.arange(len(x)),
+            label=np.full(len(x), -1),
+            sigma=np.asarray(sigma, dtype=np.float64),
+            constant_within=np.asarray(constant_within, dtype=np.float64),
+            selection=np.stack(selection),
+            estimation=np.stack(estimation),
+            batch_size=np.asarray(batch_size),
+        )
+
+    def _group(
+        self, sampler: Sampler, images: Float[Tensor, " g *shape"]
+    ) -> Iterator[tuple[float, float, Int[np.ndarray, " k"], Int[np.ndarray, " k"], int]]:
+        identities = image_identities(images)
+        sigma, within = sampler.sigmas(self.sigma, images, identities), self.sigma.constant_within(images)
+        for row in sampler.count(images, sigma, identities):
+            at = row.position
+            yield float(sigma[at]), float(within[at]), row.selection, row.estimation, row.batch_size
+
+    def certify(
+        self, x: ImageBatch, *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int
+    ) -> pd.DataFrame:
+        """Certify each image (CERTIFY of Cohen et al. 2019).
+
+        Args:
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
+            n0: selection samples.
+            n: estimation samples.
+            alpha: each certificate is wrong with at most this probability.
+            seed: of the noise.
+
+        Returns:
+            One row per image: ``predict`` (-1: abstain), ``radius`` (in the certificate's norm and pixel coordinates; 0
+            if it abstains), ``radius_linf`` (that it implies), ``p_a_lower``, ``sigma``, ``guarantee``. That is
+            ``global`` where the certificate covers the sigma policy: the prediction is the same everywhere in the ball,
+            for the program that runs. Without a step it is ``global (real arithmetic)``: float32 noise is taken for
+            real numbers, and a base classifier that looks at low bits can break that. Else it is ``none``, or
+            ``memory`` if there is one: then it holds for this memory's session and order only.
+
+        Raises:
+            DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1),
+                and for an n with which every image abstains at this alpha; the message says which n is enough.
+        """
+        # Before the samples are paid for.
+        n, alpha = check_samples("n", n), check_alpha(alpha)
+        check_can_certify(self.certificate, n=n, alpha=alpha)
+        x = as_tensor(x)
+        counts = self.sample(x, n0=n0, n=n, seed=seed)
+        semi_elasticity = self.sigma.semi_elasticity
+        smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within, grid=self.grid)
+        bound = self.certificate(counts.selection, counts.estimation, smoothing, alpha=alpha)
+        predict, radius = bound.predict, bound.radius
+        promise = guarantee(self.certificate, semi_elasticity, self.grid)
+        if self.memory is not None:
+            predict, radius = self.memory.enter(self._points(x), predict, radius)
+            promise = "memory"
+        linf = linf_radius(radius, norm=self.certificate.norm, dimension=smoothing.dimension)
+        columns = {"predict": predict, "radius": radius, "radius_linf": linf, "p_a_lower": bound.p_a_lower}
+        return pd.DataFrame(columns | {"sigma": counts.sigma, "guarantee": promise})
+
+    def predict(self, x: ImageBatch, *, n: int = 100_000, alpha: float = 0.001, seed: int) -> Int[np.ndarray, " b"]:
+        """Predict the class of each image (PREDICT of Cohen et al. 2019).
+
+        Args:
+            x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
+            n: samples.
+            alpha: with at most this probability the answer is neither the smoothed classifier's class nor -1.
+            seed: of the noise.
+
+        Returns:
+            int64 [b]: the class, or -1 (abstain). With a memory, an image in a certified ball gets the ball's class.
+
+        Raises:
+            DataError, ModelError, ConfigError: as `certify`.
+        """
+        n, alpha = check_samples("n", n), check_alpha(alpha)
+        cohen.check_can_predict(n=n, alpha=alpha)
+        x = as_tensor(x)
+        counts = self.sample(x, n0=1, n=n, seed=seed)
+        predict = cohen.predict(counts.estimation, alpha=alpha)
+        return predict if self.memory is None else self.memory.recall(self._points(x), predict)
+
+    def _points(self, x: Tensor) -> Float[np.ndarray, "b d"]:
+        return x.detach().flatten(1).to("cpu", torch.float32).numpy()
+
+    def _checked(self, x: ImageBatch) -> Float[Tensor, " b *shape"]:
+        x = as_tensor(x)
+        low, high = (-torch.inf, torch.inf) if self.pixel_range is None else self.pixel_range
+        if not bool(x.isfinite().all()) or bool((x < low).any()) or bool((x > high).any()):
+            raise DataError(f"images: values from {x.min():g} to {x.max():g}; must be finite and in [{low}, {high}]")
+        return x.detach().to(device_of(self.model, x.device), torch.float32)

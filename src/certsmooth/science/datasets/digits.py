@@ -1,0 +1,58 @@
+"""Handwritten digits, 8x8 pixels: the 1,797 real scans that come with scikit-learn; nothing is downloaded.
+
+They are the test set of the UCI "Optical recognition of handwritten digits" data (Alpaydin and Kaynak, 1998).
+They have no published split into training and test images, so this module fixes one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from certsmooth.errors import ConfigError
+from certsmooth.science.datasets import Dataset, Split, array_split
+
+TEST_IMAGES = 360
+"""A fifth, rounded; the other 1,437 images are for training."""
+
+_SPLIT_SEED = 0
+_MAX_VALUE = 16
+
+
+def load(*, source: Path | None, download: Path) -> Dataset:
+    """Load the digits: 1,437 training and 360 test images with the same part of each class.
+
+    Images are float32 [1, 8, 8], the scan's values 0 .. 16 divided by 16; ``index`` is the position in
+    scikit-learn's array.
+
+    Args:
+        source: must be None.
+        download: not used.
+
+    Raises:
+        ConfigError: a source was given.
+    """
+    if source is not None:
+        raise ConfigError(f"digits: source = {str(source)!r}; must be empty, the images come with scikit-learn")
+    return Dataset(
+        name="digits",
+        description="scikit-learn digits",
+        image_shape=(1, 8, 8),
+        num_classes=10,
+        pixel_range=(0.0, 1.0),
+        train=lambda: _read("train"),
+        test=lambda: _read("test"),
+    )
+
+
+def _read(split: str) -> Split:
+    digits = load_digits()
+    train, test = train_test_split(
+        np.arange(len(digits.target)), test_size=TEST_IMAGES, stratify=digits.target, random_state=_SPLIT_SEED
+    )
+    index = np.sort(train if split == "train" else test)
+    images = (digits.images[index, None] / _MAX_VALUE).astype(np.float32)
+    return array_split(images, digits.target[index], name=f"digits {split}", num_classes=10, index=index)

@@ -1,0 +1,65 @@
+"""The residual networks for 32x32 images.
+
+He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2: depth 6n + 2, three stages of n
+blocks with 16, 32 and 64 channels, shortcuts without parameters (option A).
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from certsmooth.science.models._shapes import check_images
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.stride = stride
+        self.new_channels = channels_out - channels_in
+
+    def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        hidden = F.relu(self.bn1(self.conv1(inputs)))
+        shortcut = inputs
+        if self.new_channels > 0:
+            # Option A: every second pixel, and zeros for the channels that the input does not have.
+            shortcut = F.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+        return F.relu(self.bn2(self.conv2(hidden)) + shortcut)
+
+
+def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """Build the network of a depth, initialised as in He et al. 2015 (normal, fan-out).
+
+    Args:
+        depth: 6n + 2.
+        image_shape: (c, h, w) of at least 8x8 pixels; the paper's is (3, 32, 32).
+        num_classes: number of logits.
+
+    Raises:
+        ConfigError: images of another shape.
+    """
+    check_images(f"resnet{depth}", image_shape, smallest=8)
+    blocks_per_stage = (depth - 2) // 6
+    layers: list[nn.Module] = [
+        nn.Conv2d(image_shape[0], 16, 3, padding=1, bias=False),
+        nn.BatchNorm2d(16),
+        nn.ReLU(),
+    ]
+    channels = 16
+    for width in (16, 32, 64):
+        for _ in range(blocks_per_stage):
+            layers.append(_Block(channels, width, stride=1 if channels == width else 2))
+            channels = width
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
+    network = nn.Sequential(*layers)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network

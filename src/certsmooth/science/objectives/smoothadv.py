@@ -1,0 +1,90 @@
+"""SmoothAdv: adversarial training of the smoothed classifier (Salman et al. 2019, Sections 2.2, 2.3, 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth._internal.checks import check_choice, store_integer, store_number
+from certsmooth.errors import ConfigError
+from certsmooth.science.attacks import L2Attack
+from certsmooth.science.objectives import DrawSamples
+from certsmooth.science.objectives._attacks import build_attack, radius_at
+from certsmooth.science.objectives._samples import cross_entropies
+from certsmooth.science.soft import noisy_logits, scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Mean cross entropy at x_hat + delta_1 .. x_hat + delta_m, with x_hat adversarial to the smoothed classifier.
+
+    Pseudocode 1: the m noise samples with which the attack estimates the smoothed classifier (eq. 6) are those of the
+    update. The attack runs in evaluation mode, the update in the mode the model is in, one pass over the m b images;
+    nothing is differentiated through the attack.
+
+    The authors' program cuts each batch into m parts and makes one optimiser step for each part (and without a switch
+    trains with the first noise sample only); here, as in the pseudocode, all parts are one step.
+
+    Attributes:
+        epsilon: largest l2 norm of the perturbation, pixel coordinates [0, 1]; the paper's are 0.25 to 2. 0 is training
+            with m noise samples.
+        attacker: a member of `certsmooth.science.attacks`.
+        steps: T, at least 1.
+        samples: m, at least 1.
+        warmup_epochs: the radius is epsilon * min(1, (epoch + 1) / warmup_epochs); 0 for none. 10 is from the authors'
+            recipe.
+        target: ``smoothed``, or ``base``: vanilla adversarial training, the paper's comparison point (Section 4.1). The
+            attack is on the base classifier at the image without noise, and the update is Gaussian augmentation of the
+            adversarial image, as otherwise.
+        estimator: of the attack's gradient: ``plug_in`` (eq. 6) or ``gradient_free`` (eq. 7). Without noise the latter
+            is always 0, so it needs the target ``smoothed``. It is a gradient for Gaussian noise only.
+        clamp: adversarial images stay in the pixel range [0, 1], as in the authors' program.
+    """
+
+    epsilon: float
+    attacker: str = "pgd"
+    steps: int = 2
+    samples: int = 1
+    warmup_epochs: int = 10
+    target: str = "smoothed"
+    estimator: str = "plug_in"
+    clamp: bool = True
+
+    def __post_init__(self) -> None:
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "epsilon", minimum=0)
+        store_integer(self, "steps", minimum=1)
+        store_integer(self, "warmup_epochs", minimum=0)
+        check_choice("target", self.target, ("smoothed", "base"))
+        self._attack(self.epsilon)
+        if self.target == "base" and self.estimator == "gradient_free":
+            raise ConfigError("estimator: 'gradient_free'; must be 'plug_in' with target 'base', which has no noise")
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        labels: Int[Tensor, " b"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawSamples,
+        *,
+        epoch: int,
+    ) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
+
+        Raises:
+            ModelError: the model returned something else than logits, k >= 2, or the attack met logits not finite.
+        """
+        noise = scaled(draw(self.samples), sigma)
+        attack = self._attack(radius_at(epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
+        seen = noise if self.target == "smoothed" else torch.zeros_like(noise[:1])
+        adversarial = attack(model, images, labels, seen)
+        return cross_entropies(noisy_logits(model, adversarial, noise), labels).mean(0)
+
+    def _attack(self, epsilon: float) -> L2Attack:
+        return build_attack(
+            self.attacker, epsilon=epsilon, steps=self.steps, estimator=self.estimator, clamp=self.clamp
+        )

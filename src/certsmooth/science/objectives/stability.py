@@ -1,0 +1,71 @@
+"""Stability training with noise (Li, Chen, Wang, Carin 2018, arXiv:1809.03113; the idea is Zheng et al. 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth._internal.checks import store_number
+from certsmooth.science.objectives import DrawSamples
+from certsmooth.science.soft import noisy_logits, scaled
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """CE(F(x + delta), y) + weight * H(F(x), F(x + delta)), with F the softmax and H(p, q) = -sum_c p_c log q_c.
+
+    One noise sample per image, delta ~ N(0, sigma_x^2 I). The second term pulls the prediction at the noisy image
+    to the one at the image itself; gradients flow through both predictions.
+
+    Published versions differ in where the first term stands and in the distance:
+
+    - Zheng et al. 2016, and what Jeong and Shin 2020 compare with as Li et al.: cross entropy at the image without
+      noise, H as here; Jeong and Shin use weight 1 or 2.
+    - The program of Li et al.: cross entropy at the image that the first term gets, weight 1, and as target of the
+      second term the logits themselves where H wants probabilities. ADRE speaks of the difference of logits.
+    - Yang et al. 2020 (Randomized Smoothing of All Shapes and Sizes), also for Li et al.: first term at a noisy copy;
+      6 * KL between the predictions at two independent noisy copies.
+
+    Here the first term stands at the noisy copy, which is what the smoothed classifier classifies, so that weight 0 is
+    Gaussian augmentation and the weight measures only the stability term. With the first term at the image itself
+    weight 0 would be training without noise. H differs from KL(F(x) || F(x + delta)) by the entropy of F(x), so it also
+    rewards a confident F(x).
+
+    Both images go through the model in one pass: where it has batch normalisation, its statistics in training and
+    those that it keeps are of the same mixture of images with and without noise. With weight 0 no image without noise
+    is passed.
+
+    Attributes:
+        weight: lambda, at least 0.
+    """
+
+    weight: float
+
+    def __post_init__(self) -> None:
+        store_number(self, "weight", minimum=0)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        labels: Int[Tensor, " b"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawSamples,
+        *,
+        epoch: int,
+    ) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
+
+        Raises:
+            ModelError: the model returned something else than logits, k >= 2.
+        """
+        noise = scaled(draw(1), sigma)
+        if self.weight == 0:
+            return F.cross_entropy(noisy_logits(model, images, noise)[0], labels, reduction="none")
+        clean, noisy = noisy_logits(model, images, torch.cat([torch.zeros_like(noise), noise]))
+        stability = F.cross_entropy(noisy, clean.softmax(1), reduction="none")
+        return F.cross_entropy(noisy, labels, reduction="none") + self.weight * stability

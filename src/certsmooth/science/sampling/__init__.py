@@ -1,0 +1,1 @@
+"""Counting classes under noise."""

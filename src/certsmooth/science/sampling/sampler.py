@@ -1,0 +1,462 @@
+"""Class counts under noise: the hot path.
+
+What an image's counts depend on. The noise of an image is a function of (seed, data set, stage, image) alone
+(`science.noise.NoiseStreams`). Images are processed in groups of `GROUP` consecutive positions; within a group, the
+noise blocks of all images, selection before estimation, form one sequence that is cut into batches of one fixed shape,
+the last one padded. Which rows share a batch therefore follows from the list of images, n0, n and the batch size, not
+from shards, workers or interruptions: a shard is a union of whole groups, and a run that goes on inside a group
+repeats the batch in which it was killed. Every forward pass on the CPU uses one thread, and batches run side by side in
+as many workers as there are threads, so that the arithmetic does not depend on the number of cores either; a model that
+may keep something from one row to another, where others could see it, has one worker.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor, nn
+
+from certsmooth._internal.checks import LARGEST_SEED, MAX_SAMPLES, check_integer, store_integer
+from certsmooth._internal.modes import cpu_threads, evaluation
+from certsmooth._internal.out_of_memory import is_out_of_memory
+from certsmooth._internal.registry import member
+from certsmooth._internal.replicas import Replicas
+from certsmooth.errors import DataError, ModelError
+from certsmooth.science.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
+from certsmooth.science.sampling.rows import beside_others, check_rows, far_images, mixed
+from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.theory.pixel_grid import PixelGrid
+
+GROUP = 50
+"""Images that share batches and one call of the sigma policy; shards are unions of whole groups."""
+
+BLOCK = 100
+"""Noise samples per block: the unit that batches are made of."""
+
+_CPU_BATCH_ELEMENTS = 256_000  # fits the second-level cache of the processors measured in benchmarks/
+_GPU_BATCH_ELEMENTS = 12_500_000
+_SIGMA_DRAW_ELEMENTS = 2**22  # noise that the sigma policy keeps at a time, for a group
+
+
+@dataclass(frozen=True)
+class SamplingPlan:
+    """What is drawn for each image.
+
+    Attributes:
+        n0: selection samples, in 1 .. `certsmooth._internal.checks.MAX_SAMPLES`.
+        n: estimation samples, likewise.
+        seed: of all noise, in 0 .. 2**63 - 1.
+        dataset: name that the noise depends on.
+        noise: a member of certsmooth.science.noise.
+        grid: what noisy images are rounded to, so that what is counted has the law of ideal noise; None for float32
+            noise. A sigma policy draws float32 noise in both cases: sigma(x) may be any function of x.
+
+    Raises:
+        ConfigError: one of the numbers is not so.
+    """
+
+    n0: int
+    n: int
+    seed: int
+    dataset: str
+    noise: str = "gaussian"
+    grid: PixelGrid | None = None
+
+    def __post_init__(self) -> None:
+        # The noise depends on how the seed is printed.
+        for name, least, most in (("n0", 1, MAX_SAMPLES), ("n", 1, MAX_SAMPLES), ("seed", 0, LARGEST_SEED)):
+            store_integer(self, name, minimum=least, maximum=most)
+
+    def streams(self) -> NoiseStreams:
+        """Return the noise that is drawn."""
+        return NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+
+    def noisy_images(self, images: Float[Tensor, " g *shape"], sigma: Float[Tensor, " g"]) -> NoisyImages:
+        """Return what makes noisy copies of some float32 images; sigma is rounded to float32."""
+        rounded: list[float] = sigma.to(torch.float32).tolist()
+        if self.grid is None:
+            return FloatNoise(self.streams(), images, rounded)
+        return GridNoise(self.streams(), images, rounded, self.grid)
+
+    def batches(self, images: int, blocks: int) -> list[list[Run]]:
+        """Cut the noise of some images, selection before estimation, into batches of ``blocks`` blocks."""
+        batches: list[list[Run]] = [[]]
+        room = blocks
+        for position, (stage, samples) in product(range(images), (("selection", self.n0), ("estimation", self.n))):
+            drawn = 0
+            while drawn < samples:
+                if room == 0:
+                    batches.append([])
+                    room = blocks
+                taken = min(room, -(-(samples - drawn) // BLOCK))
+                counted = min(taken * BLOCK, samples - drawn)
+                last = drawn + counted == samples and stage == "estimation"
+                batches[-1].append(Run(position, stage, drawn // BLOCK, blocks - room, taken, counted, last))
+                drawn, room = drawn + counted, room - taken
+        return batches
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive noise blocks of one image and stage, within one batch.
+
+    Attributes:
+        position: of the image in its group.
+        stage: "selection" or "estimation".
+        first: number of the first block in the stream of that image and stage.
+        start: number of that block in the batch.
+        blocks: how many blocks.
+        samples: how many samples of them count: all but the end of a stage's last block.
+        completes: whether the image is finished with it.
+    """
+
+    position: int
+    stage: str
+    first: int
+    start: int
+    blocks: int
+    samples: int
+    completes: bool
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Counts of one finished image; ``position`` is its place in the group."""
+
+    position: int
+    selection: Int[np.ndarray, " k"]
+    estimation: Int[np.ndarray, " k"]
+    batch_size: int
+
+
+def default_batch_size(image_shape: Sequence[int], device: torch.device) -> int:
+    """Return the rows per forward pass that measured best on the kind of device: a multiple of `BLOCK`."""
+    elements = _CPU_BATCH_ELEMENTS if device.type == "cpu" else _GPU_BATCH_ELEMENTS
+    return max(1, elements // (prod(image_shape) * BLOCK)) * BLOCK
+
+
+def _whole_blocks(size: int) -> int:
+    return size if size < BLOCK else size // BLOCK * BLOCK
+
+
+class Sampler:
+    """Counts classes of a base classifier under noise.
+
+    Args:
+        model: base classifier; images [b, *image_shape] in, one score per class [b, num_classes] out. It is run in
+            evaluation mode; on the CPU in several threads at once, as far as `_internal.replicas` allows. The first
+            batch that a sampler counts tells whether the class of a row depends on the other rows (`sampling.rows`).
+        num_classes: number of classes.
+        plan: what is drawn.
+        batch_size: rows per forward pass, rounded down to whole blocks if it is more than one; None for
+            `default_batch_size`. When memory runs out it is halved, with a warning, and the counts record what was
+            used.
+    """
+
+    def __init__(
+        self, model: nn.Module, *, num_classes: int, plan: SamplingPlan, batch_size: int | None = None
+    ) -> None:
+        self.model = model
+        self.num_classes = check_integer("num_classes", num_classes, minimum=2)
+        self.plan = plan
+        self.batch_size = None if batch_size is None else check_integer("batch_size", batch_size, minimum=1)
+        self._checked = False
+        self._draws = False  # whether the model draws random numbers, of which the process has one sequence
+
+    def drawing(self, plan: SamplingPlan) -> Sampler:
+        """Return a sampler of the same model that draws something else; what is known of the model's rows stays."""
+        other = type(self)(self.model, num_classes=self.num_classes, plan=plan, batch_size=self.batch_size)
+        other._checked, other._draws = self._checked, self._draws
+        return other
+
+    def sigmas(
+        self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
+    ) -> Float[Tensor, " g"]:
+        """Return sigma(x) of a group of images, float64 on the CPU.
+
+        The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are. Each sigma
+        is a float32 number: the noise is scaled in float32, and the certificate must be about the sigma that was used.
+
+        Args:
+            policy: the sigma policy; its noise is the stage "sigma" of each image.
+            images: at most `GROUP` images.
+            identities: what the noise of each image depends on.
+
+        Raises:
+            ModelError: the policy returned a sigma that is not positive and finite.
+        """
+        # A policy may differentiate, which torch refuses in the inference mode that a caller may be in.
+        with torch.inference_mode(False), evaluation(self.model), cpu_threads(images.device, 1):
+            rows = torch.arange(GROUP).clamp(max=len(images) - 1)
+            padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
+            start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
+            draw = _SigmaNoise(self.plan, policy.samples, padded, names)
+            with Replicas(self.model, images.device).lend() as model:
+                sigma = policy(model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
+        if not bool((sigma.isfinite() & (sigma > 0)).all()):
+            raise ModelError(f"sigma policy {type(policy).__module__}: returned {sigma.tolist()}; must be > 0")
+        return sigma
+
+    def count(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        *,
+        start: int = 0,
+    ) -> Iterator[ImageCounts]:
+        """Yield the counts of a group of images, one image after the other, as each is finished.
+
+        Args:
+            images: at most `GROUP` images, float32, on the device that the model lives on.
+            sigma: noise level of each image, > 0, in pixel coordinates [0, 1].
+            identities: what the noise of each image depends on.
+            start: first image to count; earlier ones only fill the batch they share with it.
+
+        Raises:
+            ModelError: the model's output has not the shape [b, num_classes], or holds NaN, or -inf for every class of
+                a row (the image is named); or the class of a row depends on the other rows of its batch.
+            DataError: more than `GROUP` images, not one sigma and identity for each, or a sigma that is not positive.
+        """
+        if not len(images) == len(sigma) == len(identities) <= GROUP:
+            found = f"{len(images)} images, {len(sigma)} sigmas, {len(identities)} identities"
+            raise DataError(f"{found}; must be as many of each, at most {GROUP}")
+        if not bool((sigma.isfinite() & (sigma > 0)).all()):
+            raise DataError(f"sigma: {sigma.tolist()}; must be finite and above 0")
+        size = _whole_blocks(self.batch_size or default_batch_size(images.shape[1:], images.device))
+        while start < len(images):
+            try:
+                for finished in self._count(images, sigma, identities, start, size):
+                    yield finished
+                    start = finished.position + 1
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error) or size == 1:
+                    raise
+            else:
+                return
+            size = _whole_blocks(size // 2)
+            warnings.warn(f"out of memory: going on with batches of {size} images", stacklevel=2)
+            self.batch_size = size
+
+    def _count(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        start: int,
+        size: int,
+    ) -> Iterator[ImageCounts]:
+        per_batch = max(1, size // BLOCK)
+        batches = self.plan.batches(len(images), per_batch)
+        needed = [batch for batch in batches if batch[-1].position >= start]
+        totals = np.zeros((len(images), 2, self.num_classes), dtype=np.int64)
+        with evaluation(self.model):
+            replicas = Replicas(self.model, images.device)
+            runner = _BatchRunner(self, replicas, images, sigma, identities, per_batch, size)
+            far = None
+            if not self._checked:
+                far = _BatchRunner(self, replicas, far_images(images), sigma, identities, per_batch, size)
+            with _workers(images.device, one=replicas.is_one) as (executor, workers):
+                for batch, table in self._tables(executor, workers + 1, runner, far, needed):
+                    _credit(totals, batch, table.cpu().numpy(), identities)
+                    for run in batch:
+                        if run.completes and run.position >= start:
+                            yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
+
+    def _tables(
+        self,
+        executor: ThreadPoolExecutor,
+        window: int,
+        runner: _BatchRunner,
+        far: _BatchRunner | None,
+        batches: Sequence[list[Run]],
+    ) -> Iterator[tuple[list[Run], Tensor]]:
+        """Yield (batch, table) in order. Beside far images, if any, some rows of the first batch are run again."""
+        if far is not None:
+            before = torch.get_rng_state()
+            table = executor.submit(runner.checked, batches[0], far).result()
+            self._checked = True
+            self._draws = not torch.equal(before, torch.get_rng_state())
+            yield batches[0], table
+            batches = batches[1:]
+        yield from _in_order(executor, 1 if self._draws else window, runner, batches)
+
+
+class _BatchRunner:
+    """Makes one batch, runs it, and returns its table of counts [blocks, num_classes + 1] on the model's device.
+
+    The last column counts rows without a class, whose scores hold NaN or are all -inf: reading it needs no extra
+    synchronisation with the device.
+    """
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        replicas: Replicas,
+        images: Tensor,
+        sigma: Tensor,
+        identities: Sequence[int | str],
+        per_batch: int,
+        rows: int,
+    ) -> None:
+        self.replicas = replicas
+        self.num_classes = sampler.num_classes
+        self.images = images.to(torch.float32)
+        self.noisy_images = sampler.plan.noisy_images(self.images, sigma)
+        self.identities = identities
+        self.per_batch = per_batch
+        self.rows = rows
+        self.width = sampler.num_classes + 2  # classes, no class, rows that do not count
+        blocks = torch.arange(per_batch, device=images.device)
+        self.bin_of_block = (self.width * blocks).repeat_interleave(BLOCK)
+        self.one = torch.ones_like(self.bin_of_block)
+        self.buffers = threading.local()
+
+    def __call__(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
+        with torch.no_grad():  # not in inference mode: a model may differentiate in its forward pass
+            return self._table(batch, [self._scores(part) for part in torch.split(self._noisy(batch), self.rows)])
+
+    def checked(self, batch: list[Run], far: _BatchRunner) -> Int[Tensor, "blocks classes"]:
+        """Return what calling it does.
+
+        Args:
+            batch: what to run.
+            far: makes the rows of other images.
+
+        Raises:
+            ModelError: some rows that count get another class beside rows of other images.
+        """
+        with torch.no_grad():
+            noisy = self._noisy(batch)
+            counted = [torch.arange(run.start * BLOCK, run.start * BLOCK + run.samples) for run in batch]
+            chosen, places = beside_others(torch.cat(counted).to(noisy.device), min(self.rows, len(noisy)))
+            rows = noisy[chosen]  # a copy: the model may change its input
+            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
+            others = mixed(far._noisy(batch)[: self.rows])
+            others[places] = rows
+            check_rows(self.replicas.model, scores[0][chosen], self._scores(others)[places])
+            return self._table(batch, scores)
+
+    def _noisy(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
+        shape = self.images.shape[1:]
+        if not hasattr(self.buffers, "noisy"):
+            self.buffers.noisy = self.images.new_zeros(self.per_batch, BLOCK, prod(shape))
+        noisy: Tensor = self.buffers.noisy
+        for run in batch:
+            part = noisy[run.start : run.start + run.blocks]
+            self.noisy_images.fill(part, run.position, (run.stage, self.identities[run.position]), run.first)
+        # The shape stays when blocks are left over: those hold no noise, and nothing that an earlier batch left.
+        noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
+        return noisy.view(-1, *shape)
+
+    def _scores(self, images: Float[Tensor, " rows *shape"]) -> Shaped[Tensor, "rows classes"]:
+        with self.replicas.lend() as model:
+            scores = model(images)
+        if not isinstance(scores, Tensor) or scores.shape != (len(images), self.num_classes):
+            found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
+            raise ModelError(f"the model returned {found}; must be [{len(images)}, {self.num_classes}] scores")
+        if scores.is_complex():
+            raise ModelError(f"the model returned {scores.dtype}; must be scores that can be compared")
+        return scores
+
+    def _bins(self, scores: Shaped[Tensor, "rows classes"]) -> Int[Tensor, " rows"]:
+        largest, predicted = scores.max(1)  # the largest of several scores is NaN if one of them is
+        return torch.where(largest.isnan() | (largest == -torch.inf), self.num_classes, predicted)
+
+    def _table(self, batch: list[Run], scores: list[Tensor]) -> Int[Tensor, "blocks classes"]:
+        bins = torch.cat([self._bins(part) for part in scores])
+        for run in batch:
+            bins[run.start * BLOCK + run.samples : (run.start + run.blocks) * BLOCK] = self.width - 1
+        table = torch.zeros(self.per_batch * self.width, dtype=torch.int64, device=bins.device)
+        table.scatter_add_(0, bins + self.bin_of_block, self.one)
+        return table.view(self.per_batch, self.width)[:, : self.width - 1]
+
+
+def _credit(
+    totals: npt.NDArray[np.int64],
+    batch: list[Run],
+    table: npt.NDArray[np.int64],
+    identities: Sequence[int | str],
+) -> None:
+    """Add the counts of a batch's blocks to those of their images."""
+    for run in batch:
+        *counts, invalid = table[run.start : run.start + run.blocks].sum(axis=0)
+        if invalid:
+            found = f"image {identities[run.position]}, the one at {run.position} of {len(identities)}"
+            raise ModelError(f"the model returned -inf for every class, or NaN for {found}; scores must be numbers")
+        totals[run.position, int(run.stage == "estimation")] += counts
+
+
+class _SigmaNoise:
+    """Step -> standard noise of that step for each image of a group, [samples, b, *shape]."""
+
+    def __init__(
+        self, plan: SamplingPlan, samples: int, images: Float[Tensor, " b *shape"], identities: Sequence[int | str]
+    ) -> None:
+        size = max(1, samples * prod(images.shape[1:]))
+        self.steps = min(100, max(1, _SIGMA_DRAW_ELEMENTS // (GROUP * size)))
+        self.samples = samples
+        self.streams = plan.streams()
+        self.sources = [("sigma", identity) for identity in identities]
+        self.shape = images.shape
+        self.buffer = images.new_empty(0)
+        self.block = -1
+
+    def __call__(self, step: int) -> Float[Tensor, "n b *shape"]:
+        block, offset = divmod(step, self.steps)
+        if block != self.block:
+            # A new buffer, since a policy may still hold the noise of earlier steps, which lies in the old one.
+            size = (len(self.sources), self.steps * self.samples, prod(self.shape[1:]))
+            self.buffer = self.buffer.new_empty(size, dtype=torch.float32)
+            for part, source in zip(self.buffer, self.sources, strict=True):
+                self.streams.fill(part.unsqueeze(0), source, block)
+            self.block = block
+        rows = self.buffer[:, offset * self.samples : (offset + 1) * self.samples]
+        return rows.transpose(0, 1).reshape(self.samples, *self.shape)
+
+
+def _in_order(
+    executor: ThreadPoolExecutor, window: int, runner: _BatchRunner, batches: Sequence[list[Run]]
+) -> Iterator[tuple[list[Run], Tensor]]:
+    """Yield (batch, table) in order, ``window`` batches under way at a time."""
+    pending: deque[tuple[list[Run], Future[Tensor]]] = deque()
+    try:
+        for batch in batches:
+            pending.append((batch, executor.submit(runner, batch)))
+            if len(pending) >= window:
+                first, future = pending.popleft()
+                yield first, future.result()
+        while pending:
+            first, future = pending.popleft()
+            yield first, future.result()
+    finally:
+        for _, future in pending:
+            future.cancel()
+
+
+@contextmanager
+def _workers(device: torch.device, *, one: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield a pool: a single-threaded worker per CPU thread, or one if it must be or keeps another device busy."""
+    workers = torch.get_num_threads() if device.type == "cpu" and not one else 1
+
+    def single_threaded() -> None:
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+
+    with (
+        cpu_threads(device, torch.get_num_threads()),
+        ThreadPoolExecutor(workers, "certsmooth", single_threaded) as executor,
+    ):
+        yield executor, workers

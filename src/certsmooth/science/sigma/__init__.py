@@ -1,0 +1,102 @@
+"""Sigma policies: x -> sigma(x), for training, certification or both, one file each.
+
+A member module defines one frozen dataclass named ``Policy`` that follows `SigmaPolicy`; its fields are the
+options that params.yaml may give. Sigma is a vector with one value per example everywhere; a fixed sigma is a
+constant vector. Sigma is float64 (a step of 1e-4 of an optimisation is not rounded away); the noise that it
+scales has the dtype of the images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth.science.datasets import Images
+
+DrawNoise = Callable[[int], Float[Tensor, "n b *shape"]]
+"""Step number (0, 1, 2, ...) -> standard noise (sigma = 1) of that step: ``samples`` draws for each image of
+the batch, with the device and dtype of the images. A pure function of the step number; a policy asks for the
+steps in order, each at most once, and has no other randomness."""
+
+
+class SigmaPolicy(Protocol):
+    """A policy.
+
+    Attributes:
+        sigma0: the constant sigma, or the one that an optimisation starts from; > 0, in pixel coordinates.
+        samples: noise samples per image in each draw (0: the policy draws nothing).
+        semi_elasticity: r such that log sigma(x) is r-Lipschitz in l2 (IDRS, Definition 3.1 and Theorem 3.2):
+            0 for a constant sigma, None where nothing is known. Only certificates that allow it give a
+            ``global`` guarantee.
+        uses_model: whether sigma(x) depends on the base classifier. Where it does not, training evaluates it once
+            for each training image, without augmentation, and keeps it.
+        uses_training_images: whether sigma(x) depends on the training images; such a policy must be fitted first.
+    """
+
+    @property
+    def sigma0(self) -> float:
+        """The constant, or the start."""
+
+    @property
+    def samples(self) -> int:
+        """Noise samples per image in each draw."""
+
+    @property
+    def semi_elasticity(self) -> float | None:
+        """Lipschitz constant of log sigma(x), if known."""
+
+    @property
+    def uses_model(self) -> bool:
+        """Whether sigma(x) depends on the base classifier."""
+
+    @property
+    def uses_training_images(self) -> bool:
+        """Whether the policy must be fitted."""
+
+    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> SigmaPolicy:
+        """Return the policy for these training images; one that does not use them returns itself.
+
+        Args:
+            images: those that the base classifier is trained on: uint8 (divided by 255) or float32.
+            labels: their classes, for a policy that uses them.
+
+        Raises:
+            ConfigError: the policy needs labels, and there are none.
+        """
+
+    def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
+        """Return how far sigma(x) is known to be constant around each image: l2, float64, rounded down.
+
+        With c of an image and the semi-elasticity r: |log sigma(x') - log sigma(x)| <= r max(0, ||x' - x|| - c). It is
+        0 where nothing more than r is known, and infinite for a constant sigma.
+
+        Args:
+            images: pixel range [0, 1].
+        """
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> Float[Tensor, " b"]:
+        """Return the sigma of each image, float64, > 0.
+
+        The result for an image is a function of the model, that image, its starting sigma and its noise: not
+        of the other images of the batch.
+
+        Args:
+            model: base classifier, images [b, *shape] in, logits [b, k] out; its parameters, their gradients
+                and its mode are left as they are.
+            images: pixel range [0, 1], on the device of the model.
+            sigma: where to start: sigma0, or what an earlier epoch carried over; pixel coordinates.
+            draw: where all randomness comes from.
+
+        Raises:
+            ModelError: the model returned something else than finite logits [b, k].
+        """

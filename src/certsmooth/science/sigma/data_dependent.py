@@ -1,0 +1,193 @@
+"""The sigma that maximises an image's certified radius: DDRS, Section 3.4 (Algorithm 1, eq. 3) and 4.4 (eq. 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from certsmooth._internal.checks import check_choice, store_integer, store_number
+from certsmooth._internal.modes import evaluation
+from certsmooth.errors import ConfigError, ModelError
+from certsmooth.science.certificates import Norm
+from certsmooth.science.sigma import DrawNoise
+from certsmooth.science.sigma._search import Search
+from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
+
+RadiusPerSigma = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
+"""Log of the mean probabilities -> R / sigma, differentiable."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy(Search):
+    """Stochastic gradient ascent on the certified radius R(sigma), one sigma per image.
+
+    In l2 the noise is Gaussian and R = sigma/2 (Phi^-1(p_A) - Phi^-1(p_B)) (eq. 3). In l1 the noise is uniform on
+    [-lambda, lambda]^d, sigma is lambda, and R = lambda (p_A - p_B) (eq. 4, for the certificate of Yang et al. 2020).
+
+    Probabilities are the softmax of the logits, averaged over the noise samples (the soft smoothed
+    classifier, DDRS Section 3.2). Two variants, because paper and program differ:
+
+    - ``paper``: p_A is the probability of the class that the starting sigma gives, held during the whole
+      ascent (property (i) of Section 3.4, and what makes "the radius is at worst that of sigma_0" true). That
+      class is estimated once, from draws of its own: the first ceil(class_samples / samples). The runner-up
+      is chosen again at each step. The normal quantile is exact down to probabilities of e^-600.
+    - ``published_program``: the top two classes are chosen again at each step, and probabilities are clamped
+      to [0.02, 0.98], where their derivative is 0. An image may so change its class on the way (IDRS,
+      Appendix C.2). For l2 only: the program has no l1, whose R needs no quantiles, so that there is nothing to clamp.
+
+    R has in general no finite maximum: far from every other class it grows with sigma without end (IDRS,
+    Appendix C.2). Neither paper nor program bounds sigma; here it is projected to [lower, upper] after each
+    step, in both variants. The default upper bound lies above what the published settings reach (sigma_0 at
+    most 1, at most 900 steps of 1e-4), so it acts only where the ascent diverges; the lower one keeps sigma >
+    0.
+
+    Attributes:
+        sigma: sigma_0, where the ascent starts; pixel coordinates [0, 1].
+        iterations: K. More steps go on along the same path: K = 100 is the beginning of K = 900.
+        samples: n, noise samples per step and image.
+        step: alpha of Algorithm 1.
+        lower: smallest sigma.
+        upper: largest sigma.
+        variant: see above.
+        norm: of the radius; it says which noise the policy must be given (`certsmooth.science.sigma.DrawNoise`).
+        class_samples: noise samples per image that the held class is estimated from, rounded up to whole
+            draws; not used by ``published_program``. 64 is our choice, the paper names no number: each draw is
+            one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
+        semi_elasticity: None, nothing is known.
+    """
+
+    iterations: int
+    samples: int = 1
+    step: float = 1e-4
+    variant: Literal["paper", "published_program"] = "paper"
+    norm: Norm = "l2"
+    class_samples: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        store_integer(self, "iterations", minimum=0)
+        store_integer(self, "samples", minimum=1)
+        store_number(self, "step", above=0)
+        check_choice("variant", self.variant, ("paper", "published_program"))
+        check_choice("norm", self.norm, ("l1", "l2"))
+        if (self.variant, self.norm) == ("published_program", "l1"):
+            raise ConfigError("variant: 'published_program'; must be 'paper' with norm 'l1', which the program has not")
+        store_integer(self, "class_samples", minimum=1)
+
+    def __call__(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> Float[Tensor, " b"]:
+        """Return sigma after K steps of Algorithm 1, float64, in [lower, upper].
+
+        The model runs in evaluation mode. Must not be called under ``torch.inference_mode``;
+        ``torch.no_grad`` is fine.
+
+        Args:
+            model: base classifier, images in, logits [b, k] out with k >= 2.
+            images: pixel range [0, 1].
+            sigma: starting sigma of each image; projected to [lower, upper].
+            draw: all noise: first the draws for the held class (variant ``paper``), then one draw per step.
+
+        Raises:
+            ModelError: the model returned something else than finite logits [b, k], k >= 2.
+        """
+        sigma = sigma.detach().to(torch.float64).clamp(self.lower, self.upper)
+        if self.iterations == 0:
+            return sigma
+        with evaluation(model):
+            ratio, used = self._radius_per_sigma(model, images, sigma, draw)
+            for k in range(self.iterations):
+                gradient = radius_gradient(model, images, sigma, draw(used + k), ratio)
+                sigma = (sigma + self.step * gradient).clamp(self.lower, self.upper)
+        return sigma
+
+    def _radius_per_sigma(
+        self,
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> tuple[RadiusPerSigma, int]:
+        """Return R / sigma of norm and variant, and the number of draws that went into it."""
+        if self.variant == "published_program":
+            return lambda log_p: clamped_gap(log_p) / 2, 0
+        draws = math.ceil(self.class_samples / self.samples)
+        held = held_class(model, images, sigma, draw, draws)
+        if self.norm == "l1":
+            return lambda log_p: probability_gap(log_p, held), draws
+        return lambda log_p: quantile_gap(log_p, held) / 2, draws
+
+
+def radius_gradient(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    noise: Float[Tensor, "n b *shape"],
+    radius_per_sigma: RadiusPerSigma,
+) -> Float[Tensor, " b"]:
+    """Return dR/dsigma of each image at the given noise, by the reparameterisation of DDRS eq. 3 and 4.
+
+    The gradient with respect to sigma alone is computed; the model's parameters are not touched.
+
+    Raises:
+        ModelError: the scores are not differentiated with respect to the images: R would look constant in sigma.
+    """
+    with torch.enable_grad():
+        # R = factor * ratio(variable), with both equal to sigma: so the part that goes through the model shows.
+        variable, factor = (sigma.detach().clone().requires_grad_(True) for _ in range(2))
+        radius = factor * radius_per_sigma(_log_p(model, images, variable, noise))
+        through_model, direct = torch.autograd.grad(radius.sum(), (variable, factor), allow_unused=True)
+    if through_model is None:
+        raise ModelError(
+            "the model's scores do not depend on the images in a way that torch differentiates (a forward pass under "
+            "no_grad, or one that detaches); they must for sigma to be optimised; FixedSigma needs no gradient"
+        )
+    gradient: Tensor = through_model + direct
+    return gradient
+
+
+def held_class(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    draw: DrawNoise,
+    draws: int,
+) -> Int[Tensor, " b"]:
+    """Return the class that the soft smoothed classifier predicts at ``sigma``, by draws 0 .. draws - 1."""
+    with torch.no_grad():
+        total = _log_p(model, images, sigma, draw(0)).exp()
+        for step in range(1, draws):
+            total += _log_p(model, images, sigma, draw(step)).exp()
+    return total.argmax(1)
+
+
+def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
+    """Return Phi^-1(p_A) - Phi^-1(p_B) of the two largest probabilities, clamped to [0.02, 0.98]."""
+    top: Tensor = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98))
+    return top[:, 0] - top[:, 1]
+
+
+def probability_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    """Return p_A - p_B, with A the class ``top`` and B the most probable of the others."""
+    column, p = top.unsqueeze(1), log_p.exp()
+    difference: Tensor = p.gather(1, column).squeeze(1) - p.scatter(1, column, -1.0).amax(1)
+    return difference
+
+
+def _log_p(
+    model: nn.Module,
+    images: Float[Tensor, " b *shape"],
+    sigma: Float[Tensor, " b"],
+    noise: Float[Tensor, "n b *shape"],
+) -> Float[Tensor, "b k"]:
+    return mean_log_probabilities(noisy_logits(model, images, scaled(noise, sigma)))

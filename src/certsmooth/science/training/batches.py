@@ -1,0 +1,63 @@
+"""Batches on the device: where images come from, and augmentation without a loop over images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from certsmooth.science.datasets import Split
+
+ImageSource = Callable[[Int[Tensor, " b"]], Float[Tensor, " b *shape"]]
+"""Positions in a split, on the device -> its images there, float32."""
+
+
+def image_source(split: Split, device: torch.device) -> ImageSource:
+    """Return where the images of a split are read from.
+
+    A split in memory is copied to the device once, in its own type (uint8 images stay uint8); any other is
+    read by `Split.batch`. Both give the same float32 images.
+    """
+    if not isinstance(split.images, np.ndarray):
+        return lambda positions: split.batch(positions.cpu().numpy()).to(device)
+    resident = torch.tensor(split.images, device=device)
+
+    def read(positions: Int[Tensor, " b"]) -> Float[Tensor, " b *shape"]:
+        images = resident[positions]
+        return images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+
+    return read
+
+
+def augment(
+    images: Float[Tensor, "b c h w"], names: Collection[str], *, padding: int, generator: Generator
+) -> Float[Tensor, "b c h w"]:
+    """Return augmented images; see `certsmooth.science.training.Recipe` for the names."""
+    if "crop" in names:
+        images = random_crop(images, padding=padding, generator=generator)
+    if "flip" in names:
+        images = random_flip(images, generator=generator)
+    return images
+
+
+def random_crop(images: Float[Tensor, "b c h w"], *, padding: int, generator: Generator) -> Float[Tensor, "b c h w"]:
+    """Pad each image with zeros and cut its old size out at a place of its own, uniform over all places."""
+    b, c, h, w = images.shape
+    device = images.device
+    padded = F.pad(images, (padding,) * 4)
+    top, left = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=generator, device=device)
+    rows = (top + torch.arange(h, device=device)).view(b, 1, h, 1)
+    columns = (left + torch.arange(w, device=device)).view(b, 1, 1, w)
+    image = torch.arange(b, device=device).view(b, 1, 1, 1)
+    channel = torch.arange(c, device=device).view(1, c, 1, 1)
+    return padded[image, channel, rows, columns]
+
+
+def random_flip(images: Float[Tensor, "b c h w"], *, generator: Generator) -> Float[Tensor, "b c h w"]:
+    """Mirror each image left to right with probability 1/2."""
+    flipped = torch.rand(len(images), generator=generator, device=images.device) < 0.5
+    return torch.where(flipped.view(-1, 1, 1, 1), images.flip(3), images)

@@ -1,0 +1,102 @@
+"""What a training run does besides its objective and its sigma policy: optimiser, schedule, augmentation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+from certsmooth._internal.checks import check_choice, check_integer, store_integer, store_number
+from certsmooth.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A training recipe. Epochs count from 0.
+
+    Attributes:
+        epochs: passes over the training split, >= 1.
+        batch_size: examples per step, >= 1; the last batch of an epoch may be smaller.
+        learning_rate: at epoch 0, > 0.
+        optimizer: ``sgd`` with momentum, or ``adamw`` (beta_2 = 0.999).
+        momentum: of ``sgd``; beta_1 of ``adamw``; in [0, 1).
+        weight_decay: on all parameters, >= 0.
+        schedule: of the learning rate, by epoch e: ``constant``; ``step``, times ``factor`` at each
+            milestone; ``cosine``, times (1 + cos(pi e / epochs)) / 2.
+        milestones: increasing epochs, each in 1 .. epochs - 1; for ``step`` only.
+        factor: of ``step``, in (0, 1).
+        augmentation: any of ``crop`` (pad with zeros by ``padding`` on each side, cut the old size out at a
+            uniform place) and ``flip`` (left to right with probability 1/2), in this order; images [b, c, h,
+            w] only.
+        padding: pixels, >= 1; for ``crop`` only.
+        adaptive_from_epoch: epochs before this one use the policy's constant sigma0 (DDRS, Section 4.1: 50
+            epochs of K = 0); from this one on the policy chooses the sigma of each batch (DDRS, Algorithm 2). A policy
+            that does not depend on the model chooses once, before the first epoch, for the images without augmentation.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["constant", "step", "cosine"] = "constant"
+    milestones: tuple[int, ...] = ()
+    factor: float = 0.1
+    augmentation: tuple[Literal["crop", "flip"], ...] = ()
+    padding: int = 4
+    adaptive_from_epoch: int = 0
+
+    def __post_init__(self) -> None:
+        store_integer(self, "epochs", minimum=1)
+        store_integer(self, "batch_size", minimum=1)
+        store_number(self, "learning_rate", above=0)
+        check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
+        store_number(self, "momentum", minimum=0, below=1)
+        store_number(self, "weight_decay", minimum=0)
+        check_choice("schedule", self.schedule, ("constant", "step", "cosine"))
+        store_number(self, "factor", above=0, below=1)
+        store_integer(self, "padding", minimum=1)
+        store_integer(self, "adaptive_from_epoch", minimum=0)
+        for name in self.augmentation:
+            check_choice("augmentation", name, ("crop", "flip"))
+        if len(set(self.augmentation)) < len(self.augmentation):
+            raise ConfigError(f"augmentation: {self.augmentation}; each name at most once")
+        self._check_milestones()
+
+    def _check_milestones(self) -> None:
+        milestones = tuple(check_integer("milestones", milestone, minimum=1) for milestone in self.milestones)
+        object.__setattr__(self, "milestones", milestones)
+        ordered = tuple(sorted(set(self.milestones)))
+        if milestones != ordered or (ordered and ordered[-1] >= self.epochs):
+            right = f"increasing epochs in 1 .. {self.epochs - 1}"
+            raise ConfigError(f"milestones: {self.milestones}; must be {right}")
+        if (self.schedule == "step") != bool(self.milestones):
+            right = "at least one epoch" if self.schedule == "step" else "empty"
+            raise ConfigError(f"milestones: {self.milestones}; must be {right} for schedule {self.schedule!r}")
+
+    def check_images(self, image_shape: Sequence[int]) -> None:
+        """Raise unless images of a shape can be augmented as the recipe says.
+
+        Raises:
+            ConfigError: they cannot.
+        """
+        if self.augmentation and len(image_shape) != 3:
+            raise ConfigError(f"augmentation: {self.augmentation}; must be () for data of shape {list(image_shape)}")
+
+    def learning_rate_at(self, epoch: int) -> float:
+        """Return the learning rate of an epoch."""
+        if self.schedule == "cosine":
+            return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+        return self.learning_rate * self.factor ** sum(milestone <= epoch for milestone in self.milestones)
+
+    def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """Return the optimiser of the recipe, at the learning rate of epoch 0."""
+        rate, decay = self.learning_rate, self.weight_decay
+        if self.optimizer == "sgd":
+            return torch.optim.SGD(parameters, lr=rate, momentum=self.momentum, weight_decay=decay)
+        return torch.optim.AdamW(parameters, lr=rate, betas=(self.momentum, 0.999), weight_decay=decay)

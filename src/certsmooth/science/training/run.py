@@ -1,0 +1,198 @@
+"""One training run: what happens in an epoch, and everything that its result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from certsmooth._internal.checks import check_seed
+from certsmooth._internal.modes import evaluation
+from certsmooth._internal.registry import member
+from certsmooth._internal.seeds import derive_seed
+from certsmooth.artefacts.provenance import versions
+from certsmooth.errors import CertsmoothError, ModelError
+from certsmooth.science.datasets import Split
+from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.sigma import DrawNoise, SigmaPolicy
+from certsmooth.science.training.batches import augment, image_source
+from certsmooth.science.training.recipe import Recipe
+from certsmooth.science.training.state import EpochLog, digest
+
+_SIGMA_BATCH = 1000
+
+
+class Run:
+    """One run: its options, its data on the device, and what changes from batch to batch.
+
+    The arguments are those of `certsmooth.science.training.train`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        training: Split,
+        validation: Split,
+        objective: TrainingObjective,
+        policy: SigmaPolicy,
+        recipe: Recipe,
+        noise: str,
+        seed: int,
+        device: torch.device,
+        state_path: Path,
+    ) -> None:
+        self.model = model.to(device)
+        self.training = training
+        self.validation = validation
+        self.objective = objective
+        self.policy = policy
+        self.recipe = recipe
+        self.noise = member("noise", noise)
+        self.seed = check_seed("seed", seed)
+        self.device = device
+        self.state_path = state_path
+        self.read = image_source(training, device)
+        self.read_validation = image_source(validation, device)
+        self.labels = torch.tensor(training.labels, device=device)
+        self.validation_labels = torch.tensor(validation.labels, device=device)
+        self.optimizer = recipe.make_optimizer(model.parameters())
+        self.sigma = torch.full((len(training),), policy.sigma0, dtype=torch.float64, device=device)
+
+    def definition(self) -> str:
+        """Return a hash of everything that the result depends on; call it before the weights change."""
+        content = {
+            "certsmooth": versions()["certsmooth"],
+            "recipe": asdict(self.recipe),
+            "objective": f"{type(self.objective).__module__}.{self.objective!r}",
+            "policy": f"{type(self.policy).__module__}.{self.policy!r}",
+            "noise": self.noise.__name__,
+            "seed": self.seed,
+            "device": self.device.type,
+            "training": self.training.fingerprint,
+            "validation": self.validation.fingerprint,
+            "model": str(self.model),
+            # What a base classifier's printed modules do not show: normalisation and arithmetic.
+            "spec": repr(getattr(self.model, "spec", None)),
+            "weights": digest(dict(self.model.named_parameters()) | dict(self.model.named_buffers())),
+        }
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def epoch(self, epoch: int, advance: Callable[[], object]) -> EpochLog:
+        """Train one epoch, validate, and return the log's row; ``advance`` is called after each batch."""
+        started = time.perf_counter()
+        rate = self.recipe.learning_rate_at(epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if epoch == 0 and not self.policy.uses_model:
+            self._set_sigma(epoch)
+        self.model.train()
+        loss = self._update(epoch, advance)
+        return EpochLog(
+            epoch=epoch,
+            learning_rate=rate,
+            loss=loss,
+            validation_accuracy=self._validate(epoch),
+            sigma_mean=self.sigma.mean().item(),
+            sigma_min=self.sigma.min().item(),
+            sigma_max=self.sigma.max().item(),
+            seconds=time.perf_counter() - started,
+        )
+
+    def _update(self, epoch: int, advance: Callable[[], object]) -> float:
+        shuffle = self._generator("order", epoch, device=torch.device("cpu"))
+        order = torch.randperm(len(self.training), generator=shuffle).to(self.device)
+        augmentation, generator = self._generator("augmentation", epoch), self._generator("noise", epoch)
+        total = torch.zeros((), dtype=torch.float64, device=self.device)
+        previous, batch = torch.zeros(()), 0
+        for batch, positions in enumerate(torch.split(order, self.recipe.batch_size)):
+            images = self._augmented(positions, augmentation)
+            try:
+                sigma = self._sigma(images, positions, epoch, batch)
+                draw = partial(self._standard_noise, images, generator)
+                loss = self.objective(self.model, images, self.labels[positions], sigma, draw, epoch=epoch).mean()
+            except ModelError as error:
+                raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
+            self.optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            self.optimizer.step()
+            # One batch late, so that the device has the next batch to work on while its loss is read.
+            self._check_loss(previous, epoch, batch - 1)
+            previous = loss.detach()
+            total += previous * len(positions)
+            advance()
+        self._check_loss(previous, epoch, batch)
+        return total.item() / len(self.training)
+
+    def _augmented(self, positions: Int[Tensor, " b"], generator: Generator) -> Float[Tensor, " b *shape"]:
+        images = self.read(positions)
+        self.recipe.check_images(images.shape[1:])
+        return augment(images, self.recipe.augmentation, padding=self.recipe.padding, generator=generator)
+
+    def _sigma(
+        self, images: Float[Tensor, " b *shape"], positions: Int[Tensor, " b"], epoch: int, batch: int
+    ) -> Float[Tensor, " b"]:
+        """Return the sigma of each example of a batch, and carry it to the next epoch (DDRS, Section 3.6)."""
+        if epoch >= self.recipe.adaptive_from_epoch and self.policy.uses_model:
+            draw = self._draw(images, epoch, batch)
+            self.sigma[positions] = self.policy(self.model, images, self.sigma[positions], draw)
+        return self.sigma[positions]
+
+    def _set_sigma(self, epoch: int) -> None:
+        """Set the sigma of every example for good, by its image without augmentation: it depends on nothing else."""
+        for batch, positions in enumerate(torch.split(torch.arange(len(self.sigma), device=self.device), _SIGMA_BATCH)):
+            images = self.read(positions)
+            self.sigma[positions] = self.policy(
+                self.model, images, self.sigma[positions], self._draw(images, epoch, batch)
+            )
+
+    def _draw(self, images: Float[Tensor, " b *shape"], epoch: int, batch: int) -> DrawNoise:
+        def draw(step: int) -> Float[Tensor, "n b *shape"]:
+            return self._standard_noise(images, self._generator("sigma", epoch, batch, step), self.policy.samples)
+
+        return draw
+
+    def _standard_noise(
+        self, images: Float[Tensor, " b *shape"], generator: Generator, samples: int
+    ) -> Float[Tensor, "m b *shape"]:
+        noise = images.new_empty(samples, *images.shape)
+        self.noise.from_generator(generator, noise)
+        return noise
+
+    def _validate(self, epoch: int) -> float:
+        generator = self._generator("validation")
+        positions = torch.arange(len(self.validation), device=self.device)
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        is_finite = torch.ones((), dtype=torch.bool, device=self.device)
+        with evaluation(self.model), torch.no_grad():
+            for batch in torch.split(positions, self.recipe.batch_size):
+                images = self.read_validation(batch)
+                noise = self._standard_noise(images, generator, 1)[0]
+                logits = self.model(images + self.policy.sigma0 * noise)
+                right += (logits.argmax(1) == self.validation_labels[batch]).sum()
+                is_finite &= logits.isfinite().all()
+        if not is_finite.item():
+            raise CertsmoothError(f"epoch {epoch}: validation logits are not finite; {self._kept(epoch)}")
+        return right.item() / len(self.validation)
+
+    def _generator(self, *purpose: str | int, device: torch.device | None = None) -> Generator:
+        return Generator(device or self.device).manual_seed(derive_seed(self.seed, *purpose))
+
+    def _check_loss(self, loss: Float[Tensor, ""], epoch: int, batch: int) -> None:
+        if not math.isfinite(loss.item()):
+            where = f"epoch {epoch}, batch {batch}"
+            raise CertsmoothError(f"{where}: loss is {loss.item()}; must be finite; {self._kept(epoch)}")
+
+    def _kept(self, epoch: int) -> str:
+        if epoch == 0:
+            return "no epoch was finished, so there is no state to go back to; try a smaller learning rate"
+        return f"the state after epoch {epoch - 1} is kept in {self.state_path}; try a smaller learning rate"

@@ -1,0 +1,308 @@
+"""A table of clean accuracies over training seeds: its numbers, its errors, and that its files say the same."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.accuracy import build_accuracy_table, rows_by_column, write_accuracy_table
+from certsmooth.analysis.accuracy_result import Column
+from certsmooth.analysis.published import published_numbers
+from certsmooth.analysis.runs import collect
+from certsmooth.artefacts.certificates import read_published_certificates
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.report.figures.accuracy_curves import seed_curves, write_accuracy_curves
+
+REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
+needs_reference = pytest.mark.skipif(
+    not (REFERENCE / "certificates").is_dir(), reason="the published certificates are not on this machine"
+)
+LABEL = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+DIGITS = Column("digits", 0.12)
+
+
+def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digits", **fields):
+    """A run whose image i is predicted as ``predict[i]``, with the same radius everywhere."""
+    predict, label = np.asarray(predict), np.asarray(label)
+    frame = pd.DataFrame(
+        {
+            "idx": np.arange(len(label)) * 20,
+            "label": label,
+            "predict": predict,
+            "radius": np.where(predict < 0, 0.0, radius),
+            "correct": (predict == label).astype(int),
+            "time": 1.0,
+            "sigma": 0.1 + 0.01 * np.arange(len(label)),
+            "p_a_lower": 0.9,
+            "n": 1000,
+            "alpha": 0.001,
+            "guarantee": "global",
+            "radius_before_memory": np.nan,
+        }
+    )
+    provenance = {
+        "dataset": dataset,
+        "description": f"{dataset} of scikit-learn",
+        "fingerprint": f"sha256:{len(dataset):064d}",
+        "images": len(label),
+        "n0": 100,
+        "n": 1000,
+        "alpha": 0.001,
+        "certificate": {"name": "cohen", "options": {}},
+        "norm": "l2",
+        "step": "1/255",
+        "dimension": 64,
+        "semi_elasticity": 0.0,
+        "seed": 7,
+        "device": "cpu",
+        "seconds": 12.5,
+        "numeric_type": "float32",
+        "versions": {"python": "3.11.2"},
+        "git_commit": "0123456789abcdef",
+        "image": None,
+        "sampled_by": [],
+        "memory": None,
+    }
+    known = {"cohen": ("Cohen", "FS"), "nn": ("IDRS", "NN")}[method]
+    values = {"label": known[0], "train": "FS", "certify": known[1], "sigma": 0.12, "variant": {}, "seed": 0}
+    return CertifiedRun(method=method, part="test", frame=frame, provenance=provenance, **values | fields)
+
+
+def build(runs_by_column, **options):
+    defaults = {"name": "table2", "title": "Table 2", "baseline_method": "cohen"}
+    return build_accuracy_table(runs_by_column, **defaults | options)
+
+
+# Class 0: 3 of 4 right; class 1: 3 of 6 right, 2 abstentions, 1 wrong.
+FIRST = [0, 0, 0, 1, 1, 1, 1, -1, -1, 0]
+# Class 0: 2 of 4 right, 1 abstention, 1 wrong; class 1: all 6 right.
+SECOND = [0, 0, -1, 1, 1, 1, 1, 1, 1, 1]
+
+
+def example():
+    rates = {"rate": 0.01}
+    return {
+        DIGITS: [
+            make_run(FIRST),
+            make_run(SECOND, seed=1),
+            make_run(SECOND, method="nn", variant=rates, radius=0.6),
+            make_run(SECOND, method="nn", variant=rates, radius=0.6, seed=1),
+        ]
+    }
+
+
+def test_quantities_by_hand():
+    result = build(example())
+    cell = result.at("Cohen", DIGITS)
+    assert cell.seeds == (0, 1)
+    assert (cell.images, cell.classes, cell.guarantee) == (10, 2, ("global",))
+    accuracy = cell.of("clean_accuracy")
+    assert accuracy.seed_values == pytest.approx((60, 80))
+    assert accuracy.value == pytest.approx(70)
+    assert accuracy.seed_sd == pytest.approx(math.sqrt(200))
+    assert cell.of("abstention_rate").seed_values == pytest.approx((20, 10))
+    assert cell.of("misclassification_rate").seed_values == pytest.approx((20, 10))
+    # Half the distance between the accuracies of two classes: .75 and .5; .5 and 1.
+    assert cell.of("classwise_accuracy_std").seed_values == pytest.approx((12.5, 25))
+    assert cell.of("acr").seed_values == pytest.approx((0.3, 0.4))
+    assert (cell.sigma, cell.sigma_min, cell.sigma_max) == pytest.approx((0.145, 0.1, 0.19))
+    assert accuracy.difference is None
+
+
+def test_differences_and_rows():
+    result = build(example())
+    assert (result.rows, result.baseline) == (("Cohen", "IDRS; rate 0.01"), "Cohen")
+    accuracy = result.at("IDRS; rate 0.01", DIGITS).of("clean_accuracy")
+    assert accuracy.difference == pytest.approx(10)
+    # By seeds 20 and 0; by images (mean over seeds) +-50 where FIRST and SECOND differ: -1, +1 (3 times).
+    by_image = [0, 0, -50, 0, 0, 0, 0, 50, 50, 50]
+    expected = math.hypot(np.std([20, 0], ddof=1) / math.sqrt(2), np.std(by_image, ddof=1) / math.sqrt(10))
+    assert accuracy.difference_error == pytest.approx(expected)
+
+
+def test_one_seed_has_no_deviation_over_seeds():
+    cell = build({DIGITS: [make_run(FIRST)]}).at("Cohen", DIGITS)
+    assert cell.of("clean_accuracy").seed_sd is None
+    assert cell.of("clean_accuracy").image_error == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 9))
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(np.int64, (2, 12), elements=st.integers(-1, 2)))
+def test_rates_sum_to_one_and_equal_plain_loops(predict):
+    label = [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]
+    runs = [make_run(row, label=label, seed=seed) for seed, row in enumerate(predict)]
+    cell = build({DIGITS: runs}).at("Cohen", DIGITS)
+    rates = [cell.of(m).seed_values for m in ("clean_accuracy", "abstention_rate", "misclassification_rate")]
+    assert np.sum(rates, axis=0) == pytest.approx([100, 100])
+    for seed, row in enumerate(predict):
+        classes = [[p == k for p, known in zip(row, label, strict=True) if known == k] for k in range(3)]
+        accuracy = [100 * sum(hits) / len(hits) for hits in classes]
+        mean = sum(accuracy) / 3
+        spread = math.sqrt(sum((a - mean) ** 2 for a in accuracy) / 3)
+        assert cell.of("classwise_accuracy_std").seed_values[seed] == pytest.approx(spread)
+
+
+@pytest.mark.parametrize("metric", ["clean_accuracy", "classwise_accuracy_std"])
+def test_standard_error_is_that_of_new_test_images(metric):
+    # Test sets drawn anew from a population whose class accuracies are known.
+    rng = np.random.default_rng(0)
+    accuracies = np.array([0.95, 0.8, 0.6])
+
+    def measure():
+        label = rng.integers(0, 3, size=900)
+        predict = np.where(rng.random(900) < accuracies[label], label, 3)
+        return build({DIGITS: [make_run(predict, label=label)]}).at("Cohen", DIGITS).of(metric)
+
+    found = [measure() for _ in range(150)]
+    spread = np.std([quantity.value for quantity in found], ddof=1)
+    assert np.mean([quantity.image_error for quantity in found]) == pytest.approx(spread, rel=0.18)
+
+
+def test_chance_std_is_what_equal_classes_show():
+    rng = np.random.default_rng(1)
+    label = np.repeat(np.arange(5), 40)
+    cells = [
+        build({DIGITS: [make_run(np.where(rng.random(200) < 0.9, label, 5), label=label)]}).at("Cohen", DIGITS)
+        for _ in range(100)
+    ]
+    found = np.mean([cell.of("classwise_accuracy_std").value ** 2 for cell in cells])
+    assert np.mean([cell.chance_std**2 for cell in cells]) == pytest.approx(found, rel=0.2)
+
+
+def test_several_data_sets_and_absent_cells(tmp_path):
+    toy = Column("cones-2", None)
+    runs = example() | {toy: [make_run([0, 1], label=[0, 1], dataset="cones", seed=seed) for seed in (0, 1)]}
+    result = build(runs)
+    assert result.at("IDRS; rate 0.01", toy) is None
+    text = write_accuracy_table(result, tmp_path)[0].read_text()
+    assert "digits, σ = 0.12" in text
+    assert "cones-2: 2 test images of 2 classes, training seeds 0, 1." in text
+    assert text.count("## Provenance: ") == 2
+
+
+def test_columns_without_the_baseline_have_no_difference():
+    low, high = DIGITS, Column("digits", 0.25)
+    runs = {low: [make_run(FIRST)], high: [make_run(SECOND, method="nn", sigma=0.25)]}
+    assert build(runs).at("IDRS", high).of("clean_accuracy").difference is None
+    # The same run of the baseline may stand in both.
+    runs[high].append(runs[low][0])
+    assert build(runs).at("IDRS", high).of("clean_accuracy").difference == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("runs", "error", "message"),
+    [
+        ({}, ConfigError, "columns: there are none"),
+        ({DIGITS: []}, ConfigError, "column digits, sigma 0.12: no runs on the test part"),
+        ({DIGITS: [make_run(FIRST), make_run(FIRST)]}, ConfigError, "given twice"),
+        (
+            {DIGITS: [make_run(FIRST), make_run(FIRST, sigma=0.5)]},
+            ConfigError,
+            "column digits, sigma 0.12: Cohen has sigma 0.12 and 0.5; must be one",
+        ),
+        ({DIGITS: [make_run(FIRST, method="nn")]}, ConfigError, "baseline_method 'cohen' has no runs; .*nn"),
+        (
+            {DIGITS: [make_run(FIRST, variant={"a": 1}), make_run(FIRST, variant={"a": 2})]},
+            ConfigError,
+            r"'cohen' has 2 rows \(Cohen; a 1, Cohen; a 2\); must be one",
+        ),
+        (
+            {DIGITS: [make_run(FIRST)], Column("digits", 0.25): [make_run(FIRST, dataset="mnist", sigma=0.25)]},
+            CountsError,
+            "dataset is mnist, but digits",
+        ),
+        (
+            {DIGITS: [make_run(FIRST), make_run(FIRST, method="nn", seed=1)]},
+            ConfigError,
+            r"training seeds \[1\], but \[0\]",
+        ),
+    ],
+)
+def test_errors(runs, error, message):
+    with pytest.raises(error, match=message):
+        build(runs)
+
+
+def test_unknown_published_table():
+    with pytest.raises(ConfigError, match="published table 'idrs 21' is unknown; did you mean"):
+        build(example(), published=[("idrs", 21)])
+
+
+def test_published_numbers_are_in_our_units():
+    by_sigma = {(n.method, n.sigma): n.value for n in published_numbers("idrs", 9)}
+    assert by_sigma["r=0", "0.12"] == 0.677  # printed as a hundred times the standard deviation
+    table8 = {(n.method, n.sigma): n.value for n in published_numbers("idrs", 8)}
+    assert table8["r=0.05", "0.5"] == 98.36
+    assert {n.value for n in published_numbers("idrs", 1)} >= {0.946, 0.993}
+    assert next(n.value for n in published_numbers("idrs", 12) if n.metric == "accuracy_std") == 0.036
+
+
+def test_files_say_the_same(tmp_path):
+    result = build(example(), published=[("idrs", 8), ("idrs", 2)])
+    markdown, values, content = write_accuracy_table(result, tmp_path, figure="figures/idrs/table2.svg")
+    text = markdown.read_text()
+    assert "| Cohen " in text
+    assert "70.00 ± 14.14 (11.06)" in text
+    assert "### IDRS Table 8" in text
+    assert "r=0.05 (published)" in text
+    assert "CIFAR-10, σ = 0.12" in text
+    assert "![Certified accuracy against radius](figures/idrs/table2.svg)" in text
+    stored = json.loads(content.read_text())
+    rows = list(csv.DictReader(values.read_text().splitlines()))
+    measured = [row for row in rows if row["kind"] == "measured"]
+    flat = [quantity for cell in stored["cells"] for quantity in cell["quantities"]]
+    assert [float(row["value"]) for row in measured] == [quantity["value"] for quantity in flat]
+    assert [row["seeds"] for row in measured] == ["0 1"] * 10
+    assert len([row for row in rows if row["kind"] == "published"]) == 15 + 12
+    first = values.read_bytes(), content.read_bytes(), markdown.read_bytes()
+    write_accuracy_table(result, tmp_path, figure="figures/idrs/table2.svg")
+    assert first == (values.read_bytes(), content.read_bytes(), markdown.read_bytes())
+
+
+def test_curves_are_the_certified_accuracy_of_each_seed():
+    (row,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS]
+    radii = np.array([0, 0.5, 0.500001, 0.9, 1.0])
+    curves = seed_curves(row.outcome, radii)
+    assert curves == pytest.approx(np.array([[0.6, 0.6, 0, 0, 0], [0.8, 0.8, 0.8, 0.8, 0]]))
+    (method,) = collect([make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)], "test")
+    assert curves.mean(axis=0) == pytest.approx([method.outcomes[0].accuracy(r) for r in radii])
+
+
+def test_figure_has_a_panel_per_column_and_a_line_per_row(tmp_path):
+    runs = example() | {Column("digits", 0.25): [make_run(FIRST, sigma=0.25), make_run(FIRST, sigma=0.25, seed=1)]}
+    paths = write_accuracy_curves(runs, tmp_path, name="figure4", title="Figure 4")
+    assert [path.name for path in paths] == ["figure4.svg", "figure4.png"]
+    svg = paths[0].read_text()
+    for shown in ("σ = 0.12", "σ = 0.25", "Cohen (global)", "IDRS; rate 0.01 (global)", "thin: each seed"):
+        assert f"<!-- {shown}" in svg or shown in svg
+    before = svg
+    write_accuracy_curves(runs, tmp_path, name="figure4", title="Figure 4")
+    assert paths[0].read_text() == before
+
+
+@needs_reference
+def test_idrs_table_4_from_published_certificates():
+    # IDRS computed its Table 4 from certificates that Cohen et al. published.
+    folder = REFERENCE / "certificates"
+    runs = {}
+    for sigma in ("0.12", "0.25", "0.50", "1.00"):
+        frame = read_published_certificates(folder / f"cohen2019_cifar10_resnet110_train{sigma}_certify{sigma}.tsv")
+        run = make_run(FIRST, dataset="cifar10", sigma=float(sigma))
+        frame = frame.assign(sigma=float(sigma), guarantee="global")
+        runs[Column("cifar10", float(sigma))] = [
+            CertifiedRun(**{name: getattr(run, name) for name in run.__dataclass_fields__} | {"frame": frame})
+        ]
+    result = build(runs, published=[("idrs", 4)])
+    for number in result.published:
+        cell = result.at("Cohen", Column("cifar10", float(number.sigma)))
+        assert round(cell.of(number.metric).value, 1) == number.value

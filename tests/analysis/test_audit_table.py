@@ -1,0 +1,201 @@
+"""The table of soundness: its numbers by hand, what it says, and which audits it refuses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.soundness_table import AuditedRun, build_soundness, write_soundness
+from certsmooth.artefacts.audits import Broken
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.report.soundness_markdown import ORDERS, render
+from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
+from certsmooth.science.audit.order import order_cost
+
+RADII = (0.0, 0.5)
+# A line of three, see test_audit_order: the wrong answer at 1.5 holds the right one at 1.
+POINTS, PREDICT, LABELS = np.array([[0.0], [1.0], [1.5]]), np.array([0, 0, 1]), np.array([0, 0, 0])
+APART = np.array([[0.0], [10.0], [20.0]])
+RADIUS = np.array([0.5, 0.7, 0.75])
+
+
+def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", points=POINTS, seed=0, **changes):
+    """One certificate per image; PREDICT's answer at each: r(ight), b(roken), a(bstain)."""
+    cost = order_cost(points, PREDICT, RADIUS, LABELS, order=np.arange(3), radii=RADII, shuffles=4, seed=0, norm="l2")
+    memory = after == "memory"
+    conflicting = memory and cost.conflicts > 0
+    predict, radius = (np.array([0, 0, 0]), np.array([0.5, 0.7, 0.2])) if conflicting else (PREDICT, RADIUS)
+    frame = pd.DataFrame(
+        {
+            "idx": [10, 20, 30],
+            "label": LABELS,
+            "predict": predict,
+            "radius": radius,
+            "correct": (predict == LABELS).astype(int),
+            "alpha": 0.01,
+            "guarantee": after,
+            "radius_before_memory": RADIUS,
+        }
+    )
+    provenance = {
+        "dataset": "digits",
+        "description": "digits of scikit-learn",
+        "fingerprint": "sha256:" + "ab" * 32,
+        "images": 3,
+        "n0": 100,
+        "n": 1000,
+        "alpha": 0.01,
+        "step": "1/16",
+        "seed": 7,
+        "device": "cpu",
+        "seconds": 12.5,
+        "numeric_type": "float32",
+        "versions": {"python": "3.11.2", "torch": "2.8.0"},
+        "git_commit": "0123456789abcdef",
+        "image": None,
+        "sampled_by": [],
+        "memory": {"conflicts": cost.conflicts, "capped": 0, "repredicted": 1, "order": "shuffled"} if memory else None,
+    }
+    count = len(answers)
+    counts = {"r": [400, 0], "b": [0, 400], "a": [200, 200]}
+    broken = Broken(
+        index=np.array([10, 20, 30])[:count],
+        predict=PREDICT[:count],
+        radius=RADIUS[:count],
+        sigma=np.full(count, 0.5),
+        candidates=np.full(count, 16),
+        kind=np.array([KINDS.index("start")] * count),
+        distance=RADIUS[:count] / 2,
+        sigma_there=np.full(count, 0.2),
+        counts=np.array([counts[a][:: 1 - 2 * c] for a, c in zip(answers, PREDICT, strict=False)]).reshape(-1, 2),
+        batch_size=np.full(count, 100),
+    )
+    run = CertifiedRun(method, method.title(), "FS", "DS", 0.5, {"iterations": 9}, seed, "test", frame, provenance)
+    plan = dataclasses.asdict(BreakPlan(n=400, seed=7, dataset="digits"))
+    attack = {"stride": 1, "plan": plan, "device": "cpu", "seconds": 3.0}
+    return dataclasses.replace(AuditedRun(run, "l2", before, cost, broken, attack), **changes)
+
+
+def fixed(**changes):
+    values = {"method": "cohen", "before": "global", "after": "global", "points": APART}
+    return audited("rra", **values | changes)
+
+
+def build(runs, alpha=0.001):
+    return build_soundness(runs, name="soundness", title="What certificates promise", alpha=alpha)
+
+
+def test_numbers_by_hand():
+    result = build([audited(), fixed()])
+    assert (result.n, result.alpha, result.dataset, result.radii) == (400, 0.001, "digits", RADII)
+    first, second = (row.attacked for row in result.rows)
+    assert (first.certificates, first.broken, first.abstained, first.candidates) == (3, 2, 0, 16)
+    assert first.kinds == {kind: 2 if kind == "start" else 0 for kind in KINDS}
+    assert first.false_alarms == pytest.approx(0.003)
+    assert (first.lower / 100, first.upper / 100) == pytest.approx(accuracy_interval(2 / 3, 3))
+    assert first.p_value == pytest.approx(binom.sf(1, 3, 0.011))  # alpha of the certificate and of PREDICT, each once
+    assert (second.broken, second.abstained, second.p_value) == (0, 1, 1.0)
+    assert [row.order.conflicts for row in result.rows] == [1, 0]
+    assert [(row.before, row.after) for row in result.rows] == [("none", ("memory",)), ("global", ("global",))]
+
+
+def test_an_answer_is_predict_at_alpha():
+    run = audited()
+    close = dataclasses.replace(run.broken, counts=np.array([[180, 220], [400, 0], [400, 0]]))
+    found = [build([dataclasses.replace(run, broken=close)], alpha=a).rows[0].attacked for a in (0.001, 0.1)]
+    assert [(each.broken, each.abstained) for each in found] == [(1, 1), (2, 0)]
+
+
+def test_the_page_says_all_of_it():
+    text = render(build([audited(), audited("rrr", seed=1), fixed()]))
+    methods = text.split("## Each method")[1].split("## Each run")[0]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in methods.splitlines() if line.startswith("|")]
+    assert lines[2] == ["Cohen_Ds", "none", "memory", "2", "2", "6", "2", "33.3 %", "0", "0.006"]
+    assert lines[3] == ["Cohen", "global", "global", "1", "0", "3", "0", "0.0 %", "1", "0.003"]
+    order = text.split("## What the order")[1].split("## Where")[0]
+    for words in ("In the other runs", *ORDERS.values()):
+        assert words in order
+    assert "| Cohen " not in order
+    bound = next(line for line in order.splitlines() if "| Every order" in line)
+    assert [cell.strip() for cell in bound.split("|")[-4:-1]] == ["33.3", "33.3", "0.167"]
+    for words in ("`memory`:", "`none`:", "`global`:", "up to 16 points", "not clipped to [0, 1]", "p: at most"):
+        assert words in text
+    for words in ("ascent, starting sigma", "fingerprint sha256:abab", "n = 400, alpha = 0.001", "3 jobs, 9 s", "38 s"):
+        assert words in text
+    assert " nan " not in text
+
+
+def test_without_conflicts_and_broken_certificates_it_says_so():
+    text = render(build([fixed()]))
+    assert "In no run certified balls of different classes intersect" in text
+    assert "None was broken." in text
+    assert ORDERS["bound"] not in text
+
+
+def test_files_hold_every_number(tmp_path):
+    result = build([audited(), fixed()])
+    markdown, values, content = write_soundness(result, tmp_path)
+    assert markdown.read_text() == render(result)
+    assert json.loads(content.read_text())["rows"][0]["attacked"]["broken"] == 2
+    with values.open() as file:
+        rows = list(csv.DictReader(file))
+    per_run = 1 + 4 + 1 + 1 + len(ORDERS) * (len(RADII) + 1)
+    assert len(rows) == 2 * per_run
+    for row in rows:
+        assert (row["fingerprint"], row["images"], row["n"], row["alpha"]) == (
+            "sha256:" + "ab" * 32,
+            "3",
+            "1000",
+            "0.01",
+        )
+        assert (row["training_seed"], row["seed"], row["device"], row["seconds"]) == ("0", "7", "cpu", "12.5")
+        assert (row["attack_n"], row["attack_alpha"], row["attack_seconds"]) == ("400", "0.001", "3.0")
+    found = {(r["method"], r["metric"], r["order"], r["radius"]): float(r["value"]) for r in rows}
+    assert found["Cohen_Ds", "broken", "", ""] == 2
+    assert found["Cohen_Ds", "conflicts", "", ""] == 1
+    assert found["Cohen_Ds", "certified_accuracy", "bound", "0.5"] == pytest.approx(100 / 3)
+    assert found["Cohen", "acr", "bound", ""] == found["Cohen", "acr", "without", ""] == pytest.approx(0.4)
+
+
+def test_a_run_without_certificates_has_none_to_break():
+    found = build([audited("")]).rows[0].attacked
+    assert (found.certificates, found.broken, found.p_value, found.upper) == (0, 0, 1.0, 100)
+    assert "–" in render(build([audited("")]))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda r: dataclasses.replace(r, broken=dataclasses.replace(r.broken, radius=RADIUS + 0.1)), "other radii"),
+        (lambda r: dataclasses.replace(r, broken=dataclasses.replace(r.broken, index=np.array([1, 2, 3]))), "radii"),
+        (lambda r: dataclasses.replace(r, order=fixed().order), "cost of the order"),
+        (lambda r: dataclasses.replace(r, order=dataclasses.replace(r.order, radii=(0.0,))), "radii is"),
+        (lambda r: dataclasses.replace(r, provenance={**r.provenance, "stride": 2}), "stride is 2, but 1"),
+        (
+            lambda r: dataclasses.replace(
+                r, run=dataclasses.replace(r.run, provenance={**r.run.provenance, "dataset": "x"})
+            ),
+            "dataset is x, but digits",
+        ),
+    ],
+)
+def test_audits_of_something_else_are_refused(change, words):
+    with pytest.raises(CountsError, match=words):
+        build([fixed(), change(audited())])
+
+
+def test_no_runs_and_runs_given_twice_are_refused():
+    with pytest.raises(ConfigError, match="no runs"):
+        build([])
+    with pytest.raises(ConfigError, match="given twice"):
+        build([audited(), audited()])
+    with pytest.raises(ConfigError, match="alpha"):
+        build([audited()], alpha=1.0)

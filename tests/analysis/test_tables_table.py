@@ -1,0 +1,452 @@
+"""A table: what is chosen where, what is compared, and that its three files say the same."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.published import published_rows
+from certsmooth.analysis.table import build_table, write_table
+from certsmooth.artefacts.certificates import read_published_certificates
+from certsmooth.artefacts.provenance import made_by
+from certsmooth.errors import ConfigError, CountsError
+
+REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
+RADII = (0, 0.5, 1.0, 9.0)
+FINGERPRINT = {"test": "sha256:" + "ab" * 32, "validation": "sha256:" + "cd" * 32}
+
+
+def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, **fields):
+    """A run whose image i is correct with ``radius[i]``, or wrong where that is negative."""
+    radius = np.asarray(radius, dtype=float)
+    correct = radius >= 0
+    frame = pd.DataFrame(
+        {
+            "idx": np.arange(len(radius)) * 20,
+            "label": 1,
+            "predict": np.where(correct, 1, 2),
+            "radius": np.abs(radius),
+            "correct": correct.astype(int),
+            "time": 1.0,
+            "sigma": 0.5,
+            "p_a_lower": 0.9,
+            "n": 1000,
+            "alpha": 0.001,
+            "guarantee": "memory" if memory else "global",
+            "radius_before_memory": np.abs(radius),
+        }
+    ).assign(**changes or {})
+    provenance = {
+        "dataset": "digits",
+        "description": "digits of scikit-learn",
+        "fingerprint": FINGERPRINT[part],
+        "images": len(radius),
+        "n0": 100,
+        "n": 1000,
+        "alpha": 0.001,
+        "certificate": {"name": "cohen", "options": {}},
+        "norm": "l2",
+        "step": "1/255",
+        "dimension": 64,
+        "semi_elasticity": 0.0,
+        "seed": 7,
+        "device": "cpu",
+        "seconds": 12.5,
+        "numeric_type": "float32",
+        "versions": {"python": "3.11.2", "torch": "2.8.0"},
+        "git_commit": "0123456789abcdef-dirty",
+        "image": None,
+        "sampled_by": [],
+        "memory": memory,
+    }
+    known = {
+        "cohen": {"label": "Cohen", "train": "FS", "certify": "FS"},
+        "cohen_ds": {"label": "Cohen-DS", "train": "FS", "certify": "DS"},
+    }
+    values = {"sigma": 0.5, "variant": {}, "seed": 0} | known[method] | fields
+    return CertifiedRun(method=method, part=part, frame=frame, provenance=provenance, **values)
+
+
+def build(runs, **options):
+    return build_table(
+        runs, **{"name": "table1", "title": "Table 1", "radii": RADII, "baseline_method": "cohen"} | options
+    )
+
+
+MEMORY = {"conflicts": 2, "capped": 1, "repredicted": 0, "order": "shuffled, seed 7"}
+
+
+def example():
+    """Two sigmas of Cohen that differ between the parts, and a DS method with a memory and two options."""
+    return [
+        # Test: sigma 0.25 certifies 3 of 4 at 0.5; sigma 0.5 certifies 2 of 4. Validation prefers 0.5.
+        make_run([0.6, 0.5, 0.5, -1], sigma=0.25),
+        make_run([1.5, 1.0, 0.4, -1], sigma=0.5),
+        make_run([0.6, 0.1, 0.1, 0.1], sigma=0.25, part="validation"),
+        make_run([1.5, 1.2, 1.1, -1], sigma=0.5, part="validation"),
+        *(
+            make_run(
+                radius,
+                method="cohen_ds",
+                sigma=0.5,
+                variant={"iterations": k},
+                part=part,
+                memory=MEMORY,
+                changes={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if part == "test" else None,
+            )
+            for part in ("test", "validation")
+            for k, radius in ((100, [1.0, 0.7, 0.7, 0.7]), (900, [2.0, 0.6, -0.5, 0.6]))
+        ),
+    ]
+
+
+def test_choice_on_test_and_on_validation_by_hand():
+    result = build(example())
+    cohen, ds = result.on_test
+    assert [e.value for e in cohen.entries[:4]] == [75.0, 75.0, 50.0, 0.0]
+    # A tie at 0 goes to the higher ACR: (1.5 + 1 + 0.4) / 4 against 1.6 / 4.
+    assert [e.sigma for e in cohen.entries] == [0.5, 0.25, 0.5, 0.5, 0.5]
+    assert cohen.at(None).value == pytest.approx(2.9 / 4)
+    honest, _ = result.on_validation
+    assert [e.sigma for e in honest.entries] == [0.25, 0.5, 0.5, 0.5, 0.5]
+    assert [e.value for e in honest.entries[:4]] == [75.0, 50.0, 50.0, 0.0]
+    assert [e.variant for e in ds.entries] == [{"iterations": k} for k in (100, 100, 900, 900, 900)]
+    assert (cohen.guarantee, ds.guarantee) == (("global",), ("memory",))
+    assert [row.sigma for row in result.per_setting] == ["0.25", "0.5", "0.5", "0.5"]
+
+
+def test_intervals_are_those_of_the_images():
+    entry = build(example()).on_test[0].at(0.5)
+    lower, upper = accuracy_interval(0.75, 4)
+    assert (entry.lower, entry.upper) == (100 * lower, 100 * upper)
+
+
+def test_paired_tests_use_the_validation_choice_first():
+    result = build(example())
+    assert [(t.selected_on, t.radius) for t in result.tests] == [
+        (part, r) for part in ("validation", "test") for r in RADII
+    ]
+    at_half = next(t for t in result.tests if t.radius == 0.5)
+    # Cohen at sigma 0.5 certifies images 0, 1; Cohen-DS with 100 iterations certifies all four.
+    assert (at_half.method_only, at_half.baseline_only, at_half.difference) == (2, 0, 50.0)
+    assert at_half.p_value == pytest.approx(2 * 0.25)
+    assert at_half.p_holm == 1.0
+
+
+def test_several_seeds_are_averaged():
+    runs = [make_run(r, seed=s) for s, r in enumerate([[1.0, 1.0, -1, 0.2], [1.0, -1, -1, 0.6]])]
+    runs.append(make_run([1.0, 1.0, 1.0, 1.0], seed=0, method="cohen_ds"))
+    with pytest.raises(ConfigError, match=r"cohen_ds.*training seeds \[0\], but \[0, 1\] for cohen"):
+        build(runs)
+    runs.append(make_run([1.0, -1, 1.0, 1.0], seed=1, method="cohen_ds"))
+    result = build(runs)
+    row = result.on_test[0]
+    assert row.seeds == (0, 1)
+    assert [e.value for e in row.entries[:3]] == [62.5, 50.0, 37.5]
+    assert row.at(None).value == pytest.approx((2.2 + 1.6) / 8)
+    lower, upper = accuracy_interval(0.625, 4)
+    assert (row.at(0).lower, row.at(0).upper) == (100 * lower, 100 * upper)
+    # Per image at 0.5: Cohen 1, 1/2, 0, 1/2; Cohen-DS 1, 1/2, 1, 1.
+    test = next(t for t in result.tests if t.radius == 0.5)
+    assert (test.method_only, test.baseline_only) == (2, 0)
+
+
+def test_images_are_paired_by_idx_whatever_their_order():
+    runs = example()
+    shuffled = [
+        dataclasses.replace(r, frame=r.frame.sample(frac=1, random_state=i).reset_index(drop=True))
+        for i, r in enumerate(runs)
+    ]
+    assert build(shuffled) == build(runs)
+
+
+def test_memory_effect_by_hand():
+    result = build(example())
+    first, second = result.memory
+    assert (first.conflicts, first.capped, first.repredicted, first.changed) == (2, 1, 0, 1)
+    assert first.largest_loss == pytest.approx(0.3)
+    assert (first.acr_before, first.acr) == (pytest.approx(3.4 / 4), pytest.approx(3.1 / 4))
+    assert second.variant == {"iterations": 900}
+    repredicted = [make_run([1.0, 1.0], memory=MEMORY | {"repredicted": 1})]
+    assert build(repredicted).memory[0].acr_before is None
+
+
+def test_mixed_guarantees_are_all_shown(tmp_path):
+    runs = [make_run([1.0, 1.0], sigma=0.25, changes={"guarantee": ["none", "global"]}), make_run([1.0, 0.1])]
+    result = build(runs)
+    assert result.on_test[0].guarantee == ("global", "none")
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "| global, none |" in text
+    assert "- `none`: not proved" in text
+    assert "- `memory`" not in text
+
+
+def cells(text, heading):
+    """The body rows of the first table under a heading, as lists of cells."""
+    section = text.split(heading, 1)[1].split("\n## ", 1)[0]
+    table = next(block for block in section.split("\n\n") if block.startswith("|")).strip().split("\n")
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table[2:]]
+
+
+def test_the_three_files_say_the_same(tmp_path):
+    result = build(example(), published=("ddrs", 1, "cifar10"))
+    markdown, table, record = write_table(result, tmp_path, figure="table1.svg")
+    assert [p.name for p in (markdown, table, record)] == ["table1.md", "table1.csv", "table1.json"]
+    content = dataclasses.asdict(result) | dataclasses.asdict(made_by()) | {"images": {}}
+    assert json.loads(record.read_text()) == json.loads(json.dumps(content))
+    rows = [*result.on_test, *result.on_validation, *result.per_setting, *result.published]
+    with table.open() as file:
+        lines = list(csv.DictReader(file))
+    expected = [(row, entry) for row in rows for entry in row.entries]
+    assert len(lines) == len(expected)
+    for line, (row, entry) in zip(lines, expected, strict=True):
+        assert float(line["value"]) == entry.value
+        assert line["lower"] == ("" if entry.lower is None else str(entry.lower))
+        assert (line["kind"], line["selected_on"], line["method"]) == (row.kind, row.selected_on, row.method)
+        assert (line["sigma"], line["metric"]) == (row.sigma, entry.metric)
+        assert line["radius"] == ("" if entry.radius is None else str(entry.radius))
+    text = markdown.read_text()
+    assert "![Certified accuracy against radius](table1.svg)" in text
+    for heading, section, skip in (
+        ("## Best per radius, chosen on the test set", result.on_test, 4),
+        ("## The same rows, chosen on the validation part", result.on_validation, 4),
+        ("## Each sigma", result.per_setting, 3),
+    ):
+        found = cells(text, heading)
+        assert len(found) == len(section)
+        for line, row in zip(found, section, strict=True):
+            assert line[0] == row.method
+            for cell, entry in zip(line[skip:], row.entries, strict=True):
+                numbers = [float(x) for x in re.findall(r"[\d.]+", cell)]
+                assert numbers == pytest.approx([entry.value, entry.lower, entry.upper], abs=0.05001)
+
+
+def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
+    result = build(example())
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "settings chosen on the validation part" in text
+    assert "the guarantees differ" in text
+    found = cells(text, "## Paired tests against Cohen")
+    honest = [t for t in result.tests if t.selected_on == "validation"]
+    assert [[line[0], line[1], int(line[3]), int(line[4])] for line in found] == [
+        [t.method, f"{t.radius:g}", t.method_only, t.baseline_only] for t in honest
+    ]
+    # The difference at 0.5 is 50 points with the validation choice, 25 with the choice on the test set.
+    assert found[1][2] == "+50.0"
+
+
+def test_csv_starts_with_the_columns_of_the_published_file(tmp_path):
+    header = (Path(sys.modules["certsmooth.analysis"].__file__).parent / "published.csv").read_text().split("\n")[0]
+    ours = write_table(build(example()), tmp_path)[1].read_text().split("\n")[0]
+    assert ours.startswith(header + ",lower,upper,kind,guarantee,selected_on,")
+
+
+def test_equal_runs_give_equal_files(tmp_path):
+    (tmp_path / "again").mkdir()
+    first, second = (write_table(build(example()), folder) for folder in (tmp_path, tmp_path / "again"))
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_published_rows_stay_apart_and_another_data_set_is_said(tmp_path):
+    result = build(example(), published=("ddrs", 1, "cifar10"))
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "**Another data set:** these rows are of CIFAR-10, ours are of digits." in text
+    before, after = text.split("## Published (DDRS Table 1, CIFAR-10)")
+    assert "(published)" not in before
+    body = cells("## Published" + after, "## Published")
+    # All radii of the paper, whatever ours are.
+    values = ["79.9", "58.3", "40.1", "29.2", "20.2", "13.1", "7.3", "3.3", "0.0", "0.0", "0.0", "0.591"]
+    assert body[0] == ["Cohen (published)", "FS", "FS", "best", *values]
+    assert all(row[0].endswith("(published)") for row in body)
+    assert {row.kind for row in result.published} == {"published"}
+    assert all(e.lower is None for row in result.published for e in row.entries)
+
+
+def test_without_validation_runs_the_text_says_so(tmp_path):
+    result = build([r for r in example() if r.part == "test"])
+    assert result.on_validation == ()
+    assert {t.selected_on for t in result.tests} == {"test"}
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "No runs on a validation part were given" in text
+    assert "chosen **on the test set**, for want of validation runs" in text
+
+
+def test_a_method_without_validation_runs_is_named(tmp_path):
+    result = build([r for r in example() if r.part == "test" or r.method == "cohen_ds"])
+    assert [row.method for row in result.on_validation] == ["Cohen-DS"]
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "Without validation runs: Cohen." in text
+    assert {t.selected_on for t in result.tests} == {"test"}
+
+
+def test_one_method_with_one_setting(tmp_path):
+    result = build([make_run([0.0, -1.0, 0.0])], radii=(0, 1))
+    assert [e.value for e in result.on_test[0].entries] == [pytest.approx(200 / 3), 0.0, 0.0]
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "Each method has one setting: nothing was chosen." in text
+    assert "There is no other method to compare." in text
+    assert "No run used a memory." in text
+
+
+def test_provenance_is_complete(tmp_path):
+    markdown, _, record = write_table(build(example()), tmp_path)
+    text = markdown.read_text()
+    line = next(line for line in text.split("\n") if line.startswith("- Test part: "))
+    for part in (
+        *(
+            "digits of scikit-learn",
+            "sha256:abababababab;",
+            "4 images",
+            "n0 = 100",
+            "n = 1,000",
+            "alpha = 0.001",
+            "noisy images rounded to multiples of 1/255",
+        ),
+        *("sampling seed 7", "training seed 0", "float32 on cpu", "4 runs, 50 s in all"),
+    ):
+        assert part in line
+    assert "python 3.11.2, torch 2.8.0; commit 0123456789ab-dirty" in text
+    sources = json.loads(record.read_text())["sources"]
+    assert [s["provenance"]["fingerprint"] for s in sources if s["part"] == "test"] == [FINGERPRINT["test"]] * 4
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "message"),
+    [
+        (lambda runs: [], {}, "no runs on the test part"),
+        (lambda runs: runs, {"baseline_method": "cohn"}, "did you mean 'cohen'"),
+        (
+            lambda runs: runs,
+            {"published": ("ddrs", 9, "cifar10")},
+            "published table 'ddrs 9 cifar10' is unknown",
+        ),
+        (lambda runs: [*runs, runs[0]], {}, "cohen, sigma 0.25, seed 0, test: given twice"),
+        (lambda runs: runs[:-1], {}, "sigma 0.5; iterations 900, seed 0: certified on the test part only"),
+        (lambda runs: runs[1:], {}, "cohen, sigma 0.25, seed 0: certified on the validation part only"),
+        (
+            lambda runs: [dataclasses.replace(runs[0], label="C"), *runs[1:]],
+            {},
+            "label, train and certify is",
+        ),
+    ],
+)
+def test_bad_input(change, options, message):
+    with pytest.raises(ConfigError) as raised:
+        build(change(example()), **options)
+    assert message in str(raised.value)
+
+
+def test_two_methods_need_two_labels():
+    runs = [make_run([1.0, 1.0]), make_run([1.0, 1.0], method="cohen_ds", label="Cohen")]
+    with pytest.raises(ConfigError, match="cohen_ds: label 'Cohen' is also that of cohen"):
+        build(runs)
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (
+            make_run([1.0] * 5, sigma=0.25),
+            "idx 80 is in only one of this run and cohen, sigma 0.5, seed 0, test",
+        ),
+        (make_run([1.0] * 4, sigma=0.25, changes={"idx": [0, 20, 20, 60]}), "idx 20 occurs twice"),
+        (
+            make_run([1.0] * 4, sigma=0.25, changes={"label": [1, 1, 3, 1]}),
+            "idx 40 has label 3, but 1 in cohen",
+        ),
+        (make_run([1.0] * 4, sigma=0.25, changes={"label": -1}), "4 images without a label"),
+        (make_run([1.0], sigma=0.25), "1 image; an interval needs at least 2"),
+    ],
+)
+def test_runs_about_other_images_are_refused(run, message):
+    with pytest.raises(CountsError, match=message):
+        build([make_run([1.0] * 4), run])
+
+
+@pytest.mark.parametrize("key", ["dataset", "fingerprint"])
+def test_runs_of_other_data_are_refused(key):
+    run = make_run([1.0] * 4, sigma=0.25)
+    other = dataclasses.replace(run, provenance=run.provenance | {key: "other"})
+    with pytest.raises(CountsError, match=rf"{key} is other, but .* for cohen, sigma 0\.5.*; must be the same"):
+        build([make_run([1.0] * 4), other])
+    del other.provenance[key]
+    with pytest.raises(CountsError, match=f"provenance lacks {key}"):
+        build([make_run([1.0] * 4), other])
+
+
+def test_an_entry_about_the_papers_data_set_is_not_called_another_one(tmp_path):
+    result = build(example(), published=("adre", 1, "cifar10"), data="cifar10")
+    text = write_table(result, tmp_path)[0].read_text()
+    assert "The data set is ours" in text
+    assert "Another data set" not in text
+
+
+def test_a_published_standard_accuracy_stands_at_radius_0_and_an_absent_acr_has_no_column(tmp_path):
+    text = write_table(build(example(), published=("smoothadv", 3, "cifar10"), norm="linf"), tmp_path)[0].read_text()
+    body = cells(text, "## Published")
+    assert body[0] == ["SmoothAdv (published)", "", "", "", "86.2", "68.2"]
+    assert "r / sqrt(d)" in text
+
+
+def _table(record):
+    return record["paper"], int(record["table"]), record["dataset"]
+
+
+def test_every_published_certified_accuracy_is_read():
+    with (Path(sys.modules["certsmooth.analysis"].__file__).parent / "published.csv").open() as file:
+        records = list(csv.DictReader(file))
+    tables = {_table(r) for r in records if r["metric"] in ("certified_accuracy", "acr")}
+    shown = ("certified_accuracy", "clean_accuracy", "acr")  # clean accuracy stands at radius 0
+    records = [r for r in records if r["metric"] in shown and _table(r) in tables]
+    found = sum(len(row.entries) for table in tables for row in published_rows(*table))
+    assert found == len(records) > 500
+    assert {entry.unit for entry in published_rows("ddrs", 1, "cifar10")[0].entries} == {
+        "percent",
+        "l2 radius",
+    }
+    imagenet = published_rows("ddrs", 1, "imagenet")[2]
+    assert (imagenet.method, imagenet.at(0.5).value, imagenet.at(None).value) == ("Cohen-DS2", 58.4, 1.319)
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference numbers are not on this machine")
+def test_published_file_is_the_reference():
+    ours = Path(sys.modules["certsmooth.analysis"].__file__).parent / "published.csv"
+    assert ours.read_bytes() == (REFERENCE / "published_tables.csv").read_bytes()
+
+
+@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published certificates are not on this machine")
+def test_authors_certificates_through_the_whole_table():
+    runs = []
+    for row in published_rows("adre", 1, "cifar10")[:4]:
+        sigma = float(row.sigma)
+        path = REFERENCE / "certificates" / f"cohen2019_cifar10_resnet110_train{sigma:.2f}_certify{sigma:.2f}.tsv"
+        run = make_run([1.0], sigma=sigma)
+        frame = read_published_certificates(path).assign(guarantee="global")
+        runs.append(dataclasses.replace(run, frame=frame))
+    radii = [0.25 * k for k in range(13)]
+    result = build(runs, radii=radii, published=("adre", 1, "cifar10"))
+    for ours, theirs in zip(result.per_setting, result.published, strict=False):
+        assert (theirs.method, float(theirs.sigma)) == ("Basic", float(ours.sigma))
+        assert [round(ours.at(r).value) for r in radii] == [round(theirs.at(r).value) for r in radii]
+    best = [max(row.at(r).value for row in result.per_setting) for r in radii]
+    assert [result.on_test[0].at(r).value for r in radii] == best
+
+
+def test_modules_start_without_heavy_imports():
+    code = (
+        "import sys, certsmooth.analysis.table, certsmooth.report.figures.curves, certsmooth.artefacts.certificates;"
+        "print([m for m in ('torch', 'scipy.stats', 'statsmodels', 'matplotlib') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

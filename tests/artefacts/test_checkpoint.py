@@ -1,0 +1,341 @@
+"""Checkpoints come back bit for bit, or are refused by name."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pickle
+import resource
+from pathlib import Path
+
+import pytest
+import safetensors
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import certsmooth.science.models
+from certsmooth.artefacts import checkpoint
+from certsmooth.artefacts.checkpoint import CheckpointHeader, load, save, start_from
+from certsmooth.artefacts.provenance import Image
+from certsmooth.errors import CheckpointError, ConfigError
+from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
+
+SPEC = ModelSpec("mlp", (2,), 3, Normalisation((0.0, 0.5), (1.0, 2.0)))
+HEADER = CheckpointHeader(
+    model=SPEC,
+    dataset="cones",
+    dataset_fingerprint="sha256:" + "ab" * 32,
+    pixel_range=None,
+    sigma=0.25,
+    training={
+        "objective": {"name": "gaussian", "options": {}},
+        "recipe": {"epochs": 3, "milestones": [1, 2]},
+    },
+    seed=7,
+    versions={"certsmooth": "0.1.0", "torch": "2.15.0"},
+    git_commit=None,
+    image=Image(commit="0" * 40, definition="sha256:" + "cd" * 32, packages={"debian:libc6": "2.36"}),
+)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
+    save(path, build(SPEC, seed=1), HEADER)
+    return path
+
+
+def refused(path: Path, content: bytes, *parts: str) -> None:
+    path.unlink(missing_ok=True)  # much faster than to overwrite it
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as caught:
+        load(path)
+    for part in (str(path), *parts):
+        assert part in str(caught.value)
+
+
+def test_header_and_logits_come_back_exactly(saved):
+    classifier, header = load(saved)
+    assert header == HEADER
+    points = torch.randn(50, 2)
+    assert torch.equal(classifier(points), build(SPEC, seed=1).freeze()(points))
+    assert classifier.frozen
+    assert classifier.spec == SPEC
+
+
+def test_equal_content_gives_equal_bytes_whatever_the_order_or_the_memory_format(tmp_path):
+    spec = ModelSpec("small_cnn", (3, 8, 8), 4)
+    header = dataclasses.replace(HEADER, model=spec)
+    backwards = dataclasses.replace(header, training=dict(reversed(header.training.items())))
+    first, second = build(spec, seed=0), build(spec, seed=0)
+    second.network.to(memory_format=torch.channels_last)
+    save(tmp_path / "first", first, header)
+    save(tmp_path / "second", second, backwards)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    save(tmp_path / "third", build(spec, seed=1), header)
+    assert (tmp_path / "first").read_bytes() != (tmp_path / "third").read_bytes()
+
+
+def test_header_is_open_to_any_reader_of_safetensors(saved):
+    with safetensors.safe_open(saved, framework="pt") as file:
+        record = json.loads(file.metadata()["certsmooth"])
+    assert record["header"]["dataset"] == "cones"
+    assert record["header"]["model"]["architecture"] == "mlp"
+    assert record["header"]["training"] == HEADER.training
+
+
+def test_training_can_go_on_from_the_master_weights(tmp_path):
+    spec = dataclasses.replace(SPEC, numeric_type="bfloat16")
+    original = build(spec, seed=1)
+    save(tmp_path / "model", original, dataclasses.replace(HEADER, model=spec))
+    classifier, _ = load(tmp_path / "model", trainable=True)
+    assert classifier.training
+    assert not classifier.frozen
+    assert all(parameter.requires_grad for parameter in classifier.parameters())
+    for name, tensor in original.network.state_dict().items():
+        assert torch.equal(classifier.network.state_dict()[name], tensor)
+
+
+def test_a_frozen_bfloat16_classifier_is_saved_as_what_it_computes(tmp_path):
+    spec = dataclasses.replace(SPEC, numeric_type="bfloat16")
+    frozen = build(spec, seed=1).freeze()
+    save(tmp_path / "model", frozen, dataclasses.replace(HEADER, model=spec))
+    points = torch.randn(50, 2)
+    assert torch.equal(load(tmp_path / "model")[0](points), frozen(points))
+
+
+def test_every_single_byte_is_covered(saved, tmp_path):
+    content, path = saved.read_bytes(), tmp_path / "altered"
+    for position in range(len(content)):
+        altered = bytearray(content)
+        altered[position] ^= 0x01
+        refused(path, bytes(altered))
+
+
+@given(data=st.data())
+def test_any_change_of_a_byte_is_refused(saved, tmp_path_factory, data):
+    content = bytearray(saved.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    refused(tmp_path_factory.getbasetemp() / "altered", bytes(content))
+
+
+def test_a_file_cut_anywhere_or_with_bytes_appended_is_refused(saved, tmp_path):
+    content = saved.read_bytes()
+    header_end = 8 + int.from_bytes(content[:8], "little")
+    for length in {*range(0, len(content), 101), 7, 8, 9, header_end - 1, header_end, len(content) - 1}:
+        refused(tmp_path / "cut", content[:length], "truncated")
+    refused(tmp_path / "longer", content + b"\0", "altered")
+
+
+class Payload:
+    """Unpickling this writes a file."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self):
+        return (Path.write_text, (self.target, "unpickled"))
+
+
+@pytest.mark.parametrize("write", [lambda x, p: p.write_bytes(pickle.dumps(x)), torch.save])
+def test_pickle_files_are_refused_and_never_unpickled(tmp_path, write):
+    path = tmp_path / "model.pt"
+    write(Payload(tmp_path / "harm"), path)
+    refused(path, path.read_bytes(), "not a safetensors file")
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"certsmooth": "1"}, {"certsmooth": "{"}])
+def test_foreign_safetensors_files_are_refused(tmp_path, metadata):
+    content = safetensors.torch.save(build(SPEC, seed=1).network.state_dict(), metadata=metadata)
+    refused(tmp_path / "foreign", content, "not a")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}", b"a,b\n1,2\n" * 9])
+def test_other_files_are_refused(tmp_path, content):
+    refused(tmp_path / "foreign", content, "not a safetensors file")
+
+
+def test_another_format_version_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 2)
+    save(path, build(SPEC, seed=1), HEADER)
+    monkeypatch.undo()
+    refused(path, path.read_bytes(), "format version 2", "reads 1")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r"absent.*No such file"):
+        load(tmp_path / "absent")
+
+
+def with_integer_bias() -> nn.Module:
+    network = build(SPEC, seed=0).network
+    del network[5].bias
+    network[5].register_buffer("bias", torch.zeros(3, dtype=torch.int64))
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "parts"),
+    [
+        (nn.Sequential(nn.Flatten(), nn.Linear(2, 3)), ("missing", "3.weight", "5.bias")),
+        (
+            nn.Sequential(*build(SPEC, seed=0).network, nn.Linear(3, 3)),
+            ("unexpected", "6.bias"),
+        ),
+        (
+            build(ModelSpec("mlp", (2,), 4), seed=0).network,
+            ("5.bias", "(4,)", "(3,)"),
+        ),
+        (with_integer_bias(), ("5.bias", "torch.int64", "torch.float32")),
+    ],
+)
+def test_tensors_that_do_not_fit_the_architecture_are_named(tmp_path, network, parts):
+    path = tmp_path / "model"
+    save(path, BaseClassifier(SPEC, network), HEADER)
+    refused(path, path.read_bytes(), *parts)
+
+
+def test_a_shape_that_the_architecture_does_not_take_is_named(tmp_path):
+    path, spec = tmp_path / "model", ModelSpec("lenet", (1, 8, 8), 3)
+    save(path, BaseClassifier(spec, nn.Linear(2, 3)), dataclasses.replace(HEADER, model=spec))
+    refused(path, path.read_bytes(), "image_shape", "28x28", "(1, 8, 8)")
+
+
+def test_an_architecture_that_this_version_lacks_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    monkeypatch.setattr(certsmooth.science.models, "names", lambda family: ("mine", "mlp"))
+    spec = ModelSpec("mine", (2,), 3)
+    save(path, BaseClassifier(spec, nn.Linear(2, 3)), dataclasses.replace(HEADER, model=spec))
+    monkeypatch.undo()
+    refused(path, path.read_bytes(), "architecture", "'mine'", "small_cnn")
+
+
+@pytest.mark.parametrize(
+    ("field", "right", "wrong"),
+    [
+        ("dataset", "cones", "digits"),
+        ("dataset_fingerprint", HEADER.dataset_fingerprint, "sha256:" + "cd" * 32),
+        ("sigma", 0.25, 0.5),
+        ("pixel_range", None, (0.0, 1.0)),
+        ("image_shape", (2,), (1, 8, 8)),
+        ("num_classes", 3, 10),
+        ("architecture", "mlp", "lenet"),
+        ("numeric_type", "float32", "tf32"),
+        ("normalisation", SPEC.normalisation, None),
+        ("model", SPEC, dataclasses.replace(SPEC, num_classes=4)),
+    ],
+)
+def test_a_checkpoint_made_for_something_else_is_refused_by_field(saved, field, right, wrong):
+    load(saved, expect={field: right})
+    with pytest.raises(CheckpointError) as caught:
+        load(saved, expect={"seed": 7, field: wrong})
+    message = str(caught.value)
+    assert str(saved) in message
+    assert f"{field} is " in message
+    assert "expected" in message
+    assert "seed" not in message.split("something else:")[1].replace("'seed'", "")
+
+
+def test_all_fields_that_differ_are_named_with_both_values(saved):
+    with pytest.raises(CheckpointError, match=r"dataset is 'cones', expected 'digits'; sigma is 0\.25, expected 0\.5"):
+        load(saved, expect={"dataset": "digits", "sigma": 0.5})
+
+
+def test_expecting_an_unknown_field_is_an_error_of_the_caller(saved):
+    with pytest.raises(ConfigError, match="did you mean 'dataset_fingerprint'"):
+        load(saved, expect={"dataset_fingerprnt": "sha256:"})
+
+
+@pytest.mark.parametrize("sigma", [-0.1, float("nan"), float("inf")])
+def test_header_refuses_a_sigma_that_is_none(sigma):
+    with pytest.raises(ConfigError, match="sigma"):
+        dataclasses.replace(HEADER, sigma=sigma)
+
+
+def test_saving_under_the_header_of_another_model_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="numeric_type='tf32'"):
+        save(
+            tmp_path / "model",
+            build(SPEC, seed=1),
+            dataclasses.replace(HEADER, model=ModelSpec("mlp", (2,), 3, numeric_type="tf32")),
+        )
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("value", [object(), float("nan")])
+def test_a_header_that_json_cannot_hold_is_refused(tmp_path, value):
+    with pytest.raises(CheckpointError, match="JSON"):
+        save(tmp_path / "model", build(SPEC, seed=1), dataclasses.replace(HEADER, training={"lr": value}))
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(tmp_path):
+    path = tmp_path / "model"
+    save(path, build(SPEC, seed=1), HEADER)
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=str(path)):
+            save(path, build(SPEC, seed=2), HEADER)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def cnn(**changes):
+    return dataclasses.replace(ModelSpec("small_cnn", (1, 8, 8), 4), **changes)
+
+
+def saved_as(path, spec):
+    save(path, build(spec, seed=1), dataclasses.replace(HEADER, model=spec))
+    return path
+
+
+def test_a_start_has_the_weights_of_the_checkpoint_whatever_normalisation_and_arithmetic(tmp_path):
+    path = saved_as(tmp_path / "m.safetensors", cnn())
+    classifier = build(cnn(normalisation=Normalisation((0.5,), (2.0,)), numeric_type="bfloat16"), seed=2)
+    assert start_from(path, classifier).seed == 7
+    stored = build(cnn(), seed=1).network.state_dict()
+    assert all(torch.equal(tensor, stored[name]) for name, tensor in classifier.network.state_dict().items())
+    assert classifier.training
+    assert classifier.spec.normalisation == Normalisation((0.5,), (2.0,))
+
+
+def test_a_start_with_other_classes_keeps_the_fresh_last_layer(tmp_path):
+    path = saved_as(tmp_path / "m.safetensors", cnn(num_classes=100))
+    classifier = build(cnn(), seed=2)
+    start_from(path, classifier)
+    fresh, stored = (build(spec, seed=seed).network.state_dict() for spec, seed in ((cnn(), 2), (cnn(), 1)))
+    taken = [name for name, tensor in classifier.network.state_dict().items() if torch.equal(tensor, stored[name])]
+    kept = [name for name, tensor in classifier.network.state_dict().items() if torch.equal(tensor, fresh[name])]
+    shaped = {
+        n for n, t in build(cnn(num_classes=100), seed=0).network.state_dict().items() if t.shape != fresh[n].shape
+    }
+    assert shaped <= set(kept)
+    assert set(fresh) - shaped <= set(taken)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ModelSpec("resnet20", (1, 8, 8), 4), ["architecture is 'resnet20'", "'small_cnn'"]),
+        (cnn(image_shape=(3, 8, 8)), ["image_shape is (3, 8, 8)", "(1, 8, 8)"]),
+    ],
+)
+def test_a_start_of_another_architecture_or_shape_is_refused(tmp_path, spec, words):
+    path = saved_as(tmp_path / "m.safetensors", spec)
+    classifier = build(cnn(), seed=2)
+    before = {name: tensor.clone() for name, tensor in classifier.network.state_dict().items()}
+    with pytest.raises(CheckpointError) as caught:
+        start_from(path, classifier)
+    for word in (str(path), *words):
+        assert word in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in classifier.network.state_dict().items())

@@ -1,0 +1,148 @@
+"""What ``certsmooth check`` passes can start: files are there, and models fit the images; what is not used may lack."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import small_params
+from certsmooth.artefacts import checkpoint
+from certsmooth.experiment.cli import main
+from certsmooth.science.models import ModelSpec, build
+from small_params import changed
+from workflow_project import plain_yaml
+
+HEADER = checkpoint.CheckpointHeader(
+    model=ModelSpec("mlp", (1, 8, 8), 10),
+    dataset="digits",
+    dataset_fingerprint="sha256:" + "ab" * 32,
+    pixel_range=(0.0, 1.0),
+    sigma=0.25,
+    training={},
+    seed=0,
+    versions={},
+    git_commit=None,
+    image=None,
+)
+START = ("trainings", "gaussian", "start")
+CIFAR10 = {"member": "cifar10", "source": "cifar10", "architecture": "resnet20", "normalisation": None}
+
+
+@pytest.fixture
+def content():
+    """One of everything, without files that are not there; its trainings start from nothing and learn from none."""
+    content = changed(small_params.content(), ("high_dimension", "published"), [])
+    content["trainings"]["continued"] = content["trainings"]["gaussian"]
+    return content
+
+
+@pytest.fixture
+def check(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(content) -> str:
+        Path("params.yaml").write_text(plain_yaml(content))
+        code = main(["check"])
+        message = capsys.readouterr().err
+        assert (code, message.count("\n")) in ((0, 0), (2, 1))
+        return message
+
+    return run
+
+
+def start_file(path: Path, spec: ModelSpec) -> None:
+    checkpoint.save(path, build(spec, seed=0), dataclasses.replace(HEADER, model=spec))
+
+
+def test_what_is_not_used_may_lack_its_files(content, check):
+    content["datasets"]["mnist"] |= {"source": "absent"}
+    content["datasets"]["imagenet"] = content["datasets"]["mnist"] | {"source": "data/imagenet"}
+    assert content["trainings"]["pretrained"]["start"] == {"checkpoint": "start.safetensors"}
+    assert content["datasets"]["mnist"]["unlabelled"] == {"source": "images.npz"}
+    assert check(content) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (
+            ("datasets", "digits", "architecture"),
+            "resnet18",
+            "datasets.digits.architecture: image_shape: resnet18 takes (3, h, w) images of at least 32x32 pixels; "
+            "found (1, 8, 8)",
+        ),
+        (("datasets", "cones", "architecture"), "small_cnn", "datasets.cones.architecture: image_shape: small_cnn"),
+        (
+            ("datasets", "digits", "normalisation"),
+            {"mean": [0.5] * 3, "std": [0.2] * 3},
+            "datasets.digits: normalisation: 3 channels; image_shape (1, 8, 8) has 1",
+        ),
+        (("datasets", "digits", "source"), "nowhere", "datasets.digits.source: 'nowhere'; no such file or folder"),
+        (("datasets", "digits", "source"), ".", "datasets.digits.source: digits: source = '.'; must be empty"),
+        (("datasets", "digits", "member"), "imagenet", "datasets.digits.source: imagenet: no source; it cannot be"),
+        (("datasets", "cones", "recipe", "augmentation"), ["flip"], "datasets.cones.recipe: for training 'gaussian'"),
+        (START, {"checkpoint": "absent"}, "trainings.gaussian.start.checkpoint: absent: cannot be read: No such file"),
+        (START, {"checkpoint": "params.yaml"}, "trainings.gaussian.start.checkpoint: params.yaml: not a safetensors"),
+        (
+            ("high_dimension", "published"),
+            [{"file": "absent.tsv", "sigma": 0.5, "label": "x"}],
+            "high_dimension.published.0.file: 'absent.tsv'; no such file or folder",
+        ),
+    ],
+)
+def test_what_a_job_would_refuse_is_refused(content, check, path, value, message):
+    assert check(content) == ""
+    assert check(changed(content, path, value)).startswith(f"certsmooth: {message}")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ModelSpec("mlp", (1, 8, 8), 10), ""),
+        (ModelSpec("mlp", (1, 8, 8), 7), ""),  # the layers of the classes start afresh
+        (ModelSpec("small_cnn", (1, 8, 8), 10), "architecture is 'small_cnn'; a start for this training must have"),
+        (ModelSpec("mlp", (1, 4, 16), 10), "image_shape is (1, 4, 16); a start for this training must have (1, 8, 8)"),
+    ],
+)
+def test_a_start_must_be_a_checkpoint_for_the_training(content, check, spec, message):
+    start_file(Path("start.safetensors"), spec)
+    content["idrs"] = {}  # the only table about points, whose shape is another one
+    found = check(changed(content, START, {"checkpoint": "start.safetensors"}))
+    assert (message in found) if message else found == ""
+    assert found == "" or found.startswith("certsmooth: trainings.gaussian.start.checkpoint: start.safetensors: ")
+
+
+def test_a_truncated_start_is_refused(content, check):
+    start_file(Path("start.safetensors"), HEADER.model)
+    Path("start.safetensors").write_bytes(Path("start.safetensors").read_bytes()[:-1])
+    message = check(changed(content, START, {"checkpoint": "start.safetensors"}))
+    assert message.startswith("certsmooth: trainings.gaussian.start.checkpoint: start.safetensors: truncated or alt")
+
+
+def test_the_form_of_published_images_is_known_without_them(content, check):
+    """The architecture is checked for what was published; neither a download nor the folder is read."""
+    Path("cifar10").mkdir()
+    content["datasets"]["cifar10"] = content["datasets"]["digits"] | CIFAR10
+    content = changed(changed(content, ("dataset",), "cifar10"), ("tables", "table1", "settings"), {})
+    assert check(content) == ""
+    assert check(changed(content, ("datasets", "cifar10", "source"), None)) == ""
+    wrong = check(changed(content, ("datasets", "cifar10", "architecture"), "lenet"))
+    assert "datasets.cifar10.architecture: image_shape: lenet takes (c, h, w) images of 28x28" in wrong
+    Path("cifar10").rmdir()
+    assert "datasets.cifar10.source: 'cifar10'; no such file or folder" in check(content)
+
+
+def test_unlabelled_images_are_needed_where_a_teacher_labels_them(content, check):
+    content = changed(content, ("datasets", "digits", "unlabelled"), {"source": "images.npz"})
+    assert check(content) == ""
+    content["trainings"]["taught"] = content["trainings"]["gaussian"] | {"teacher": "gaussian"}
+    content = changed(
+        content, ("methods", "taught"), content["methods"]["cohen"] | {"training": "taught", "label": "T"}
+    )
+    assert check(content) == ""  # no table has it
+    content = changed(content, ("tables", "table1", "methods"), ["cohen", "taught"])
+    assert "datasets.digits.unlabelled.source: 'images.npz'; no such file or folder" in check(content)
+    Path("images.npz").touch()
+    assert check(content) == ""

@@ -1,0 +1,460 @@
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from certsmooth.errors import ConfigError
+from certsmooth.experiment import runs
+from certsmooth.experiment.config import parse_params, read_params
+from certsmooth.experiment.like import written_out
+from certsmooth.experiment.members import check_members
+from certsmooth.experiment.strict_yaml import load_yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+PUBLISHED = {"file": "a.tsv", "sigma": 0.5, "label": "Cohen"}
+
+
+@pytest.fixture
+def content():
+    # Through JSON, so that parts that are one in the file (anchors) can be edited apart.
+    return json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
+
+
+def changed(content, path, value):
+    """A copy of the content with the value at a dotted path set (or added)."""
+    result = copy.deepcopy(content)
+    *folders, last = path.split(".")
+    here = result
+    for folder in folders:
+        here = here[folder]
+    here[last] = value
+    return result
+
+
+def test_shipped_params_are_valid():
+    check_members(read_params(ROOT / "params.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("sed", 1, ["unknown key sed", "'seed'"]),
+        ("dataset", "digit", ["dataset", "'digit'", "did you mean 'digits'"]),
+        ("methods.cohen.labl", "x", ["methods.cohen.labl", "'label'"]),
+        ("methods.cohen.policy.name", "fixd", ["methods.cohen.policy.name", "did you mean 'fixed'"]),
+        ("methods.cohen.certificate.name", "cohn", ["methods.cohen.certificate", "did you mean 'cohen'"]),
+        (
+            "methods.cohen.certificate",
+            "cohen",
+            ["methods.cohen.certificate: 'cohen'", "mapping of the keys name, options"],
+        ),
+        (
+            "methods.cohen.certificate.options",
+            {"grid": [1, 2]},
+            ["methods.cohen.certificate.options.grid", "one value"],
+        ),
+        ("methods.cohen.noise", "gausian", ["methods.cohen.noise", "did you mean 'gaussian'"]),
+        ("trainings.gaussian.noise", "gausian", ["trainings.gaussian.noise", "did you mean 'gaussian'"]),
+        ("methods.cohen.training", "gausian", ["methods.cohen.training", "did you mean 'gaussian'"]),
+        ("trainings.gaussian.objective.name", "gausian", ["trainings.gaussian.objective.name", "'gaussian'"]),
+        ("tables.table1.methods", ["cohen", "chen-ds"], ["tables.table1", "did you mean 'cohen-ds'"]),
+        ("datasets.digits.architecture", "smal_cnn", ["datasets.digits.architecture", "did you mean 'small_cnn'"]),
+        ("datasets.digits.sigmas", [0.25, 0.0], ["datasets.digits.sigmas", "0.0", "> 0"]),
+        ("datasets.digits.sigmas", [0.25, -1], ["datasets.digits.sigmas", "> 0"]),
+        ("datasets.digits.sigmas", [], ["datasets.digits.sigmas"]),
+        ("datasets.digits.sigmas", [0.5, 0.5], ["datasets.digits.sigmas", "differ"]),
+        ("datasets.digits.certification.alpha", 0, ["datasets.digits.certification", "alpha", "(0, 1)"]),
+        ("datasets.digits.certification.alpha", 1.0, ["alpha", "(0, 1)"]),
+        ("datasets.digits.certification.n", 0, ["datasets.digits.certification", "n: 0", "at least 1"]),
+        ("datasets.digits.certification.n0", -5, ["n0: -5", "at least 1"]),
+        ("datasets.digits.certification.n", 10.5, ["datasets.digits.certification.n", "10.5"]),
+        ("datasets.digits.certification.n", True, ["datasets.digits.certification.n: True; must be a whole number"]),
+        ("datasets.digits.certification.n", " 12 ", ["certification.n: ' 12 '; must be a whole number: 12"]),
+        (
+            "datasets.digits.certification.n",
+            "5,000",
+            ["datasets.digits.certification.n: '5,000'; must be a whole number, without separators: 5000"],
+        ),
+        ("datasets.digits.certification.n", 1e4, ["certification.n: 10000.0; must be a whole number: 10000"]),
+        ("datasets.digits.certification.n", "1e4", ["certification.n: '1e4'; must be a whole number: 10000"]),
+        ("datasets.digits.certification.n", 2_000_000_000, ["n: 2000000000; must be at most 1000000000"]),
+        ("datasets.digits.certification.alpha", "0.001", ["certification.alpha: '0.001'; must be a number: 0.001"]),
+        ("datasets.digits.certification.alpha", 1e-120, ["alpha: 1e-120; must be in (0, 1), at least 1e-100"]),
+        ("datasets.digits.certification.alpha", True, ["certification.alpha: True; must be a number"]),
+        ("datasets.digits.sigmas", [True], ["datasets.digits.sigmas.0: True; must be a number"]),
+        ("datasets.digits.sigmas", ["0.25"], ["datasets.digits.sigmas.0: '0.25'; must be a number: 0.25"]),
+        ("datasets.digits.channels_last", 1, ["datasets.digits.channels_last: 1; must be true or false"]),
+        ("methods.cohen.memory", "yes", ["methods.cohen.memory: 'yes'; must be true or false"]),
+        ("methods.cohen.certification", {"n": "500"}, ["methods.cohen.certification", "must be a whole number: 500"]),
+        ("methods.cohen.certification", {"n": "5,000"}, ["'5,000'; must be a number, without separators: 5000"]),
+        ("seed", True, ["seed: True; must be a whole number"]),
+        ("seed", 0.0, ["seed: 0.0; must be a whole number: 0"]),
+        ("training_seeds", [True], ["training_seeds.0: True; must be a whole number"]),
+        ("attacks.empirical.predict.n", 2_000_000_000, ["predict.n: 2000000000; must be at most 1000000000"]),
+        ("attacks.empirical.predict.alpha", 1e-120, ["predict.alpha: 1e-120", "at least 1e-100"]),
+        ("datasets.digits.certification.m", 1, ["datasets.digits.certification.m", "valid:"]),
+        ("datasets.digits.validation", 1, ["datasets.digits.validation", "(0, 1)"]),
+        ("trainings.gaussian.start", {}, ["trainings.gaussian.start", "one of the two"]),
+        ("trainings.gaussian.start", {"training": "gausian"}, ["start.training", "did you mean 'gaussian'"]),
+        ("trainings.gaussian.teacher", "standrd", ["trainings.gaussian.teacher", "did you mean 'standard'"]),
+        ("trainings.gaussian.teacher", "smoothadv-both", ["trainings.gaussian.teacher", "neither start nor teacher"]),
+        ("trainings.gaussian.teacher", "gaussian-self", ["trainings.gaussian.teacher", "valid:"]),
+        ("datasets.digits.unlabelled", {"share": 0.5, "source": "x.npz"}, ["unlabelled", "one of the two"]),
+        ("datasets.digits.unlabelled", {"share": 1.5}, ["datasets.digits.unlabelled", "share: 1.5", "(0, 1)"]),
+        ("datasets.digits.member", "digit", ["datasets.digits.member", "did you mean 'digits'"]),
+        ("datasets.digits.trainings", {"gausian": {}}, ["datasets.digits.trainings", "did you mean 'gaussian'"]),
+        ("datasets.digits.methods", {"chen": {}}, ["datasets.digits.methods", "did you mean 'cohen'"]),
+        ("tables.table1.norm", "l1", ["tables.table1.norm", "'linf'"]),
+        ("tables.table1.settings", {"digts": {}}, ["tables.table1.settings", "did you mean 'digits'"]),
+        ("tables.table1.settings", {"digits": {"sigmas": [0]}}, ["tables.table1.settings.digits", "> 0"]),
+        ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
+        ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
+        ("training_seeds", [], ["training_seeds: []", "one or more"]),
+        ("training_seeds", [0, 0], ["training_seeds: [0, 0]", "different"]),
+        ("methods.idrs.policy.options.rate", {"a": 1}, ["methods.idrs.policy.options.rate: {'a': 1}", "a list of"]),
+        (
+            "methods.idrs.policy.options.rate",
+            [[0.1]],
+            ["methods.idrs.policy.options.rate: [[0.1]]", "must be a number"],
+        ),
+        ("tables.table1.baseline", "chen", ["tables.table1.baseline", "did you mean 'cohen'"]),
+        ("tables.table1.methods", ["cohen", "toy-cohen"], ["tables.table1.methods", "have the label 'Cohen'"]),
+        ("idrs.evaluation.training_seeds", [], ["idrs.evaluation.training_seeds: []", "one or more"]),
+        ("idrs.evaluation.training_seeds", [1, 1], ["idrs.evaluation.training_seeds: [1, 1]", "different"]),
+        ("idrs.evaluation.training_seeds", 3, ["idrs.evaluation.training_seeds: 3", "must be a list"]),
+        ("idrs.evaluation.methods", ["chen"], ["idrs.evaluation.methods", "did you mean 'cohen'"]),
+        ("idrs.evaluation.baseline", "chen", ["idrs.evaluation.baseline", "did you mean 'cohen'"]),
+        ("idrs.toy.datasets", [], ["idrs.toy.datasets: []", "one or more"]),
+        ("idrs.toy.datasets", ["cones-2", "cones-2"], ["idrs.toy.datasets", "different"]),
+        ("idrs.toy.datasets", ["cones-3"], ["idrs.toy.datasets", "cones-3", "valid:"]),
+        ("idrs.toy.published", {"paper": "idrs", "table": 5}, ["idrs.toy.published", "must be a list"]),
+        ("idrs", [], ["idrs: []", "must be a mapping"]),
+        ("soundness.soundness.methods", [], ["soundness.soundness.methods", "one or more"]),
+        ("soundness.soundness.stride", 0, ["soundness.soundness.stride: 0", "at least 1"]),
+        ("soundness.soundness.shuffles", 0, ["soundness.soundness.shuffles: 0", "at least 1"]),
+        ("soundness.soundness.predict", {"n": 1, "alpha": 0.1}, ["soundness.soundness.predict.n: 1", "at least 2"]),
+        ("soundness.soundness.predict", {"n": 9, "alpha": 1}, ["soundness.soundness.predict.alpha: 1", "(0, 1)"]),
+        ("toy.dataset", "cones-x", ["toy.dataset", "'cones-x'", "valid:"]),
+        ("toy.constant", "toy-chen", ["toy.constant", "did you mean 'toy-cohen'"]),
+        ("toy.sigma", 0.7, ["toy.sigma: 0.7", "datasets.cones-figures.sigmas", "0.6"]),
+        ("high_dimension.method", "chen", ["high_dimension.method", "did you mean 'cohen'"]),
+        ("high_dimension.method", None, ["high_dimension.method: null, published: none", "at least one"]),
+        ("high_dimension.dimension", 0, ["high_dimension.dimension: 0", "at least 1"]),
+        ("high_dimension.rates", [], ["high_dimension.rates: []", "one or more"]),
+        ("high_dimension.rates", [0, float("nan")], ["high_dimension.rates", "nan", "finite"]),
+        ("high_dimension.rates", [float("inf")], ["high_dimension.rates", "inf", "finite"]),
+        ("high_dimension.rates", [-1], ["high_dimension.rates: [-1.0]", ">= 0"]),
+        ("high_dimension.radii", [], ["high_dimension.radii: []", "one or more"]),
+        ("high_dimension.published", ["a.tsv"], ["high_dimension.published.0: 'a.tsv'", "keys file, sigma, label"]),
+        ("high_dimension.published", [PUBLISHED | {"sigma": 0}], ["high_dimension.published.0.sigma: 0", "above 0"]),
+        ("high_dimension.published", [PUBLISHED] * 2, ["high_dimension.published", "'Cohen' with sigma 0.5", "twice"]),
+        ("datasets.digts", {}, ["datasets.digts"]),
+        ("methods.a b", {}, ["methods.a b"]),
+    ],
+)
+def test_wrong_structure_is_named(content, path, value, words):
+    with pytest.raises(ConfigError) as error:
+        parse_params(changed(content, path, value))
+    assert value == {} or "\n" not in str(error.value)  # a line for each key that {} lacks
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.cohen-ds.policy.options.iteratons", 5, ["methods.cohen-ds.policy.options", "'iterations'"]),
+        ("methods.cohen-ds.policy.options.iterations", [100, -1], ["methods.cohen-ds.policy", "iterations", "-1"]),
+        ("methods.cohen-ds.policy.options.iterations", True, ["iterations: True; must be a whole number"]),
+        ("methods.cohen-ds.policy.options.iterations", [10.0], ["iterations: 10.0; must be a whole number: 10"]),
+        ("methods.cohen-ds.policy.options.iterations", "1e2", ["iterations: '1e2'; must be a whole number: 100"]),
+        ("methods.cohen-ds.policy.options.step", "0.01", ["step: '0.01'; must be a finite number > 0: 0.01"]),
+        ("datasets.digits.recipe.learning_rate", True, ["recipe", "learning_rate: True; must be a finite number"]),
+        ("datasets.cones.options.dimension", True, ["cones: dimension: True; must be a whole number"]),
+        ("datasets.digits.normalisation", {"mean": [0.5], "std": [0]}, ["normalisation.std: 0.0; must be"]),
+        ("datasets.digits.certification.n", 9, ["datasets.digits.certification: ", "n: 9", "must be at least 10"]),
+        ("methods.cohen.certification", {"n": 9}, ["methods.cohen.certification: for method 'cohen': n: 9;"]),
+        (
+            "datasets.digits.methods.cohen-ds",
+            {"certification": {"alpha": 1e-99, "n": 300}},
+            ["datasets.digits.methods.cohen-ds.certification: for method 'cohen-ds': n: 300;", "at least 329"],
+        ),
+        # Half of alpha bounds p_A: 0.001 ** (1 / 10) is above 1/2, 0.0005 ** (1 / 10) is not.
+        ("methods.t-certify.certification", {"n": 10}, ["for method 't-certify': n: 10;", "must be at least 11"]),
+        ("attacks.empirical.predict.n", 10, ["attacks.empirical.predict: n: 10;", "alpha 0.001", "at least 11"]),
+        ("soundness.soundness.predict", {"n": 2, "alpha": 0.4}, ["soundness.soundness.predict: n: 2;", "at least 3"]),
+        ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),
+        ("trainings.gaussian-ds.policy.options.samples", 0, ["trainings.gaussian-ds.policy", "samples"]),
+        ("datasets.digits.recipe.epoch", 5, ["datasets.digits.recipe", "did you mean 'epochs'"]),
+        ("datasets.digits.recipe.epochs", 0, ["datasets.digits.recipe", "epochs", "0"]),
+        ("datasets.digits.recipe.augmentation", ["flop"], ["augmentation", "'flip'"]),
+        ("datasets.imagenet.trainings.gaussian-ds.recipe.optimizer", "adam", ["optimizer", "'adamw'"]),
+        ("datasets.cones.options.dimensions", 2, ["dimensions", "'dimension'"]),
+        ("trainings.smoothadv.objective.options.attacker", "pdg", ["smoothadv.objective", "attacker", "'pgd'"]),
+        ("trainings.smoothadv.objective.options.epsilon", -0.1, ["smoothadv.objective", "epsilon", "-0.1"]),
+        ("trainings.smoothadv.objective.options.epsilon", [0.1, -1], ["smoothadv.objective", "epsilon", "-1"]),
+        ("trainings.smoothadv.objective.options.steps", 0, ["smoothadv.objective", "steps", "at least 1"]),
+        ("trainings.macer.objective.options.samples", 1, ["macer.objective", "samples", "at least 2"]),
+        ("datasets.cifar10.trainings.macer.objective", {"gama": 1}, ["datasets.cifar10.trainings.macer", "'gamma'"]),
+        ("trainings.gaussian.objective.options", {"x": 1}, ["trainings.gaussian.objective.options", "'x'"]),
+        ("methods.border.policy.options.sigma", 0.5, ["methods.border.policy.options", "unknown key 'sigma'"]),
+        ("methods.border.policy.options.rate", 0, ["methods.border.policy.options", "rate: 0", "> 0"]),
+        (
+            "methods.border.policy.options.rate",
+            float("inf"),
+            ["methods.border.policy.options", "rate: inf", "both given"],
+        ),
+        ("methods.border.policy.options.lower", 2, ["methods.border.policy.options", "lower: 2", "< 1"]),
+        ("methods.border.policy.options.offst", 1, ["methods.border.policy.options", "did you mean 'offset'"]),
+        ("methods.idrs.policy.options.rate", [], ["methods.idrs", "'rate' is []", "one or more"]),
+        ("methods.idrs.policy.options.rate", [0.1, 0.1], ["methods.idrs", "'rate' is [0.1, 0.1]", "different"]),
+        ("methods.idrs.policy.options.neighbours", 2.5, ["methods.idrs.policy.options", "neighbours: 2.5"]),
+        ("methods.toy-idrs.policy.options.factor", -1, ["methods.toy-idrs.policy.options", "factor: -1", "> 0"]),
+        ("methods.cohen-multi-start.policy.options", {"starts": 0}, ["methods.cohen-multi-start", "starts: 0"]),
+        ("methods.t-certify.certificate.options", {"splt": 0.5}, ["methods.t-certify.certificate", "'split'"]),
+        ("methods.t-certify.certificate.options", {"split": 1}, ["methods.t-certify.certificate", "split: 1", "< 1"]),
+        (
+            "methods.cohen-ds.certificate.name",
+            "semi_elastic",
+            ["methods.cohen-ds", "'data_dependent'", "semi-elasticity"],
+        ),
+        ("methods.cohen.certificate.name", "l1", ["methods.cohen.noise: 'gaussian'", "'uniform'"]),
+        ("methods.yang-ds.policy.options.norm", "l2", ["methods.yang-ds.policy.options.norm: 'l2'", "'l1'"]),
+        (
+            "tables.table4.methods",
+            ["yang", "cohen"],
+            ["tables.table4.methods", "yang in l1, cohen in l2", "norm: linf"],
+        ),
+        ("tables.table1.published.table", 44, ["tables.table1.published", "'ddrs 44 cifar10'", "'ddrs 4 cifar10'"]),
+        ("idrs.toy.published", [{"paper": "idrs", "table": 99}], ["idrs.toy.published", "'idrs 99'", "'idrs 9'"]),
+        ("idrs.evaluation.methods", ["yang"], ["idrs.evaluation.methods", "'yang' certifies in l1", "l2"]),
+        ("idrs.rates.baseline", "idrs", ["idrs.rates.baseline: 'idrs' has 4 variants on digits", "must have one"]),
+        ("toy.constant", "toy-idrs", ["toy.constant: 'toy-idrs'", "constant sigma"]),
+        ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 2 variants on cones-figures"]),
+        ("toy.input_dependent", "idrs-increased", ["toy", "'standard' and 'gaussian-increased'", "the same"]),
+        ("toy.input_dependent", "cohen-multi-start", ["toy.input_dependent", "function of x alone"]),
+        ("datasets.cones-figures.certification.stride", 3, ["toy", "stride 3 on cones-figures", "must be 1"]),
+        ("high_dimension.method", "idrs", ["high_dimension.method: 'idrs'", "constant sigma"]),
+        ("high_dimension.method", "yang", ["high_dimension.method", "'yang' certifies in l1"]),
+        ("methods.cohen.memory", True, ["high_dimension.method: 'cohen'", "no memory"]),
+    ],
+)
+def test_wrong_option_of_a_member_is_named(content, path, value, words):
+    with pytest.raises(ConfigError) as error:
+        check_members(parse_params(changed(content, path, value)))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("seed: on", ["seed: True; must be a whole number"]),
+        ("seed: 010", ["seed: '010'; must be a whole number: 10"]),
+        ("seed: 1:30", ["seed: '1:30'; must be a whole number"]),
+        ("seed: 0x10", ["seed: '0x10'; must be a whole number"]),
+        ("seed: 1e3", ["seed: 1000.0; must be a whole number: 1000"]),
+        ("seed: 5,000", ["seed: '5,000'; must be a whole number, without separators: 5000"]),
+        ("a: {n: 5,000}", ["n: 5,000; must be a whole number, without separators: 5000", "column 8"]),
+        ("a: {n: 1,000,000, alpha: 0.1}", ["n: 1,000,000; must be a whole number, without separators: 1000000"]),
+    ],
+)
+def test_numbers_are_read_as_they_stand(tmp_path, text, words):
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        read_params(tmp_path / "params.yaml")
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("value", [0.001, 1e-05, 1.5e-07, 1e22, -0.0, 3.0, 7, -7, 0, 10**15])
+def test_numbers_as_programs_write_them_are_numbers(value):
+    """Python's repr is how JSON, and the YAML 1.2 of DVC, write a number: 1e-05 has no decimal point."""
+    found = load_yaml(f"a: {value!r}")["a"]
+    assert type(found) is type(value)
+    assert repr(found) == repr(value)
+
+
+def test_whole_numbers_are_numbers(content):
+    content = changed(content, "methods.border.policy.options.offset", 1)
+    params = parse_params(changed(content, "datasets.digits.sigmas", [1]))
+    assert repr(params.datasets["digits"].sigmas) == "(1.0,)"
+    check_members(params)
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "words"),
+    [
+        ("attacks", "table1", ["attacks: 'table1' is also in tables"]),
+        ("idrs", "empirical", ["idrs: 'empirical' is also in attacks"]),
+        ("soundness", "toy", ["soundness: 'toy' is also in idrs"]),
+        ("idrs", "imagenet", ["idrs: 'imagenet'", "certsmooth's own"]),
+        ("idrs", "figure1", ["idrs: 'figure1'", "certsmooth's own"]),
+        ("soundness", "a/b", ["soundness: bad name 'a/b'"]),
+    ],
+)
+def test_tables_that_would_write_the_same_file_are_refused(content, section, name, words):
+    first = next(iter(content[section].values()))
+    with pytest.raises(ConfigError) as error:
+        parse_params(changed(content, section, content[section] | {name: first}))
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "; touch x", "$(x)", "a b", "-x", ""])
+def test_names_that_would_reach_a_path_or_a_shell_are_refused(content, name):
+    method = content["methods"]["cohen"]
+    with pytest.raises(ConfigError, match="bad name"):
+        parse_params(changed(content, "methods", content["methods"] | {name: method}))
+
+
+def test_unreadable_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"absent\.yaml"):
+        read_params(tmp_path / "absent.yaml")
+    for text in ("a: [", "- 1", "", "\x00"):
+        (tmp_path / "bad.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=r"bad\.yaml"):
+            read_params(tmp_path / "bad.yaml")
+
+
+def test_the_workflow_reads_the_configuration_without_torch():
+    code = (
+        "import sys; from pathlib import Path; from certsmooth.experiment import runs;"
+        "from certsmooth.experiment.config import read_params;"
+        f"p = read_params(Path({str(ROOT / 'params.yaml')!r})); list(runs.table_runs(p, 'table1'));"
+        "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def slices(params):
+    """Every slice of every run of Table 1, by the kind of step and the run."""
+    result = {}
+    for run in runs.table_runs(params, "table1"):
+        result["sample", run] = runs.sample_slice(params, run)
+        result["certify", run] = runs.certify_slice(params, run)
+        model = runs.model_run(params, run)
+        result["train", model] = runs.train_slice(params, model)
+    result["data", None] = runs.data_slice(params, params.dataset)
+    return result
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "kinds", "methods"),
+    [
+        ("methods.cohen-ds.certification", {"n": 500}, {"sample"}, {"cohen-ds"}),
+        ("methods.cohen-ds.certification", {"alpha": 0.01}, {"certify"}, {"cohen-ds"}),
+        ("datasets.digits.certification.n", 500, {"sample"}, {"cohen", "cohen-ds", "cohen-ds2"}),
+        ("datasets.digits.recipe.epochs", 41, {"train"}, None),
+        ("datasets.mnist.recipe.epochs", 61, set(), None),
+        ("methods.cohen.label", "COHEN", set(), None),
+    ],
+)
+def test_an_edit_changes_the_slices_of_what_depends_on_it_alone(content, path, value, kinds, methods):
+    before, after = slices(parse_params(content)), slices(parse_params(changed(content, path, value)))
+    assert before.keys() == after.keys()
+    edited = {key for key in before if before[key] != after[key]}
+    assert {kind for kind, _ in edited} == kinds
+    if methods is not None:
+        assert {run.method for _, run in edited} == methods
+
+
+def test_variants_are_the_product_of_the_lists(content):
+    params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
+    known = runs.variants(params, "digits", "cohen-ds")
+    found = [dict(v) for v in known]
+    assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
+    assert runs.variant_name(known[0]) == "iterations=50+samples=1"
+    assert runs.variants(params, "digits", "cohen") == ((),)
+    with pytest.raises(ConfigError, match=r"did you mean 'iterations=200\+samples=4'"):
+        runs.find_variant(known, "iterations=20+samples=4", key="variant")
+
+
+def test_folders_of_different_runs_differ(content):
+    params = parse_params(changed(content, "training_seeds", [0, 1]))
+    found = list(runs.table_runs(params, "table1"))
+    assert len({run.folder for run in found}) == len(found) == 2 * 3 * (1 + 2 + 2)
+
+
+def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value(content):
+    content = changed(content, "datasets.digits.methods.smoothadv-ds.policy.iterations", [1, 2])
+    params = parse_params(changed(content, "trainings.smoothadv.objective.options.epsilon", [0.1, 0.2, 0.3]))
+    found = [run for run in runs.table_runs(params, "table2") if run.sigma == 0.25]
+    models = {runs.model_run(params, run) for run in found if run.method == "smoothadv-ds"}
+    assert {dict(model.variant)["epsilon"] for model in models} == {0.1, 0.2, 0.3}
+    assert len([run for run in found if run.method == "smoothadv-ds"]) == 3 * 2
+    for model in models:
+        assert runs.train_slice(params, model)["training"]["objective"]["options"]["epsilon"] == model.variant[0][1]
+        assert f"epsilon={model.variant[0][1]}" in str(model.folder)
+
+
+def test_too_many_combinations_are_refused_before_they_are_listed(content):
+    content["methods"]["cohen-ds"]["policy"]["options"] |= {
+        key: list(range(1, 102)) for key in ("iterations", "samples")
+    }
+    params = parse_params(content)
+    with pytest.raises(ConfigError, match=r"methods.cohen-ds: 10201 combinations .* at most 10000"):
+        runs.variants(params, "digits", "cohen-ds")
+
+
+def test_an_option_that_is_a_list_twice_is_refused(content):
+    content = changed(content, "trainings.gaussian-ds.policy.options.iterations", [1, 2])
+    with pytest.raises(ConfigError, match=r"methods.cohen-ds2: option 'iterations' is a list twice"):
+        check_members(parse_params(content))
+
+
+def test_what_differs_on_a_data_set_differs_there_alone(content):
+    content["datasets"]["digits"]["methods"] = {}
+    change = {"recipe": {"epochs": 7}, "objective": {"epsilon": 0.5}, "policy": {}}
+    content = changed(content, "datasets.digits.trainings", {"smoothadv": change})
+    content = changed(content, "datasets.digits.methods", {"cohen-ds": {"policy": {"iterations": 3}}})
+    params = parse_params(content)
+    check_members(params)
+    for dataset, epochs, epsilon in (("digits", 7, 0.5), ("mnist", 10, 0.25)):
+        sliced = runs.train_slice(params, runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
+        assert sliced["recipe"]["epochs"] == epochs
+        assert sliced["training"]["objective"]["options"]["epsilon"] == epsilon
+    assert runs.variants(params, "digits", "cohen-ds") == ((),)
+    assert len(runs.variants(params, "digits", "cohen-ds2")) == 2
+
+
+def test_a_table_is_about_what_its_settings_say(content):
+    params = parse_params(content)
+    assert runs.table_choice(params, "smoothadv_table2").dataset == "digits-half-labelled"
+    assert runs.table_choice(params, "smoothadv_table3").radii[0] == 0
+    params = parse_params(changed(content, "dataset", "cifar10"))
+    assert {run.dataset for run in runs.table_runs(params, "table1")} == {"cifar10"}
+    assert {run.sigma for run in runs.table_runs(params, "adre_table1")} == {0.12, 0.25, 0.5, 1.0}
+    assert {run.dataset for run in runs.table_runs(params, "adre_table1")} == {"cifar10-resnet110"}
+
+
+def test_what_a_training_builds_on(content):
+    params = parse_params(content)
+    run = runs.ModelRun("digits-half-labelled", "smoothadv-both", 0.25, 0, (("epsilon", 0.25),))
+    assert runs.start_run(params, run) == runs.ModelRun("digits-half-labelled", "gaussian", 0.25, 0, ())
+    assert runs.teacher_run(params, run) == runs.ModelRun("digits-half-labelled", "standard", 0.25, 0, ())
+    assert runs.start_run(params, runs.ModelRun("digits", "gaussian", 0.25, 0, ())) is None
+    with pytest.raises(ConfigError, match=r"datasets.digits.unlabelled: null; training 'smoothadv-both'"):
+        runs.teacher_run(params, runs.ModelRun("digits", "smoothadv-both", 0.25, 0, ()))
+    several = changed(
+        content, "trainings.gaussian.policy", {"name": "data_dependent", "options": {"iterations": [1, 2]}}
+    )
+    with pytest.raises(ConfigError, match=r"start.training: 'gaussian' has 2 variants"):
+        runs.start_run(parse_params(several), run)
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist", "cifar10", "imagenet", "cones"])
+def test_every_table_can_be_planned_on_every_data_set(content, dataset):
+    params = parse_params(changed(content, "dataset", dataset))
+    for table in (*params.tables, *params.attacks):
+        found = list(runs.table_runs(params, table))
+        assert {params.datasets[run.dataset].member or run.dataset for run in found} == {dataset}
+        for model in {runs.model_run(params, run) for run in found}:
+            for earlier in (runs.start_run(params, model), runs.teacher_run(params, model)):
+                assert earlier is None or (earlier.dataset, earlier.sigma) == (model.dataset, model.sigma)

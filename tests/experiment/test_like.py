@@ -1,0 +1,51 @@
+"""Entries of params.yaml that are like others."""
+
+import pytest
+
+from certsmooth.errors import ConfigError
+from certsmooth.experiment.config import parse_params
+from certsmooth.experiment.like import SECTIONS, written_out
+
+
+def test_own_keys_replace_those_of_the_other_entry_whole():
+    methods = {
+        "c": {"like": "b", "y": {"v": 3}},
+        "a": {"x": 1, "y": {"u": 1, "v": 2}},
+        "b": {"like": "a", "x": 2, "z": 0},
+    }
+    found = written_out({"methods": methods, "seed": 0})
+    b = {"x": 2, "y": {"u": 1, "v": 2}, "z": 0}
+    assert found == {"methods": {"c": b | {"y": {"v": 3}}, "a": methods["a"], "b": b}, "seed": 0}
+    assert list(found["methods"]) == ["c", "a", "b"]
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_long_chain(section):
+    entries = {f"e{i}": {"like": f"e{i + 1}", "x": i} for i in range(10_000)} | {"e10000": {"last": True}}
+    assert written_out({section: entries})[section] == {
+        **{f"e{i}": {"last": True, "x": i} for i in range(10_000)},
+        "e10000": {"last": True},
+    }
+
+
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"digits": {}, "mnist": {"like": "digts"}}, ["datasets.mnist.like: unknown 'digts'", "did you mean 'digits'"]),
+        ({"a": {"like": ["b"]}, "b": {}}, ["datasets.a.like: unknown ['b']"]),
+        ({"a": {"like": None}}, ["datasets.a.like: unknown None"]),
+        ({"a": {"like": "a"}}, ["datasets.a.like: a -> a"]),
+        ({"x": {"like": "a"}, "a": {"like": "b"}, "b": {"like": "a"}}, ["datasets.b.like: a -> b -> a"]),
+        ({"a": {"like": "b"}, "b": 3}, ["datasets.a.like: datasets.b holds int"]),
+    ],
+)
+def test_mistakes_are_named(entries, words):
+    with pytest.raises(ConfigError) as caught:
+        parse_params({"datasets": entries}, name="params.yaml")
+    assert str(caught.value).startswith("params.yaml: ")
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_what_is_no_mapping_is_left_to_the_validation():
+    content = {"datasets": [1], "methods": {"a": 3}, "tables": {"a": {"like": "b"}}}
+    assert written_out(content) == content

@@ -1,0 +1,109 @@
+import pytest
+
+from certsmooth._internal.registry import names
+from certsmooth.experiment import code_hash
+
+
+def forget():
+    code_hash._imports.cache_clear()
+    code_hash._code.cache_clear()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package: a imports b and, inside a function, members/c; d is imported by nobody, but for its types."""
+    (tmp_path / "members").mkdir()
+    files = {
+        "a.py": "from certsmooth.b import f\ndef g():\n    from certsmooth.experiment.members import c\n",
+        "b.py": "import numpy\nif TYPE_CHECKING:\n    from certsmooth.d import T\n",
+        "d.py": "from certsmooth import a\n",
+        "members/__init__.py": "",
+        "members/c.py": "import certsmooth.e\n",
+        "e.py": "x = 1\n",
+        "__init__.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(code_hash, "_ROOT", tmp_path)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def digest_after(package, name, added="x = 2"):
+    before = code_hash.source_digest("a")
+    (package / name).write_text((package / name).read_text() + f"{added}\n")
+    forget()
+    return before, code_hash.source_digest("a")
+
+
+@pytest.mark.parametrize("name", ["a.py", "b.py", "members/c.py", "members/__init__.py", "e.py"])
+def test_a_change_of_what_is_imported_changes_the_digest(package, name):
+    before, after = digest_after(package, name)
+    assert before != after
+
+
+def test_a_change_of_anything_else_does_not(package):
+    before, after = digest_after(package, "d.py")
+    assert before == after
+
+
+@pytest.mark.parametrize("added", ["# changed", "\n\n", '"""Changed."""'])
+def test_comments_docstrings_and_blank_lines_are_no_code(package, added):
+    before, after = digest_after(package, "b.py", added)
+    assert before == after
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("class C:\n    '''One.'''\n    x = 1  # one", "class C:\n    '''Two\n    lines.'''\n\n    x = 1", True),
+        ("x = 1\n'''What x is.'''", "x = 1\n'''What it is.'''", True),
+        ("x = '# a'", "x = '# b'", False),
+        ("x = '''\n# a\n'''", "x = '''\n# b\n'''", False),
+        ("f('a')", "f('b')", False),
+        ("x = f'{1}# a'", "x = f'{1}# b'", False),
+        ("if y:\n    z = 1", "if y:\n    pass\nz = 1", False),
+        ("def f(): 'a'; return 1", "def f(): 'a'; return 2", False),
+        ("é = 'ü'  # é\nx = 1", "é = 'ü'  # e\nx = 1", True),
+        ("é = 'ü'  # é\nx = 1", "é = 'ü'  # é\nx = 2", False),
+    ],
+)
+def test_what_is_code(package, first, second, same):
+    found = []
+    for text in (first, second):
+        (package / "b.py").write_text(text + "\n", encoding="utf-8")
+        forget()
+        found.append(code_hash.source_digest("a"))
+    assert (found[0] == found[1]) == same
+
+
+def test_certificates_do_not_depend_on_training_or_sampling():
+    forget()
+    names = {path.name for path in code_hash._closure("steps.certify", "certificates.cohen")}
+    assert {"bounds.py", "cohen.py", "memory.py", "counts_files.py"} <= names
+    assert not {"sampling.py", "loop.py", "config.py", "cli.py"} & names
+
+
+def test_what_a_module_depends_on(package):
+    assert code_hash.depends_on("a", "members.c")
+    assert code_hash.depends_on("a", "e")
+    assert not code_hash.depends_on("a", "d")
+
+
+def test_objectives_that_attack_are_known_by_their_imports():
+    forget()
+    found = {
+        name
+        for name in names("objectives")
+        if code_hash.depends_on(f"science.objectives.{name}", "science.objectives._attacks")
+    }
+    assert found == {"adre", "smoothadv"}
+
+
+@pytest.mark.parametrize("name", ["d.py", "members/c.py"])
+def test_the_digest_of_the_package_is_about_every_module(package, name):
+    before = code_hash.package_digest()
+    assert code_hash.package_digest() == before
+    (package / name).write_text("# changed\n")
+    assert code_hash.package_digest() != before

@@ -1,0 +1,286 @@
+"""A small experiment made by the command line's verbs, and real faults: kills, full and read-only disks."""
+
+import contextlib
+import copy
+import multiprocessing
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from certsmooth.experiment.cli import main
+from workflow_project import ROOT, cut_down, edit
+
+_ON = ["--sigma", "0.25", "--seed", "0"]
+_DIGITS = ["--dataset", "digits", "--data", "results/data/digits.json", *_ON]
+_HALF = ["--dataset", "digits-half-labelled", "--data", "results/data/digits-half-labelled.json", *_ON]
+_MODELS = "results/checkpoints/{}/{}/sigma=0.25/seed=0/default/{}"
+MODEL = _MODELS.format("digits", "gaussian", "model.safetensors")
+TEACHER = _MODELS.format("digits-half-labelled", "standard", "model.safetensors")
+LABELS = _MODELS.format("digits-half-labelled", "standard", "pseudo_labels.json")
+STUDENT = _MODELS.format("digits-half-labelled", "taught", "model.safetensors")
+_RUN = "digits/cohen-ds/sigma=0.25/seed=0/iterations=2"
+COUNTS = f"results/counts/{_RUN}/test-0-of-1.parquet"
+VALIDATION = f"results/counts/{_RUN}/validation-0-of-1.parquet"
+CERTIFICATES = f"results/certificates/{_RUN}/test.tsv"
+ORDER = f"results/audit/soundness/{_RUN}/order.json"
+BROKEN = f"results/audit/soundness/{_RUN}/broken.parquet"
+ATTACKED = f"results/attacks/empirical/{_RUN}/base.parquet"
+_METHOD = [*_DIGITS, "--method", "cohen-ds", "--variant", "iterations=2", "--checkpoint", MODEL]
+
+
+def _train(on, training, output, *more):
+    return [
+        "train",
+        *on,
+        "--training",
+        training,
+        "--output",
+        output,
+        "--log",
+        str(Path(output).parent / "t.csv"),
+        *more,
+    ]
+
+
+def _of_method(verb, output, *more):
+    return [verb, *_METHOD, *more, "--output", output]
+
+
+STEPS = {
+    "data": ["data", "--dataset", "digits", "--output", "results/data/digits.json"],
+    "train": _train(_DIGITS, "gaussian", MODEL),
+    "sample": _of_method("sample", COUNTS, "--part", "test"),
+    "sample-validation": _of_method("sample", VALIDATION, "--part", "validation"),
+    "certify": _of_method("certify", CERTIFICATES, "--part", "test", "--counts", COUNTS),
+    "certify-validation": _of_method(
+        "certify", CERTIFICATES.replace("test", "validation"), "--part", "validation", "--counts", VALIDATION
+    ),
+    "order-cost": _of_method("order-cost", ORDER, "--table", "soundness", "--counts", COUNTS),
+    "break-certificates": _of_method("break-certificates", BROKEN, "--table", "soundness", "--counts", COUNTS),
+    "attack": _of_method("attack", ATTACKED, "--table", "empirical", "--attack", "base", "--counts", COUNTS),
+    "data-half": ["data", "--dataset", "digits-half-labelled", "--output", _HALF[3]],
+    "teach": _train(_HALF, "standard", TEACHER),
+    "label": ["label", *_HALF, "--training", "standard", "--checkpoint", TEACHER, "--output", LABELS],
+    "train-student": _train(_HALF, "taught", STUDENT, "--pseudo-labels", LABELS),
+    "table": ["table", "table1"],
+    "soundness": ["table", "soundness"],
+    "empirical": ["table", "empirical"],
+}
+"""The steps of the experiment in order: their arguments."""
+
+
+@pytest.fixture(scope="session")
+def made_experiment(tmp_path_factory):
+    """A folder with the whole experiment, made without a fault; it must stay as it is."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copy(ROOT / "params.yaml", folder)
+    edit(folder, _small)
+    (folder / "results" / "data").mkdir(parents=True)
+    with contextlib.chdir(folder):
+        for arguments in STEPS.values():
+            assert main(arguments) == 0
+    return folder
+
+
+@pytest.fixture
+def experiment(made_experiment, tmp_path, monkeypatch):
+    """A copy of it to work in."""
+    shutil.copytree(made_experiment, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def _small(params):
+    """One method with a memory, one sigma; two epochs, 200 samples."""
+    cut_down(params)
+    params["trainings"]["taught"] = copy.deepcopy(params["trainings"]["gaussian"]) | {"teacher": "standard"}
+    params["tables"] = {"table1": params["tables"]["table1"] | {"methods": ["cohen-ds"], "baseline": "cohen-ds"}}
+    attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}}
+    params["attacks"]["empirical"] |= {"methods": ["cohen-ds"], "attacks": {"base": attack}}
+
+
+# --- kills
+
+
+def in_child(action, *, timeout=300):
+    """Run a function in a forked process; return how that ended (as `subprocess`) and what it wrote to stderr."""
+    process, log = start_child(action)
+    process.join(timeout)
+    assert process.exitcode is not None, "it hangs"
+    return process.exitcode, log.read_text()
+
+
+def start_child(action):
+    """Start a function in a forked process; return that and the file of what it writes to stderr."""
+    log = Path(f"child-{time.monotonic_ns()}.txt").resolve()
+    process = multiprocessing.get_context("fork").Process(target=_child, args=(action, log))
+    process.start()
+    return process, log
+
+
+def _child(action, log):
+    sys.stderr = log.open("w", buffering=1)
+    try:
+        code = action()
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)  # what pytest registered to be done at an exit is not for the child
+
+
+def killed_before_change(number, arguments):
+    """Run a verb, killed before the ``number``-th time that it opens, renames or removes a file of results."""
+    folder, seen = str(Path("results").resolve()), 0
+
+    def hook(event, values):
+        nonlocal seen
+        changes = event in ("os.rename", "os.remove", "os.mkdir")
+        changes |= event == "open" and bool(values[2] & (os.O_WRONLY | os.O_RDWR))
+        if changes and not isinstance(values[0], int):
+            seen += os.path.realpath(os.fsdecode(values[0])).startswith(folder)
+            if seen == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return main(arguments)
+
+
+def killed_in_call(where, name, number, arguments):
+    """Run a verb, killed in the ``number``-th call of ``where.name``, before that does anything."""
+    real, calls = getattr(where, name), 0
+
+    def counted(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **options)
+
+    setattr(where, name, counted)
+    return main(arguments)
+
+
+def run(arguments):
+    """Return the action of a verb, for `in_child`."""
+    return partial(main, arguments)
+
+
+# --- disks
+
+
+class Disk:
+    """A small disk of its own: a tmpfs in a mount namespace, which ends with the process that holds it.
+
+    Attributes:
+        path: leads to it, from outside of the namespace.
+    """
+
+    def __init__(self, folder, *, size):
+        place = folder / "mounted"
+        place.mkdir()
+        flags = [] if os.geteuid() == 0 else ["--map-root-user"]
+        command = ["unshare", *flags, "--mount", "sh"]
+        try:
+            self.holder = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        except FileNotFoundError:
+            pytest.skip("unshare is not installed: no disk of its own can be mounted")
+        self.size = size
+        self.path = folder / "disk"
+        self.path.symlink_to(f"/proc/{self.holder.pid}/root{place.resolve()}")
+        self.place = place
+        if answer := self._do(f"mount -t tmpfs -o size={size} none '{place}'"):
+            self.close()
+            pytest.skip(f"no disk of its own can be mounted here: {answer}")
+
+    def _do(self, command):
+        """Run a command in the namespace; return what it said if it failed."""
+        try:
+            self.holder.stdin.write(f"{command} && echo; echo .\n")
+            self.holder.stdin.flush()
+        except BrokenPipeError:
+            return self.holder.stdout.read().strip()
+        lines = []
+        while (line := self.holder.stdout.readline()) not in (".\n", ""):
+            lines.append(line.strip())
+        return None if lines[-1:] == [""] else " ".join(lines) or "no answer"
+
+    def set_read_only(self, *, value):
+        answer = self._do(f"mount -o remount,{'ro' if value else 'rw'} '{self.place}'")
+        assert answer is None, answer
+
+    def leave(self, free):
+        """Fill it up but for ``free`` bytes, in whole pages."""
+        ballast = self.path / "ballast"
+        ballast.write_bytes(b"")
+        room = shutil.disk_usage(self.path).free - free
+        ballast.write_bytes(bytes(max(room, 0)))
+
+    def clear(self):
+        """Take away what fills it."""
+        (self.path / "ballast").unlink()
+
+    def close(self):
+        self.holder.stdin.close()
+        self.holder.wait()
+        self.holder.stdout.close()
+
+
+def limit_memory(extra):
+    """Let this process have only so many bytes more than it uses: of its address space, and of holes of 1 MiB in it."""
+    pages, held = int(Path("/proc/self/statm").read_text().split()[0]), []
+    limit, (_, most) = pages * resource.getpagesize(), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    for size in (2**26, 2**23, 2**20):
+        with contextlib.suppress(MemoryError):
+            while True:
+                held.append(bytearray(size))
+    resource.setrlimit(resource.RLIMIT_AS, (limit + extra, most))
+    return held
+
+
+# --- what is left
+
+
+def tree(folder):
+    """Return the content of every file below, by its path."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def strays(folder):
+    """Return the files below that are no results: temporaries, locks, journals and states."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
+
+
+def outputs(step):
+    """Return the paths that a step makes, without the table's."""
+    arguments = STEPS[step]
+    return [Path(arguments[arguments.index(option) + 1]) for option in ("--output", "--log") if option in arguments]
+
+
+def seconds_of(path):
+    """Return the column of seconds of a training's log."""
+    rows = [line.split(",") for line in path.read_text().splitlines()]
+    return [row[rows[0].index("seconds")] for row in rows[1:]]
+
+
+def flipped(content, *, count, seed):
+    """Yield copies of a file with one bit flipped: in each of ``count`` regions of equal size, at random in each."""
+    generator = np.random.default_rng(seed)
+    for region in np.array_split(np.arange(len(content)), min(count, len(content))):
+        damaged = bytearray(content)
+        at = int(generator.choice(region))
+        damaged[at] ^= 1 << int(generator.integers(8))
+        yield at, bytes(damaged)

@@ -1,0 +1,157 @@
+"""Damaged files: what a later step reads is found to be damaged, and named, or the outcome is the same."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from certsmooth.artefacts.records import read_record
+from certsmooth.experiment.cli import main
+from certsmooth.experiment.steps import sample
+from certsmooth.science.training.run import Run
+from fault_injection import (
+    ATTACKED,
+    BROKEN,
+    CERTIFICATES,
+    COUNTS,
+    LABELS,
+    MODEL,
+    ORDER,
+    STEPS,
+    TEACHER,
+    flipped,
+    in_child,
+    killed_in_call,
+    outputs,
+    tree,
+)
+
+
+def log_of(path):
+    return str(Path(path).with_suffix(".log.json"))
+
+
+RECORD, PROVENANCE = "results/data/digits.json", str(Path(CERTIFICATES).with_suffix(".json"))
+READ = {
+    # what is damaged: the step that reads it
+    RECORD: "certify",
+    MODEL: "sample",
+    TEACHER: "label",
+    LABELS: "train-student",
+    COUNTS: "certify",
+    log_of(COUNTS): "certify",
+    CERTIFICATES: "table",
+    PROVENANCE: "table",
+    ORDER: "soundness",
+    BROKEN: "soundness",
+    log_of(BROKEN): "soundness",
+    ATTACKED: "empirical",
+    log_of(ATTACKED): "empirical",
+}
+FLIPS = {"sample": 5, "label": 5, "train-student": 10}
+
+
+def damaged(content, *, flips):
+    """Yield what was done to a file, and its bytes: a bit in each region flipped, cut short, bytes added."""
+    for at, flip in flipped(content, count=flips, seed=0):
+        yield f"bit of byte {at}", flip
+    for size in (0, 1, len(content) // 2, len(content) - 1):
+        yield f"cut to {size}", content[:size]
+    yield "zeros", bytes(len(content))  # what a file system may leave after a loss of power
+    yield "grown", content + b"x"
+
+
+def check(path, step, capsys, *, flips, whole):
+    """Damage a file in many ways; each time the step names it and writes nothing, or does what it did."""
+    content, refused = path.read_bytes(), 0
+    for what, changed in damaged(content, flips=flips):
+        path.write_bytes(changed)
+        before = tree(path.parents[-2])
+        capsys.readouterr()
+        if main(STEPS[step]) == 0:
+            path.write_bytes(content)
+            assert without_times(tree(path.parents[-2])) == whole, what
+        else:
+            message = capsys.readouterr().err
+            assert str(path) in message, what
+            assert "Traceback" not in message
+            assert tree(path.parents[-2]) == before, what
+            refused += 1
+    path.write_bytes(content)
+    return refused
+
+
+def without_times(files):
+    """Leave out the logs of a training and of sampling, whose seconds differ from run to run."""
+    return {name: content for name, content in files.items() if not name.endswith("t.csv")}
+
+
+@pytest.mark.parametrize("path", READ, ids=lambda path: "-".join(Path(path).parts[1:2]) + "-" + Path(path).name)
+def test_a_damaged_file_is_named_and_not_used(experiment, capsys, monkeypatch, path):
+    for drawing in ("table.write_curves", "empirical.write_empirical_curves"):  # seconds that say nothing here
+        monkeypatch.setattr(f"certsmooth.experiment.steps.{drawing}", lambda *args, **options: None)
+    step = READ[path]
+    whole = without_times(tree(Path("results")))
+    refused = check(Path(path), step, capsys, flips=FLIPS.get(step, 15), whole=whole)
+    assert refused >= 6  # at the least what is cut short, zeros, and something flipped
+
+
+def test_kept_images_that_are_damaged_are_named(experiment, capsys):
+    """They are what the memory pass measures distances between."""
+    fingerprint = read_record(Path(RECORD))["parts"]["test"]["fingerprint"]
+    path = Path("data", "parts", f"{fingerprint.removeprefix('sha256:')}.npz")
+    whole = tree(Path("results"))
+    assert check(path, "certify", capsys, flips=10, whole=tree(Path("data"))) >= 10
+    assert tree(Path("results")) == whole
+
+
+def test_a_damaged_training_state_is_named(experiment, capsys):
+    whole = Path(MODEL).read_bytes()
+    for path in outputs("train"):
+        path.unlink()
+    in_child(partial(killed_in_call, Run, "epoch", 2, STEPS["train"]))
+    (state,) = Path(MODEL).parent.glob(".*.state")
+    content, named = state.read_bytes(), 0
+    for what, changed in damaged(content, flips=20):
+        state.write_bytes(changed)
+        code = main(STEPS["train"])
+        message = capsys.readouterr().err
+        if code == 0:
+            assert Path(MODEL).read_bytes() == whole, what
+        else:
+            assert str(state) in message, what
+            assert "delete it" in message, what
+            assert state.read_bytes() == changed, what  # it is the user's to delete
+            named += 1
+    assert named >= 20
+    state.unlink()
+    assert main(STEPS["train"]) == 0
+    assert Path(MODEL).read_bytes() == whole
+
+
+def test_a_damaged_journal_costs_the_rows_from_there_on_and_no_more(experiment):
+    whole = Path(COUNTS).read_bytes()
+    for path in outputs("sample"):
+        path.unlink()
+    in_child(partial(killed_in_call, sample, "write_log", 1, STEPS["sample"]))  # all images are counted
+    (journal,) = Path(COUNTS).parent.glob(".*.journal")
+    content = journal.read_bytes()
+    for what, changed in list(damaged(content, flips=2))[:4]:
+        journal.write_bytes(changed)
+        assert main(STEPS["sample"]) == 0, what
+        assert Path(COUNTS).read_bytes() == whole, what
+
+
+def test_a_checkpoint_other_than_the_one_that_was_sampled_is_named(experiment, capsys):
+    Path(MODEL).write_bytes(b"x" + Path(MODEL).read_bytes()[1:])
+    assert main(STEPS["certify"]) == 2
+    message = capsys.readouterr().err
+    assert f"{COUNTS}: checkpoint is 'sha256:" in message
+
+
+def test_a_shard_of_another_run_is_named(experiment, capsys):
+    """Swapped files are intact, each by itself."""
+    validation = STEPS["certify-validation"][STEPS["certify-validation"].index("--counts") + 1]
+    Path(validation).replace(COUNTS)
+    assert main(STEPS["certify"]) == 2
+    assert f"{COUNTS}: part is 'validation'; must be 'test'" in capsys.readouterr().err

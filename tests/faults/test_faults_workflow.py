@@ -1,0 +1,115 @@
+"""Faults of whole runs of Snakemake and DVC: killed, started twice, and clocks that jump."""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fault_injection import strays, tree
+from workflow_project import call, edit, planned
+
+pytestmark = [
+    pytest.mark.workflow,
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+]
+
+_RUN = "results/{}/digits/{}/sigma=0.25/seed=0/{}"
+COUNTS = _RUN.format("counts", "cohen-ds", "iterations=2") + "/test-0-of-2.parquet"
+CERTIFICATES = _RUN.format("certificates", "cohen-ds", "iterations=2") + "/test.tsv"
+
+
+def start(folder, *command):
+    """Start a command in the background; what it prints goes to ``out.txt``."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (folder / "out.txt").open("w") as file:
+        return subprocess.Popen(command, cwd=folder, env=os.environ | {"PATH": path}, stdout=file, stderr=file)
+
+
+def kill_all(folder, process):
+    """Kill a command and all that it started, as a batch system or a lack of memory does."""
+    while running := [entry for entry in Path("/proc").glob("[0-9]*") if works_in(entry, folder)]:
+        for entry in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+        process.poll()
+    process.wait()
+
+
+def works_in(entry, folder):
+    try:
+        return (entry / "cwd").readlink() == folder.resolve()
+    except OSError:  # it has ended, or is another user's
+        return False
+
+
+def test_a_killed_workflow_goes_on(clone):
+    """With the image after the last one that was counted; Snakemake wants to be told that it was killed."""
+    edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 2500}))
+    process = start(clone, "snakemake", "--cores", "1", COUNTS)
+    while not (rows := journal(clone)).count(b"\n") > 5:
+        assert process.poll() is None, (clone / "out.txt").read_text()
+        time.sleep(0.01)
+    kill_all(clone, process)
+    rows = journal(clone)
+    assert not (clone / COUNTS).exists()
+    assert "--unlock" in call(clone, "snakemake", "--cores", "1", COUNTS, ok=False)
+    call(clone, "snakemake", "--unlock")
+    call(clone, "snakemake", "--cores", "1", COUNTS)
+    finished = [json.loads(line[9:]) for line in rows.splitlines(keepends=True) if line.endswith(b"\n")]
+    kept = [entry["seconds"] for entry in finished if "seconds" in entry]
+    assert json.loads((clone / COUNTS).with_suffix(".log.json").read_bytes())["seconds"][: len(kept)] == kept != []
+    assert strays(clone / "results") == []
+    assert planned(clone, COUNTS) == {}
+
+
+def journal(clone):
+    found = list((clone / COUNTS).parent.glob(".*.journal"))
+    return found[0].read_bytes() if found else b""
+
+
+def test_times_of_files_do_not_matter(clone):
+    """A clock that jumped, a copy, another time zone: what a file is made of says whether it is made again."""
+    before, times, year = tree(clone / "results"), random.Random(0), 365 * 24 * 3600
+    for path in clone.rglob("*"):
+        if path.is_file() and ".git" not in path.parts:
+            moment = time.time() + times.uniform(-20 * year, 5 * year)
+            os.utime(path, (moment, moment))
+    assert planned(clone) == {}
+    assert "up to date" in call(clone, "dvc", "status")
+    assert tree(clone / "results") == before
+
+
+def test_inputs_from_the_future_are_named_and_can_be_touched(clone):
+    """Snakemake takes what is older than its inputs for unfinished."""
+    before, files = tree(clone / "results"), [clone / CERTIFICATES, (clone / CERTIFICATES).with_suffix(".json")]
+    for path in files:
+        path.unlink()
+    moment = time.time() + 24 * 3600
+    for path in (clone / "results").rglob("*"):
+        os.utime(path, (moment, moment))
+    text = call(clone, "snakemake", "--cores", "1", CERTIFICATES, ok=False)
+    assert "has older modification time" in text
+    assert "results/data/digits.json" in text
+    call(clone, "bash", "-c", "find results -newermt now -exec touch {} +")
+    call(clone, "snakemake", "--cores", "1", CERTIFICATES)
+    assert tree(clone / "results") == before
+    assert planned(clone) == {}
+
+
+def test_two_dvc_repro_at_once_exclude_each_other(clone):
+    edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
+    first = start(clone, "dvc", "repro")
+    while "Running stage" not in (clone / "out.txt").read_text():
+        assert first.poll() is None, (clone / "out.txt").read_text()
+        time.sleep(0.01)
+    text = call(clone, "dvc", "repro", ok=False)
+    assert "busy" in text, text
+    kill_all(clone, first)

@@ -1,0 +1,162 @@
+"""docs/add_an_objective.md, followed to the letter in a copy of this repository."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = ("Snakefile", "workflow", "profiles", "src", "tests", "params.yaml", "pyproject.toml")
+FIRST_HALF, SECOND_HALF = (ROOT / "docs" / "add_an_objective.md").read_text().split("\n## Rows without code\n")
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+pytestmark = pytest.mark.workflow
+
+
+def blocks(text, language):
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def commands(text):
+    return [line for block in blocks(text, "sh") for line in block.splitlines()]
+
+
+def with_entries(params, text):
+    """Return params with the entries of every YAML block, at the place that its first line names."""
+    for block in blocks(text, "yaml"):
+        place = re.match(r"# params\.yaml: (.+)\n", block)[1]
+        entry = yaml.safe_load(block)
+        for key in reversed(place.split(".")):
+            entry = {key: entry}
+        params = merged(params, entry)
+    return params
+
+
+def merged(old, new):
+    if isinstance(old, list):
+        return old + new
+    assert isinstance(old, dict), f"{old} would be replaced by {new}"
+    return {**old, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
+
+
+def cut_down(params):
+    """Return params with short trainings, few samples, one sigma, and of each table the baseline only."""
+    datasets, tables = dict(params["datasets"]), dict(params["tables"])
+    digits = datasets["digits"]  # with digits-half-labelled, which is like it
+    datasets["digits"] = digits | {
+        "sigmas": [0.25],
+        "recipe": digits["recipe"] | {"epochs": 1},
+        "certification": digits["certification"] | {"n": 100, "stride": 5},
+    }
+    for name, table in tables.items():
+        tables[name] = table | {"methods": [table["baseline"]]}
+    return params | {"datasets": datasets, "tables": tables}
+
+
+class Clone:
+    """A copy of the repository whose commands use the package of the copy."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        folder.mkdir()
+        for name in COPIED:
+            source, target = ROOT / name, folder / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+
+    def write(self, params):
+        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def call(self, command):
+        """Run a command; return what it printed."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        result = subprocess.run(
+            ["sh", "-c", command],
+            cwd=self.folder,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(self.folder / "src")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=600,
+        )
+        assert result.returncode == 0, result.stdout[-4000:]
+        return result.stdout
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    """The clone with the Python of the page: the new file, and the naive version at the end of the contract test."""
+    clone = Clone(tmp_path_factory.mktemp("docs") / "clone")
+    added, naive = blocks(FIRST_HALF, "python")
+    for code, mode in ((added, "x"), (naive, "a")):  # x: the page adds a file that the package lacks
+        name, code = re.fullmatch(r"# (\S+)\n(.*)", code, re.DOTALL).groups()
+        with (clone.folder / name).open(mode) as file:
+            file.write(code if mode == "x" else f"\n\n{code}")
+    return clone
+
+
+@pytest.fixture(scope="module")
+def made(clone):
+    """The clone after the last command of the first half: the table with the new row."""
+    clone.write(with_entries(cut_down(PARAMS), FIRST_HALF))
+    clone.call(commands(FIRST_HALF)[-1])
+    return clone
+
+
+def test_the_commands_are_those_that_are_tested_here():
+    assert commands(FIRST_HALF) == [
+        "pytest tests/test_objectives_contract.py -k consistency",
+        "certsmooth check",
+        "snakemake --cores all results/trainings.md",
+    ]
+    assert all(command.startswith("snakemake --cores all results/") for command in commands(SECOND_HALF))
+
+
+def test_the_new_objective_passes_the_contract(clone):
+    text = clone.call(commands(FIRST_HALF)[0])
+    assert int(re.search(r"(\d+) passed, \d+ deselected", text)[1]) >= 10
+    for check in ("ruff check", "ruff format --check"):
+        clone.call(f"{check} src/certsmooth/science/objectives/consistency.py tests/test_objectives_contract.py")
+
+
+def test_every_entry_is_valid_next_to_those_of_params_yaml(clone):
+    clone.write(with_entries(PARAMS, FIRST_HALF + SECOND_HALF))
+    assert clone.call(commands(FIRST_HALF)[1]) == ""
+
+
+def test_the_table_has_the_new_row(made):
+    text = (made.folder / "results" / "trainings.md").read_text()
+    _, rows, _, tests, *_ = re.split(r"^## .*$", text, flags=re.MULTILINE)
+    (row,) = re.findall(r"^\| Consistency +\| FS +\| FS +\| global +\|(.*)\|$", rows, re.MULTILINE)
+    *accuracies, acr = (float(cell.split("[")[0]) for cell in row.split("|"))
+    assert len(accuracies) == 9
+    assert 100 >= accuracies[0] >= accuracies[-1] >= 0
+    assert acr > 0
+    assert re.search(r"^\| Consistency +\| +0\.1 \|", tests, re.MULTILINE)
+
+
+def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
+    made.write(with_entries(cut_down(PARAMS), FIRST_HALF + SECOND_HALF))
+    targets = [command.removeprefix("snakemake --cores all ") for command in commands(SECOND_HALF)]
+    plan = made.call(f"snakemake --dry-run {' '.join(targets)}")
+    runs = re.findall(r"output: results/checkpoints/(\S+)/sigma=0.25/seed=0/(\S+)/model.safetensors", plan)
+    assert sorted(runs) == [
+        ("digits-half-labelled/consistency-pretrained", "default"),
+        ("digits-half-labelled/consistency-self-trained", "default"),
+        ("digits-half-labelled/gaussian", "default"),  # what the pre-trained one starts from
+        ("digits-half-labelled/smoothadv-grid", "epsilon=0.25"),  # the baseline of that table
+        ("digits-half-labelled/standard", "default"),  # the teacher
+        ("digits/consistency", "default"),  # again: its recipe differs on digits
+        ("digits/consistency-ds", "default"),
+        ("digits/stability-grid", "weight=1.0"),
+        ("digits/stability-grid", "weight=4.0"),
+    ]
+    assert len(re.findall(r"^rule label:$", plan, re.MULTILINE)) == 1  # by the teacher
+    counts = set(re.findall(r"output: results/counts/(\S+)/sigma=0.25/seed=0/\S+/test-", plan))
+    assert counts >= {"digits/consistency", "digits/consistency-ds", "digits/consistency-ds2", "digits/stability-grid"}
+    assert "digits/cohen" not in counts

@@ -1,0 +1,121 @@
+"""Curves: equal runs give equal files, and the lines are the certified accuracies."""
+
+from __future__ import annotations
+
+import struct
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.runs import collect
+from certsmooth.artefacts.certificates import PROVENANCE_KEYS
+from certsmooth.errors import CertsmoothError, ConfigError
+from certsmooth.report.figures import curves
+
+
+def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="global", **variant):
+    radius = np.asarray(radius, dtype=float)
+    frame = pd.DataFrame(
+        {
+            "idx": np.arange(len(radius)),
+            "label": 1,
+            "correct": (radius >= 0).astype(int),
+            "radius": np.abs(radius),
+            "guarantee": guarantee,
+        }
+    )
+    provenance = dict.fromkeys(PROVENANCE_KEYS, 1)
+    return CertifiedRun(method, method.title(), "FS", "FS", sigma, variant, 0, part, frame, provenance)
+
+
+def example(sigmas=(0.25, 0.5)):
+    rng = np.random.default_rng(0)
+    return [
+        make_run(np.minimum(rng.normal(s, s, 40), 3 * s), method=m, sigma=s, guarantee=g, iterations=k)
+        for s in sigmas
+        for m, g, k in (("cohen", "global", 0), ("ds", "memory", 100), ("ds", "memory", 400))
+    ]
+
+
+def test_equal_runs_give_equal_bytes_without_dates(tmp_path):
+    (tmp_path / "again").mkdir()
+    first = curves.write_curves(example(), tmp_path, name="t", title="T")
+    second = curves.write_curves(example(), tmp_path / "again", name="t", title="T")
+    assert [p.name for p in first] == ["t.svg", "t.png"]
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "t.png", "t.svg"]
+    assert b"<dc:date>" not in first[0].read_bytes()
+    assert ET.parse(first[0]).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+    width, height = struct.unpack(">II", first[1].read_bytes()[16:24])
+    assert width > height > 300
+
+
+def test_other_runs_give_other_files(tmp_path):
+    runs = example()
+    first = curves.write_curves(runs, tmp_path, name="a", title="T")
+    second = curves.write_curves(
+        [*runs[:-1], make_run([0.1] * 40, method="ds", iterations=400)], tmp_path, name="b", title="T"
+    )
+    assert first[0].read_bytes() != second[0].read_bytes()
+    assert first[1].read_bytes() != second[1].read_bytes()
+
+
+def lines_of(axis):
+    return {line.get_label(): line for line in axis.get_lines()}
+
+
+@pytest.mark.parametrize(("sigmas", "panels"), [((0.5,), 1), ((0.25, 0.5), 3), ((0.12, 0.25, 0.5, 1.0), 5)])
+def test_one_panel_per_sigma_and_the_envelope(sigmas, panels):
+    figure = curves._draw(collect(example(sigmas), "test"), title="T", norm="l2")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [f"σ = {s:g}" for s in sigmas] + ["Envelope"] * (len(sigmas) > 1)
+    assert len(figure.axes) == panels
+    assert {axis.get_xlabel() for axis in figure.axes} == {r"$\ell_{2}$ radius"}
+    assert figure.axes[0].get_ylabel() == "Certified accuracy (%)"
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["Cohen (global)", "Ds (memory)"]
+
+
+def test_lines_are_the_best_certified_accuracy_at_each_radius():
+    runs = example()
+    figure = curves._draw(collect(runs, "test"), title="T", norm="l2")
+    for axis, sigma in zip(figure.axes, (0.25, 0.5, None), strict=True):
+        lines = lines_of(axis)
+        assert len(lines) == 2
+        for method, line in zip(("cohen", "ds"), lines.values(), strict=True):
+            chosen = [r for r in runs if r.method == method and sigma in (None, r.sigma)]
+            for radius, value in zip(*line.get_data(), strict=True):
+                best = max(np.mean((r.frame["correct"] == 1) & (r.frame["radius"] >= radius)) for r in chosen)
+                assert value == pytest.approx(100 * best)
+
+
+def test_envelope_and_its_band_by_hand():
+    runs = [make_run([0.5, 0.5, -1, 0.2], sigma=0.25), make_run([2.0, -1, -1, -1], sigma=0.5)]
+    (method,) = collect(runs, "test")
+    best, band = curves.envelope(method.outcomes, np.array([0.0, 0.5, 0.6, 3.0]))
+    assert best.tolist() == [0.75, 0.5, 0.25, 0.0]
+    assert band.T.tolist() == [list(accuracy_interval(value, 4)) for value in best]
+
+
+def test_runs_without_any_certified_image_can_be_drawn(tmp_path):
+    paths = curves.write_curves([make_run([-1.0, -1.0, -1.0])], tmp_path, name="t", title="T")
+    assert all(path.stat().st_size > 1000 for path in paths)
+
+
+def test_settings_of_matplotlib_are_left_alone(tmp_path):
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    curves.write_curves(example(), tmp_path, name="t", title="T")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_errors(tmp_path):
+    with pytest.raises(ConfigError, match="no runs on the test part"):
+        curves.write_curves([make_run([1.0, 1.0], part="validation")], tmp_path, name="t", title="T")
+    with pytest.raises(CertsmoothError, match="cannot be written"):
+        curves.write_curves(example(), tmp_path / "absent", name="t", title="T")

@@ -1,0 +1,80 @@
+"""The certificate of IDRS from counts; the worst case itself is tested with `certsmooth.science.theory.worst_case`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certsmooth.science.certificates import FLOAT32_ROUNDING, Smoothing, cohen, guarantee, semi_elastic
+from certsmooth.science.theory.pixel_grid import PixelGrid
+from certsmooth.science.theory.worst_case import constant_radius, semi_elastic_radius, xi
+
+GRID = PixelGrid(255)
+
+SIGMA = np.random.default_rng(0).uniform(0.1, 1, 201)
+
+
+def certify(certificate, rate, *, within=0.0, dimension=784, alpha=0.001):
+    k = np.arange(201)
+    selection = np.tile([1, 0], (201, 1))
+    smoothing = Smoothing(SIGMA, dimension, rate, np.full(201, within))
+    return certificate(selection, np.stack([k, 200 - k], axis=1), smoothing, alpha=alpha)
+
+
+def test_a_constant_sigma_has_the_certificate_of_cohen():
+    ours, theirs = (certify(member.Certificate(), 0.0) for member in (semi_elastic, cohen))
+    for name in ("predict", "radius", "p_a_lower", "p_b_upper"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+
+
+def test_the_radius_is_that_of_the_worst_case():
+    for rate, within, dimension in ((0.01, 0.0, 784), (0.2, 0.3, 2)):
+        bound = certify(semi_elastic.Certificate(), rate, within=within, dimension=dimension)
+        radius = semi_elastic_radius(
+            bound.p_a_lower, SIGMA, rate, dimension, constant_within=within, rounding=FLOAT32_ROUNDING
+        )
+        np.testing.assert_allclose(bound.radius, radius, rtol=1e-12)
+        np.testing.assert_array_equal(bound.predict, np.where(bound.radius > 0, 0, -1))
+        constant = certify(cohen.Certificate(), 0.0).radius
+        assert (bound.radius <= constant).all()
+        assert (bound.radius[constant > 0.5] < constant[constant > 0.5]).all()
+
+
+def test_it_promises_its_certificate_for_every_known_semi_elasticity():
+    assert (
+        guarantee(semi_elastic.Certificate(), 0.0, GRID)
+        == guarantee(semi_elastic.Certificate(), 100.0, GRID)
+        == "global"
+    )
+
+
+@given(sigma=st.floats(1e-3, 10), change=st.floats(-1, 1))
+def test_rounding_two_sigmas_to_float32_changes_their_ratio_by_less_than_is_allowed_for(sigma, change):
+    other = sigma * np.exp(change)
+    rounded = np.log(float(np.float32(other))) - np.log(float(np.float32(sigma)))
+    assert abs(rounded - change) < FLOAT32_ROUNDING
+
+
+@pytest.mark.parametrize(("rate", "dimension"), [(1e-6, 150_528), (0.01, 784), (0.5, 2)])
+def test_the_radius_leaves_room_for_rounded_sigmas(rate, dimension):
+    p_a = np.linspace(0.51, 0.9999, 20)
+    ideal = semi_elastic_radius(p_a, 0.3, rate, dimension)
+    radius = semi_elastic_radius(p_a, 0.3, rate, dimension, rounding=1e-4)
+    assert (radius < ideal).all()
+    p_a, radius = p_a[radius > 0], radius[radius > 0]
+    assert len(radius) > 15
+    for sign in (-1, 1):
+        allowed = np.exp(sign * (rate * radius + 1e-4))
+        assert (xi(radius, 0.3, 0.3 * allowed, dimension, p_a) < 0.5).all()
+    beyond = radius * (1 + 1e-6)
+    worst = np.maximum(*(xi(beyond, 0.3, 0.3 * np.exp(s * (rate * beyond + 1e-4)), dimension, p_a) for s in (-1, 1)))
+    assert (worst > 0.5).all()
+
+
+def test_rounding_costs_nothing_where_sigma_is_constant():
+    p_a = np.linspace(0.5, 0.9999, 20)
+    within = semi_elastic_radius(p_a, 0.3, 0.1, 784, constant_within=0.3, rounding=1e-4)
+    assert (within >= np.minimum(constant_radius(p_a, 0.3), 0.3)).all()
+    np.testing.assert_array_equal(semi_elastic_radius(p_a, 0.3, 0.0, 784, rounding=1e-4), constant_radius(p_a, 0.3))
