@@ -27,6 +27,7 @@ class AttackCounts(CountsTable):
         batch_size: int64 [N], rows per forward pass.
     """
 
+    form: ClassVar[str] = "attacks 2"
     types: ClassVar[Mapping[str, type[np.generic]]] = {
         "index": np.int64,
         "label": np.int64,

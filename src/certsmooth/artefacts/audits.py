@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth._internal.storage import decode_record, read_json, write_json
 from certsmooth.artefacts.counts import CountsTable
+from certsmooth.artefacts.identity import check_identity, nearest
 from certsmooth.artefacts.provenance import MadeBy, made_by
 from certsmooth.errors import CountsError
 from certsmooth.science.audit.order import OrderCost
+
+_REMEDY = "make it again"
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class Broken(CountsTable):
         batch_size: int64 [N], rows per forward pass.
     """
 
+    form: ClassVar[str] = "broken certificates 2"
     types: ClassVar[Mapping[str, type[np.generic]]] = {
         "index": np.int64,
         "predict": np.int64,
@@ -59,27 +63,44 @@ class Broken(CountsTable):
     batch_size: Int[np.ndarray, " N"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OrderRecord(MadeBy):
-    """A file about what an order costs."""
+@dataclass(frozen=True)
+class OrderPart:
+    """What an order costs one run, and what that is about, as JSON holds it."""
 
     cost: OrderCost
+    identity: dict[str, Any]
 
 
-def write_order_cost(path: Path, cost: OrderCost) -> None:
-    """Write what an order costs, and what computed it, as JSON.
+@dataclass(frozen=True, kw_only=True)
+class _OrderRecord(MadeBy):
+    """A file about what orders cost."""
+
+    parts: list[OrderPart]
+
+
+def write_order_costs(path: Path, parts: Sequence[OrderPart]) -> None:
+    """Write what orders cost, and what computed it, as JSON.
 
     Raises:
         CountsError: the file cannot be written.
     """
-    write_json(path, asdict(_OrderRecord(cost=cost, **vars(made_by()))), error=CountsError)
+    write_json(path, asdict(_OrderRecord(parts=list(parts), **vars(made_by()))), error=CountsError)
 
 
-def read_order_cost(path: Path) -> OrderCost:
-    """Read what `write_order_cost` wrote.
+def read_order_cost(path: Path, *, expect: Mapping[str, Any]) -> OrderCost:
+    """Read what `write_order_costs` wrote of one run.
+
+    Args:
+        path: the file.
+        expect: entries that the identity must have, each whole.
 
     Raises:
-        CountsError: missing or damaged.
+        CountsError: missing or damaged, or an entry differs; the message names it and both values.
     """
-    content = read_json(path, remedy="make it again", error=CountsError)
-    return decode_record(_OrderRecord, json.dumps(content), source=str(path), error=CountsError).cost
+    content = read_json(path, remedy=_REMEDY, error=CountsError)
+    record = decode_record(_OrderRecord, json.dumps(content), source=str(path), error=CountsError)
+    if not record.parts:
+        raise CountsError(f"{path}: no parts; {_REMEDY}")
+    part = record.parts[nearest([each.identity for each in record.parts], expect)]
+    check_identity(path, part.identity, expect, remedy=_REMEDY, error=CountsError)
+    return part.cost

@@ -1,13 +1,11 @@
-"""Per-image certificates as files: tab-separated values in the field's format, and how they were made.
+"""Per-image certificates as files: Parquet with what they are and how they were made, and the field's format.
 
 The first columns are ``idx label predict radius correct time``, the format of the certificates that Cohen et
-al. and SmoothAdv published; more columns follow. A sidecar of the same name, ending in ``.json``, holds the
-provenance and a SHA-256 of the table and of that, so that neither can change without the other.
+al. and SmoothAdv published, which is tab-separated text; more columns follow.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -21,7 +19,9 @@ from jaxtyping import Float
 from scipy.special import ndtri
 
 from certsmooth._internal.checks import MAX_SAMPLES, check_number
-from certsmooth._internal.storage import atomic_write, canonical_json
+from certsmooth._internal.storage import atomic_write
+from certsmooth.artefacts.identity import check_identity, nearest
+from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.certificates import ABSTAIN, GUARANTEES
 
@@ -29,20 +29,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PROVENANCE_KEYS = (
-    "dataset",
     "description",
     "fingerprint",
     "images",
-    "n0",
-    "n",
-    "alpha",
-    "certificate",
     "norm",
-    "step",
     "dimension",
     "semi_elasticity",
-    "seed",
+    "checkpoint",
     "device",
+    "threads",
     "seconds",
     "numeric_type",
     "versions",
@@ -51,7 +46,7 @@ PROVENANCE_KEYS = (
     "sampled_by",
     "memory",
 )
-"""What every sidecar says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts is in the entries of
+"""What every file says, besides what its spec says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts is in the entries of
 `certsmooth.artefacts.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
 
 MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
@@ -101,6 +96,11 @@ _COLUMNS = _FIELD_COLUMNS | {
 COLUMNS = tuple(_COLUMNS)
 """The columns of a certificates file, in order."""
 
+_KINDS: dict[object, type[np.generic]] = {int: np.int64, str: np.str_}
+_TYPES = {name: _KINDS.get(column.read, np.float64) for name, column in _COLUMNS.items()}
+_FORMAT = "certificates 2"
+_REMEDY = "certify again"
+
 _DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "radius", "correct", "sigma", "time")}
 _PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
 _DIGITS = 3
@@ -109,83 +109,111 @@ _LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))
 """In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
 
 
-def write_certificates(path: Path, frame: pd.DataFrame, provenance: Mapping[str, Any]) -> None:
-    """Write per-image certificates and, beside them, how they were made.
+@dataclass(frozen=True)
+class CertificatesPart:
+    """The certificates of one run on one split.
 
-    Radii are not rounded: reading returns the same float64.
+    Attributes:
+        frame: has the columns `COLUMNS`, and one row per image; ``time`` in seconds, ``correct`` 0 or 1.
+        spec: what they are, as JSON holds it.
+        provenance: how they were made: has the keys `PROVENANCE_KEYS`.
+    """
 
-    Args:
-        path: ends in ``.tsv``; the sidecar is ``path.with_suffix(".json")``.
-        frame: has the columns `COLUMNS`, in any order, and one row per image.
-        provenance: has the keys `PROVENANCE_KEYS` and is JSON-able.
+    frame: pd.DataFrame
+    spec: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+
+def write_certificates(path: Path, parts: Sequence[CertificatesPart]) -> None:
+    """Write per-image certificates as the parts of a Parquet file.
 
     Raises:
-        ConfigError: ``path`` does not end in ``.tsv``.
         CountsError: a column is missing, unknown or of the wrong type, a value is not valid, a key of the
             provenance is missing, or the file cannot be written.
     """
-    sidecar = _sidecar(path)
+    write_parts(path, _FORMAT, [_stored(path, part) for part in parts])
+
+
+def read_certificates(path: Path) -> list[CertificatesPart]:
+    """Read certificates that `write_certificates` wrote, and check every value.
+
+    Raises:
+        CountsError: missing, not such a file or corrupt, or a value is not valid; the message names the file, the row,
+            the column and what would be right.
+    """
+    import pandas as pd
+
+    found = []
+    for part in read_parts(path, _FORMAT, _TYPES, remedy=_REMEDY):
+        frame = pd.DataFrame(dict(part.columns))
+        _check_values(path, frame, _COLUMNS)
+        spec, provenance = part.identity.get("spec"), part.identity.get("provenance")
+        if not isinstance(spec, Mapping):
+            raise CountsError(f"{path}: spec is {spec!r}; must be a mapping; {_REMEDY}")
+        found.append(CertificatesPart(frame, spec, _checked_provenance(path, provenance)))
+    return found
+
+
+def find_certificates(path: Path, parts: Sequence[CertificatesPart], spec: Mapping[str, Any]) -> CertificatesPart:
+    """Return the certificates that are what is asked for.
+
+    Args:
+        path: the file, for messages.
+        parts: of it.
+        spec: what they must be, all of it.
+
+    Raises:
+        CountsError: there are none; the message names the entry and both values.
+    """
+    if not parts:
+        raise CountsError(f"{path}: no parts; {_REMEDY}")
+    part = parts[nearest([{"spec": each.spec} for each in parts], {"spec": spec})]
+    check_identity(path, {"spec": part.spec}, {"spec": spec}, remedy=_REMEDY, error=CountsError)
+    return part
+
+
+def export_certificates(path: Path, frame: pd.DataFrame) -> None:
+    """Write certificates in the field's format, for other programs: tab-separated, `COLUMNS`.
+
+    Radii are not rounded.
+
+    Args:
+        path: the file; its folder is made.
+        frame: as in `CertificatesPart`.
+
+    Raises:
+        CountsError: the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be written: {cause.strerror or cause}") from cause
+    with atomic_write(path, error=CountsError) as file:
+        file.write(frame.loc[:, list(COLUMNS)].to_csv(sep="\t", index=False, lineterminator="\n").encode())
+
+
+def _stored(path: Path, part: CertificatesPart) -> Part:
+    frame = part.frame
     if sorted(found := tuple(map(str, frame.columns))) != sorted(COLUMNS):
         raise _wrong_columns(path, found, [COLUMNS])
-    frame = frame.loc[:, list(COLUMNS)]
     for name, column in _COLUMNS.items():
         kinds = "iub" if column.read is int else "OTU" if column.read is str else "fiu"
         if frame[name].dtype.kind not in kinds:
             raise CountsError(f"{path}: column {name} has type {frame[name].dtype}; must be {column.right}")
-    frame = frame.astype({"correct": np.int64})
-    _check_values(path, frame, _COLUMNS)
-    _check_provenance(path, provenance)
-    table = frame.to_csv(sep="\t", index=False, lineterminator="\n").encode()
+    _check_values(path, frame.astype({"correct": np.int64}), _COLUMNS)
+    identity = {"spec": dict(part.spec), "provenance": dict(_checked_provenance(path, part.provenance))}
     try:
-        record = {"sha256": checksum(table, provenance), "provenance": dict(provenance)}
-        text = json.dumps(record, indent=2, allow_nan=False) + "\n"
+        json.dumps(identity, allow_nan=False)
     except (TypeError, ValueError) as cause:
         raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
-    # The table first: if the second write fails, an older sidecar does not match it, and reading says so.
-    with atomic_write(path, error=CountsError) as file:
-        file.write(table)
-    with atomic_write(sidecar, error=CountsError) as file:
-        file.write(text.encode())
-
-
-def read_certificates(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """Read certificates that `write_certificates` wrote, and check every value.
-
-    Args:
-        path: ends in ``.tsv``; its sidecar lies beside it.
-
-    Returns:
-        A frame with the columns `COLUMNS` (``time`` in seconds, ``correct`` 0 or 1), and the provenance.
-
-    Raises:
-        ConfigError: ``path`` does not end in ``.tsv``.
-        CountsError: a file is missing or not readable, the table is not the one that the sidecar was written
-            for, or a value is not valid; the message names the file, the line, the column and what would be
-            right.
-    """
-    sidecar = _sidecar(path)
-    content = _read(path)
-    try:
-        record = json.loads(_read(sidecar))
-    except (ValueError, RecursionError) as cause:
-        raise CountsError(f"{sidecar}: not JSON ({cause}); must be as write_certificates wrote it") from cause
-    if not isinstance(record, dict) or record.keys() != {"sha256", "provenance"}:
-        raise CountsError(f"{sidecar}: must hold exactly the keys sha256 and provenance")
-    try:
-        found = checksum(content, record["provenance"])
-    except ValueError as cause:
-        raise CountsError(f"{sidecar}: {cause}; must be as write_certificates wrote it") from cause
-    if found != record["sha256"]:
-        raise CountsError(
-            f"{path}: its sha256, with the provenance, is {found}, but {sidecar} says {record['sha256']}; "
-            "one of the two was changed: restore both, or certify again"
-        )
-    _check_provenance(sidecar, record["provenance"])
-    return _parse(path, content, [_COLUMNS]), record["provenance"]
+    columns = {
+        name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in _TYPES.items()
+    }
+    return Part(identity, columns)
 
 
 def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd.DataFrame:
-    """Read a table in one of the field's formats, or of ours without its sidecar.
+    """Read a table in one of the field's formats, or ours.
 
     Args:
         path: tab-separated, with exactly the columns ``idx label predict radius correct time`` (Cohen et al. 2019,
@@ -220,17 +248,6 @@ def rounding(radius: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     exponent = np.floor(np.log10(radius, out=np.zeros_like(radius), where=radius > 0))
     half: Float[np.ndarray, " n"] = 0.5 * np.maximum(10.0 ** (exponent - _DIGITS + 1), 10.0**-_DECIMALS)
     return np.where(radius > 0, half, 0.0)
-
-
-def checksum(table: bytes, provenance: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a table's bytes, followed by its provenance as canonical JSON; 64 hexadecimal digits."""
-    return hashlib.sha256(table + canonical_json(provenance)).hexdigest()
-
-
-def _sidecar(path: Path) -> Path:
-    if path.suffix != ".tsv":
-        raise ConfigError(f"{path}: a certificates file must end in .tsv (its sidecar ends in .json)")
-    return path.with_suffix(".json")
 
 
 def _read(path: Path) -> bytes:
@@ -319,7 +336,7 @@ def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series[bool], name: str, ri
         raise CountsError(f"{path}: line {row + 2}, column {name}: {frame[name].iloc[row]}; {right}")
 
 
-def _check_provenance(path: Path, provenance: object) -> None:
+def _checked_provenance(path: Path, provenance: object) -> Mapping[str, Any]:
     if not isinstance(provenance, Mapping):
         raise CountsError(f"{path}: provenance is {provenance!r}; must be a mapping with {', '.join(PROVENANCE_KEYS)}")
     _check_keys(path, "provenance", provenance, PROVENANCE_KEYS)
@@ -332,6 +349,7 @@ def _check_provenance(path: Path, provenance: object) -> None:
         raise CountsError(
             f"{path}: provenance.fingerprint is {provenance['fingerprint']!r}; must be sha256: and 64 digits"
         )
+    return provenance
 
 
 def _check_keys(path: Path, where: str, mapping: Mapping[str, Any], required: tuple[str, ...]) -> None:

@@ -18,13 +18,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import LARGEST_SEED, store_integer, store_number
+from certsmooth._internal.checks import store_integer, store_number
 from certsmooth._internal.storage import atomic_write, decode_record
 from certsmooth.artefacts.provenance import MadeBy
-from certsmooth.errors import CheckpointError, ConfigError, nearest
+from certsmooth.artefacts.identity import check_identity
+from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, build
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _KEY = "certsmooth"
 _NO_CHECKSUM = "0" * 64
@@ -38,28 +39,30 @@ class CheckpointHeader(MadeBy):
 
     Attributes:
         model: the base classifier's architecture, shapes, normalisation and arithmetic.
-        dataset: name of the data set that it was trained on.
-        dataset_fingerprint: of the training split that was really used.
-        pixel_range: of the data set; None for toy data without one.
+        spec: what was trained, as JSON holds it: data set, sigma, seed, objective, sigma policy, recipe, ...
         sigma: the sigma0 of the training noise, in pixel coordinates [0, 1]; 0 for training without noise.
-        training: objective, sigma policy and recipe with their options, as JSON holds them: lists, no tuples.
-        seed: of the training run.
+        dataset_fingerprint: of the training split, without images that a classifier labelled.
+        images: that it was trained on.
+        images_fingerprint: of those.
+        pixel_range: of the data set; None for toy data without one.
+        device: the kind of device that it was trained on.
 
     Raises:
-        ConfigError: sigma is negative or not finite, or the seed no whole number in 0 .. 2**63 - 1.
+        ConfigError: sigma is negative or not finite, or there are no images.
     """
 
     model: ModelSpec
-    dataset: str
-    dataset_fingerprint: str
-    pixel_range: tuple[float, float] | None
+    spec: dict[str, Any]
     sigma: float
-    training: dict[str, Any]
-    seed: int
+    dataset_fingerprint: str
+    images: int
+    images_fingerprint: str
+    pixel_range: tuple[float, float] | None
+    device: str
 
     def __post_init__(self) -> None:
         store_number(self, "sigma", minimum=0)
-        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
+        store_integer(self, "images", minimum=1)
 
 
 def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> None:
@@ -92,7 +95,7 @@ def load(
 
     Args:
         path: the file.
-        expect: what it must have been made for: fields of the header or of its ``model``, and their values.
+        expect: what it must have been made for: fields of the header, each whole.
         device: where the classifier goes.
         trainable: return float32 weights in training mode, to go on training, instead of the frozen program.
 
@@ -102,12 +105,13 @@ def load(
     Raises:
         CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version,
             holds tensors that do not fit the architecture, or was made for something else; names the file and
-            the field.
-        ConfigError: ``expect`` has a field that no header has.
+            the entry.
     """
     data = _read(path)
     header = _decode(path, data)
-    _check_expected(path, header, expect or {})
+    right = json.loads(json.dumps(dict(expect or {})))
+    found = json.loads(json.dumps(dataclasses.asdict(header)))
+    check_identity(path, found, right, remedy="made for something else; train again", error=CheckpointError)
     try:
         classifier = build(header.model, seed=0)
     except ConfigError as cause:
@@ -214,27 +218,6 @@ def _record(path: Path, data: bytes) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise CheckpointError(f"{path}: not a checkpoint: metadata {_KEY!r} hold {type(record).__name__}")
     return record
-
-
-def _check_expected(path: Path, header: CheckpointHeader, expect: Mapping[str, object]) -> None:
-    fields = dataclasses.asdict(header)
-    fields |= fields["model"]
-    for key in expect:
-        if key not in fields:
-            raise ConfigError(f"expect: unknown field {key!r}; {nearest(key, fields)}")
-    wrong = [
-        f"{key} is {_plain(fields[key])!r}, expected {_plain(value)!r}"
-        for key, value in expect.items()
-        if _plain(fields[key]) != _plain(value)
-    ]
-    if wrong:
-        raise CheckpointError(f"{path}: made for something else: {'; '.join(wrong)}")
-
-
-def _plain(value: object) -> object:
-    """Return a value as JSON holds it, so that a tuple equals the list that it became."""
-    plain: object = json.loads(json.dumps(value, default=dataclasses.asdict))
-    return plain
 
 
 def _fill(path: Path, network: nn.Module, tensors: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""Counts on disk: one Parquet file with its provenance inside, and the journal of a run that is not finished."""
+"""Counts on disk: a Parquet file of the parts that a job sampled, and the journal of one that is not finished."""
 
 from __future__ import annotations
 
@@ -14,99 +14,70 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from certsmooth._internal.storage import atomic_write
+from certsmooth.artefacts.parts import Part, find_part, read_parts, write_parts
 from certsmooth.errors import CountsError
 from certsmooth.science.sampling.counts import Counts
 
-_KEY = b"certsmooth"
-_COLUMNS = ("index", "label", "sigma", "constant_within", "predict", "selection", "estimation", "batch_size")
-_DERIVED = ("predict",)
+_FORMAT = "counts 2"
+_REMEDY = "sample it again"
+_AGAIN = "make it again"
+_COLUMNS = ("index", "label", "sigma", "constant_within", "selection", "estimation", "batch_size")
 _REAL = ("sigma", "constant_within")
-_TYPES = {name: np.float64 if name in _REAL else np.int64 for name in _COLUMNS if name not in _DERIVED}
-
-Columns = Mapping[str, npt.NDArray[Any]]
-"""Columns of a table by name: [N], or [N, k] for counts per class."""
+_TYPES = {name: np.float64 if name in _REAL else np.int64 for name in _COLUMNS}
 
 
-def write_counts(path: Path, counts: Counts, identity: Mapping[str, Any]) -> None:
+@dataclass(frozen=True)
+class CountsPart:
+    """Counts, and what was sampled and how, as JSON holds it."""
+
+    counts: Counts
+    identity: Mapping[str, Any]
+
+
+def write_counts(path: Path, parts: Sequence[CountsPart]) -> None:
     """Write counts, atomically and with the same bytes for the same content.
 
     Args:
-        path: the Parquet file; columns index, label, sigma, constant_within, predict (class of the selection samples),
-            selection and estimation (class counts), batch_size.
-        counts: what was counted.
-        identity: what was sampled and how (JSON); it is stored in the file, and compared when the file is read.
+        path: the Parquet file; columns index, label, sigma, constant_within, selection and estimation (class counts),
+            batch_size, and for other readers predict (class of the selection samples) and part.
+        parts: what was counted; the identity of each is stored in the file, and compared when the file is read.
 
     Raises:
         CountsError: the file cannot be written.
     """
-    write_columns(path, {name: getattr(counts, name) for name in _COLUMNS}, identity, derived=_DERIVED)
+    stored = [Part(each.identity, {name: getattr(each.counts, name) for name in _COLUMNS}) for each in parts]
+    derived = [
+        {"predict": each.counts.predict, "part": np.full(len(each.counts), place)} for place, each in enumerate(parts)
+    ]
+    write_parts(path, _FORMAT, stored, derived=derived)
 
 
-def read_counts(path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple[Counts, dict[str, Any]]:
-    """Read counts and the identity they were written with.
-
-    Args:
-        path: the Parquet file.
-        expect: entries that the identity must have: the counts of another data set or model are refused.
-
-    Raises:
-        CountsError: not a counts file, corrupt, or an entry differs; the message names it and both values.
-    """
-    columns, identity = read_columns(path, _TYPES, expect=expect)
-    return Counts(**columns), identity
-
-
-def write_columns(path: Path, columns: Columns, identity: Mapping[str, Any], *, derived: Sequence[str] = ()) -> None:
-    """Write a table of counts, as `write_counts` does.
-
-    Args:
-        path: the Parquet file.
-        columns: int64 or float64; those with two dimensions are int64.
-        identity: what was sampled and how (JSON).
-        derived: columns for other readers, which follow from the rest: `read_columns` need not read them.
+def read_counts(path: Path) -> list[CountsPart]:
+    """Read counts.
 
     Raises:
-        CountsError: the file cannot be written.
+        CountsError: not a counts file, or corrupt; the message names it.
     """
-    stored = {name: values for name, values in columns.items() if name not in derived}
-    header = {"identity": dict(identity), "sha256": _digest(stored, identity)}
-    table = pa.table({name: _array(values) for name, values in columns.items()})
-    with atomic_write(path, error=CountsError) as file:
-        pq.write_table(table.replace_schema_metadata({_KEY: _json(header)}), file)
+    parts = read_parts(path, _FORMAT, _TYPES, remedy=_REMEDY)
+    return [CountsPart(Counts(**part.columns), part.identity) for part in parts]
 
 
-def read_columns(
-    path: Path, types: Mapping[str, type[np.generic]], *, expect: Mapping[str, Any] | None = None
-) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Any]]:
-    """Read a table of counts that `write_columns` wrote, and its identity.
+def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, Any]) -> CountsPart:
+    """Return the counts that are what is asked for.
 
     Args:
-        path: the Parquet file.
-        types: of every column that is not derived, in the order in which they were written.
-        expect: entries that the identity must have.
+        path: the file, for messages.
+        parts: of it.
+        expect: entries that the identity must have, each whole: the counts of another data set or model are refused.
 
     Raises:
-        CountsError: as `read_counts`.
+        CountsError: there are none; the message names the entry and both values.
     """
-    try:
-        table = pq.read_table(path)
-        header = json.loads((table.schema.metadata or {})[_KEY])
-        identity, digest = dict(header["identity"]), header["sha256"]
-        columns = {name: np.asarray(table[name].to_pylist()).astype(kind) for name, kind in types.items()}
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise CountsError(f"{path}: not a counts file, or damaged ({error}); sample it again") from error
-    if digest != _digest(columns, identity):
-        raise CountsError(f"{path}: its content does not match its checksum; sample it again")
-    for key, value in (expect or {}).items():
-        if identity.get(key) != value:
-            raise CountsError(f"{path}: {key} is {identity.get(key)!r}; must be {value!r}")
-    return columns, identity
+    by_identity = [Part(each.identity, {"index": each.counts.index}) for each in parts]
+    found = find_part(path, by_identity, expect, remedy=_REMEDY)
+    return parts[[part is found for part in by_identity].index(True)]
 
 
 @dataclass(frozen=True)
@@ -115,9 +86,11 @@ class CountsTable:
 
     Attributes:
         types: of every field, in their order.
+        form: of the file, with its version.
     """
 
     types: ClassVar[Mapping[str, type[np.generic]]]
+    form: ClassVar[str]
 
     index: Int[np.ndarray, " N"]
 
@@ -134,21 +107,22 @@ class CountsTable:
         columns = {name: [value for part in parts for value in part[name]] for name in cls.types}
         return cls(**{name: np.asarray(columns[name], dtype=kind) for name, kind in cls.types.items()})
 
-    def write(self, path: Path, identity: Mapping[str, Any]) -> None:
-        """Write the table, atomically and with the same bytes for the same content.
+    @classmethod
+    def write(cls, path: Path, parts: Sequence[tuple[Self, Mapping[str, Any]]]) -> None:
+        """Write tables as the parts of a file, atomically and with the same bytes for the same content.
 
         Args:
             path: the Parquet file.
-            identity: what was counted and how (JSON); it is stored in the file, and compared when the file is read.
+            parts: tables, and what was counted and how (JSON); that is compared when the file is read.
 
         Raises:
             CountsError: the file cannot be written.
         """
-        write_columns(path, asdict(self), identity)
+        write_parts(path, cls.form, [Part(identity, asdict(table)) for table, identity in parts])
 
     @classmethod
-    def read(cls, path: Path, *, expect: Mapping[str, Any] | None = None) -> tuple[Self, dict[str, Any]]:
-        """Read what `write` wrote, and its identity.
+    def read(cls, path: Path, *, expect: Mapping[str, Any]) -> tuple[Self, Mapping[str, Any]]:
+        """Read a table that `write` wrote, and its identity.
 
         Args:
             path: the Parquet file.
@@ -157,23 +131,21 @@ class CountsTable:
         Raises:
             CountsError: not such a file, corrupt, or an entry differs; the message names it and both values.
         """
-        columns, identity = read_columns(path, cls.types, expect=expect)
-        return cls(**columns), identity
+        part = find_part(path, cls.read_all(path), expect, remedy=_AGAIN)
+        return cls(**part.columns), part.identity
 
+    @classmethod
+    def read_all(cls, path: Path) -> list[Part]:
+        """Read all parts of a file.
 
-def _array(values: npt.NDArray[Any]) -> pa.Array:
-    return pa.array(values) if values.ndim == 1 else pa.array(values.tolist(), pa.list_(pa.int64()))
+        Raises:
+            CountsError: not such a file, or corrupt.
+        """
+        return read_parts(path, cls.form, cls.types, remedy=_AGAIN)
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _digest(columns: Columns, identity: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(_json(identity))
-    for values in columns.values():
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
 
 
 def _journal_line(text: bytes) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from certsmooth._internal.storage import decode_record, read_json
+from certsmooth._internal.storage import decode_record, read_json, write_json
+from certsmooth.artefacts.identity import check_identity
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import CountsError, DataError
 
@@ -32,6 +34,7 @@ class _Record:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
+    spec: dict[str, Any]
     name: str
     description: str
     image_shape: list[int]
@@ -40,14 +43,21 @@ class _Record:
     parts: dict[str, _Part]
 
 
-def read_record(path: Path) -> dict[str, Any]:
+def read_record(path: Path, *, spec: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read what `certsmooth.experiment.steps.data.record_data` wrote.
 
+    Args:
+        path: the file.
+        spec: which data it must be about, all of it.
+
     Raises:
-        DataError: missing or damaged.
+        DataError: missing or damaged, or about other data; the message names the entry and both values.
     """
-    content = read_json(path, remedy="make it with `certsmooth data`", error=DataError)
+    remedy = "make it with `certsmooth data`"
+    content = read_json(path, remedy=remedy, error=DataError)
     decode_record(_Record, json.dumps(content), source=str(path), error=DataError)
+    if spec is not None:
+        check_identity(path, content, {"spec": spec}, remedy=remedy, error=DataError)
     return content
 
 
@@ -79,12 +89,28 @@ def log_path(made: Path) -> Path:
     return made.with_suffix(".log.json")
 
 
-def read_log(counts: Path) -> Log:
-    """Read the log of counts, given their path.
+@dataclass(frozen=True)
+class _Logs:
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+
+    parts: list[Log]
+
+
+def write_logs(made: Path, logs: Sequence[Log]) -> None:
+    """Write how the parts of a file were made, beside it.
+
+    Raises:
+        CountsError: the file cannot be written.
+    """
+    write_json(log_path(made), asdict(_Logs(list(logs))), error=CountsError)
+
+
+def read_logs(made: Path) -> list[Log]:
+    """Read how the parts of a file were made, given its path.
 
     Raises:
         CountsError: missing or damaged.
     """
-    path = log_path(counts)
+    path = log_path(made)
     content = read_json(path, remedy="make the file again that it is the log of", error=CountsError)
-    return decode_record(Log, json.dumps(content), source=str(path), error=CountsError)
+    return decode_record(_Logs, json.dumps(content), source=str(path), error=CountsError).parts

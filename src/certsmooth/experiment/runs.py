@@ -273,19 +273,19 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
     return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
 
 
-def all_parts(params: Params) -> tuple[tuple[CertificationRun, Part], ...]:
-    """Return every certification of every table and figure, with each part of the data that it is needed on, once."""
-    others = [run for shown in toy_runs(params) for run in shown] + list(high_dimension_runs(params))
-    pairs = [(run, part) for name in params.tables for run in table_runs(params, name) for part in PARTS]
-    tested = (*params.attacks, *params.idrs, *params.soundness)
-    test: Part = "test"
-    pairs += [(run, test) for name in tested for run in table_runs(params, name)]
-    return tuple(dict.fromkeys([*pairs, *((run, test) for run in others)]))
+def demanded(params: Params) -> Iterator[tuple[str, CertificationRun, Part]]:
+    """Yield what every table and figure is made of: its name, and each certification with each part of the data."""
+    for name in params.tables:
+        yield from ((name, run, part) for run in table_runs(params, name) for part in PARTS)
+    for name in (*params.attacks, *params.idrs, *params.soundness):
+        yield from ((name, run, "test") for run in table_runs(params, name))
+    yield from (("toy", run, "test") for shown in toy_runs(params) for run in shown)
+    yield from (("high_dimension", run, "test") for run in high_dimension_runs(params))
 
 
 def all_models(params: Params) -> tuple[ModelRun, ...]:
-    """Return every base classifier of `all_parts`, and those that they start from or learn from, once each."""
-    last = dict.fromkeys(model_run(params, run) for run, _ in all_parts(params))
+    """Return every base classifier of `demanded`, and those that they start from or learn from, once each."""
+    last = dict.fromkeys(model_run(params, run) for _, run, _ in demanded(params))
     earlier = [find(params, run) for run in last for find in (start_run, teacher_run)]
     return tuple(dict.fromkeys([*(run for run in earlier if run is not None), *last]))
 
@@ -324,27 +324,6 @@ def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> Model
     return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
 
 
-def sampling_run(params: Params, run: CertificationRun) -> CertificationRun:
-    """Return the run whose counts a certification uses: that of the first method that samples alike.
-
-    So a new certificate for a method costs no new samples.
-    """
-    for name in params.methods:
-        # Cheap questions first: a graph has thousands of them.
-        if name == run.method or (
-            _alike(params, name, run.method) and run.variant in variants(params, run.dataset, name)
-        ):
-            other = replace(run, method=name)
-            if sample_slice(params, other) == sample_slice(params, run):
-                return other
-    raise AssertionError("a method samples like itself")
-
-
-def _alike(params: Params, name: str, other: str) -> bool:
-    first, second = params.methods[name], params.methods[other]
-    return (first.training, first.noise, first.policy.name) == (second.training, second.noise, second.policy.name)
-
-
 def certification(params: Params, run: CertificationRun) -> Certification:
     """Return how a run is certified: the data set's setting with the method's changes."""
     return merge_certification(
@@ -352,79 +331,6 @@ def certification(params: Params, run: CertificationRun) -> Certification:
         resolved_method(params, run.dataset, run.method).certification,
         key=f"methods.{run.method}.certification",
     )
-
-
-def _described(chosen: Member) -> dict[str, Any]:
-    return {"name": chosen.name, "options": {name: json_value(value) for name, value in chosen.options.items()}}
-
-
-# The slices below are what each step depends on: a rule gives its slice as ``params``, so that editing a key reruns
-# the steps that read it, and no others.
-
-
-def data_slice(params: Params, dataset: str) -> dict[str, Any]:
-    """Return what the data depend on."""
-    chosen = params.datasets[dataset]
-    return {
-        "dataset": dataset,
-        "member": chosen.member or dataset,
-        "source": chosen.source,
-        "options": dict(chosen.options),
-        "validation": chosen.validation,
-        "unlabelled": chosen.unlabelled and chosen.unlabelled.share,
-        "seed": params.seed,
-    }
-
-
-def train_slice(params: Params, run: ModelRun) -> dict[str, Any]:
-    """Return what a checkpoint depends on, besides the data and the checkpoints that it builds on."""
-    chosen, training = params.datasets[run.dataset], resolved_training(params, run.dataset, run.training)
-    changes = chosen.trainings.get(run.training, TrainingChanges())
-    return {
-        "architecture": chosen.architecture,
-        "normalisation": dict(chosen.normalisation or {}),
-        "numeric_type": chosen.numeric_type,
-        "channels_last": chosen.channels_last,
-        "recipe": {**chosen.recipe, **changes.recipe},
-        "training": {
-            "objective": _described(with_variant(training.objective, run.variant)),
-            "policy": _described(with_variant(training.policy, run.variant)),
-            "start": training.start and asdict(training.start),
-            "teacher": training.teacher,
-            "noise": training.noise,
-        },
-    }
-
-
-def label_slice(params: Params, dataset: str) -> dict[str, Any]:
-    """Return what pseudo labels depend on, besides data and teacher."""
-    chosen = params.datasets[dataset].unlabelled
-    return {"unlabelled": chosen and asdict(chosen)}
-
-
-def sample_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
-    """Return what counts depend on, besides data and checkpoint."""
-    chosen, method = certification(params, run), resolved_method(params, run.dataset, run.method)
-    return {
-        "policy": _described(with_variant(method.policy, run.variant)),
-        "noise": method.noise,
-        "step": params.datasets[run.dataset].step,
-        "n0": chosen.n0,
-        "n": chosen.n,
-        "stride": chosen.stride,
-        "seed": params.seed,
-    }
-
-
-def certify_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
-    """Return what certificates depend on, besides counts."""
-    method = params.methods[run.method]
-    return {
-        "alpha": certification(params, run).alpha,
-        "certificate": _described(method.certificate),
-        "memory": method.memory,
-        "seed": params.seed,
-    }
 
 
 def table_slice(params: Params, table: str) -> dict[str, Any]:
@@ -435,55 +341,3 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]
     return {"choices": choices, "table": described, "labels": labels}
-
-
-def toy_slice(params: Params) -> dict[str, Any]:
-    """Return what the toy figures depend on, besides data, checkpoint and certificates."""
-    _, dependent = toy_runs(params)
-    return {
-        "toy": params.toy and asdict(params.toy),
-        "policies": [sample_slice(params, run)["policy"] for run in dependent],
-    }
-
-
-def order_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
-    """Return what the cost of a memory's order depends on, besides counts."""
-    radii, shuffles = list(table_choice(params, table).radii), params.soundness[table].shuffles
-    return {**certify_slice(params, run), "radii": radii, "shuffles": shuffles}
-
-
-def break_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
-    """Return what an attack on certificates depends on, besides data, checkpoint and counts."""
-    chosen, sampled, certified = params.soundness[table], sample_slice(params, run), certify_slice(params, run)
-    return {
-        "policy": sampled["policy"],
-        "noise": sampled["noise"],
-        "step": sampled["step"],
-        "certificate": certified["certificate"],
-        "alpha": certified["alpha"],
-        "n": chosen.predict.n,
-        "stride": chosen.stride,
-        "seed": params.seed,
-    }
-
-
-def high_dimension_slice(params: Params) -> dict[str, Any]:
-    """Return what the table of high dimension depends on, besides certificates."""
-    labels = [params.methods[run.method].label for run in high_dimension_runs(params)]
-    return {"high_dimension": params.high_dimension and asdict(params.high_dimension), "labels": labels[:1]}
-
-
-def attack_slice(params: Params, table: str, attack: str, run: CertificationRun) -> dict[str, Any]:
-    """Return what an attack on a run depends on, besides data, checkpoint and counts."""
-    chosen = params.attacks[table]
-    choice = chosen.attacks[attack]
-    return {
-        "attack": _described(choice.attack),
-        "samples": list(choice.samples),
-        "radii": list(table_choice(params, table).radii),
-        "policy": sample_slice(params, run)["policy"],
-        "step": params.datasets[run.dataset].step,
-        "n": chosen.predict.n,
-        "stride": chosen.stride,
-        "seed": params.seed,
-    }

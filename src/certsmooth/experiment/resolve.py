@@ -1,0 +1,340 @@
+"""params.yaml -> specs: every artefact that the experiment consists of, and which job makes it.
+
+Imports no numerical library: the workflow reads it to build its graph.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, Literal, TypeVar
+
+from certsmooth.errors import ConfigError, nearest
+from certsmooth.experiment import runs
+from certsmooth.experiment.config import Params, TrainingChanges
+from certsmooth.experiment.runs import CertificationRun, ModelRun
+from certsmooth.experiment.specs import (
+    SPLITS,
+    AttackSpec,
+    Batch,
+    BreakSpec,
+    CertifySpec,
+    DataSpec,
+    LabelSpec,
+    OrderSpec,
+    SampleSpec,
+    Spec,
+    Split,
+    TrainSpec,
+    counts_paths,
+)
+
+T = TypeVar("T")
+S = TypeVar("S", bound=Spec)
+Seeds = tuple[int, ...]
+Pairs = tuple[tuple[CertificationRun, Split], ...]
+Place = tuple[str, str, int]
+"""Data set, method and training seed."""
+
+
+@dataclass(frozen=True)
+class Demand:
+    """One run that something is made of.
+
+    Attributes:
+        target: what: the name of a table or figure.
+        run: the certification.
+        split: of the data.
+    """
+
+    target: str
+    run: CertificationRun
+    split: Split
+
+
+class Experiment:
+    """All that params.yaml asks for; what was asked once is kept."""
+
+    def __init__(self, params: Params) -> None:
+        self.params = params
+        self._kept: dict[tuple[object, ...], Any] = {}
+
+    def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
+        if key not in self._kept:
+            self._kept[key] = make()
+        kept: T = self._kept[key]
+        return kept
+
+    def data(self, dataset: str) -> DataSpec:
+        """Return what the data are."""
+        chosen = self.params.datasets[dataset]
+        return DataSpec(
+            dataset=dataset,
+            member=chosen.member or dataset,
+            options=dict(chosen.options),
+            validation=chosen.validation,
+            unlabelled=chosen.unlabelled.share if chosen.unlabelled else None,
+            seed=self.params.seed,
+            source=chosen.source,
+        )
+
+    def train(self, run: ModelRun) -> TrainSpec:
+        """Return what a base classifier is.
+
+        Raises:
+            ConfigError: it builds on a training with several grid points, or needs unlabelled images of data without.
+        """
+        return self._once(("train", run), lambda: self._train(run))
+
+    def _train(self, run: ModelRun) -> TrainSpec:
+        chosen = self.params.datasets[run.dataset]
+        training = runs.resolved_training(self.params, run.dataset, run.training)
+        changes = chosen.trainings.get(run.training, TrainingChanges())
+        start, teacher = (find(self.params, run) for find in (runs.start_run, runs.teacher_run))
+        return TrainSpec(
+            data=self.data(run.dataset),
+            training=run.training,
+            sigma=run.sigma,
+            seed=run.seed,
+            architecture=chosen.architecture,
+            normalisation=chosen.normalisation and dict(chosen.normalisation),
+            numeric_type=chosen.numeric_type,
+            channels_last=chosen.channels_last,
+            recipe={**chosen.recipe, **changes.recipe},
+            objective=runs.with_variant(training.objective, run.variant),
+            policy=runs.with_variant(training.policy, run.variant),
+            noise=training.noise,
+            start=self.train(start) if start else None,
+            start_file=training.start.checkpoint if training.start else None,
+            labels=self.labels(teacher) if teacher else None,
+            grid=run.variant,
+        )
+
+    def labels(self, teacher: ModelRun) -> LabelSpec:
+        """Return what the labels are that a base classifier gives the unlabelled images.
+
+        Raises:
+            ConfigError: the data have no such images.
+        """
+        unlabelled = self.params.datasets[teacher.dataset].unlabelled
+        if unlabelled is None:
+            raise ConfigError(f"datasets.{teacher.dataset}.unlabelled: null; must give a share or a source")
+        return LabelSpec(teacher=self.train(teacher), source=unlabelled.source)
+
+    def sample(self, run: CertificationRun, split: Split) -> SampleSpec:
+        """Return what the counts of a run are."""
+        return self._once(("sample", run, split), lambda: self._sample(run, split))
+
+    def _sample(self, run: CertificationRun, split: Split) -> SampleSpec:
+        method = runs.resolved_method(self.params, run.dataset, run.method)
+        chosen = runs.certification(self.params, run)
+        return SampleSpec(
+            base=self.train(runs.model_run(self.params, run)),
+            split=split,
+            policy=runs.with_variant(method.policy, run.variant),
+            noise=method.noise,
+            step=self.params.datasets[run.dataset].step,
+            n0=chosen.n0,
+            n=chosen.n,
+            stride=chosen.stride,
+            seed=self.params.seed,
+        )
+
+    def certify(self, run: CertificationRun, split: Split) -> CertifySpec:
+        """Return what the certificates of a run are."""
+        return self._once(("certify", run, split), lambda: self._certify(run, split))
+
+    def _certify(self, run: CertificationRun, split: Split) -> CertifySpec:
+        method = self.params.methods[run.method]
+        return CertifySpec(
+            sampled=self.sample(run, split),
+            certificate=method.certificate,
+            alpha=runs.certification(self.params, run).alpha,
+            memory=method.memory,
+            seed=self.params.seed,
+            grid=run.variant,
+            counts=counts_paths(self.counts(run)),
+        )
+
+    def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
+        """Return what an attack of a table on a run is."""
+        chosen = self.params.attacks[table]
+        return AttackSpec(
+            sampled=self.sample(run, "test"),
+            name=attack,
+            attack=chosen.attacks[attack].attack,
+            samples=chosen.attacks[attack].samples,
+            radii=runs.table_choice(self.params, table).radii,
+            n=chosen.predict.n,
+            stride=chosen.stride,
+            seed=self.params.seed,
+            counts=counts_paths(self.counts(run)),
+        )
+
+    def order(self, table: str, run: CertificationRun) -> OrderSpec:
+        """Return what the cost of a memory's order is, for a table."""
+        radii, shuffles = runs.table_choice(self.params, table).radii, self.params.soundness[table].shuffles
+        return OrderSpec(certified=self.certify(run, "test"), radii=radii, shuffles=shuffles)
+
+    def breaking(self, table: str, run: CertificationRun) -> BreakSpec:
+        """Return what the attack of a table on a run's certificates is."""
+        chosen = self.params.soundness[table]
+        return BreakSpec(
+            certified=self.certify(run, "test"), n=chosen.predict.n, stride=chosen.stride, seed=self.params.seed
+        )
+
+    @property
+    def demands(self) -> tuple[Demand, ...]:
+        """What all tables and figures are made of."""
+        return self._once(("demands",), lambda: tuple(Demand(*each) for each in runs.demanded(self.params)))
+
+    def sampled_by(self, run: CertificationRun) -> CertificationRun:
+        """Return the run whose counts a certification uses: that of the first method that samples alike.
+
+        So a new certificate for a method costs no new samples.
+        """
+        return self._once(("sampled_by", run), lambda: self._sampled_by(run))
+
+    def _sampled_by(self, run: CertificationRun) -> CertificationRun:
+        first = self.params.methods[run.method]
+        for name, method in self.params.methods.items():
+            if name == run.method:
+                break
+            # Cheap questions first: a graph has thousands of them.
+            if (method.training, method.noise, method.policy.name) == (first.training, first.noise, first.policy.name):
+                other = replace(run, method=name)
+                known = runs.variants(self.params, run.dataset, name)
+                if run.variant in known and self.sample(other, "test").key == self.sample(run, "test").key:
+                    return other
+        return run
+
+    def certificates(self, run: CertificationRun) -> Batch[CertifySpec]:
+        """Return the file of the certificates of a run: it holds the runs of its method that the same targets need."""
+        return self.certify_batch(run.dataset, run.method, self._needs("certificates").seeds_beside(run))
+
+    def counts(self, run: CertificationRun) -> Batch[SampleSpec]:
+        """Return the files of the counts of a run, likewise."""
+        run = self.sampled_by(run)
+        return self.sample_batch(run.dataset, run.method, self._needs("counts").seeds_beside(run))
+
+    def certify_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[CertifySpec]:
+        """Return the certificates that one job makes.
+
+        Of seeds that no target needs, all sigmas, grid points and splits are made.
+
+        Raises:
+            ConfigError: no such data set or method.
+        """
+        return self._once(("certificates", dataset, method, seeds), lambda: self._certify_batch(dataset, method, seeds))
+
+    def _certify_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[CertifySpec]:
+        pairs = self._pairs("certificates", dataset, method, seeds)
+        return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(self.certify(*each) for each in pairs))
+
+    def sample_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[SampleSpec]:
+        """Return the counts that the jobs of all shards make together; see `certify_batch`."""
+        return self._once(("counts", dataset, method, seeds), lambda: self._sample_batch(dataset, method, seeds))
+
+    def _sample_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[SampleSpec]:
+        pairs = self._pairs("counts", dataset, method, seeds)
+        return Batch(
+            dataset=dataset,
+            method=method,
+            seeds=seeds,
+            parts=tuple(self.sample(*each) for each in pairs),
+            shards=runs.certification(self.params, pairs[0][0]).shards,
+        )
+
+    def _needs(self, kind: Literal["certificates", "counts"]) -> _Needs:
+        def made(demand: Demand) -> Demand:
+            return demand if kind == "certificates" else replace(demand, run=self.sampled_by(demand.run))
+
+        return self._once(("needs", kind), lambda: _Needs([made(demand) for demand in self.demands]))
+
+    def _pairs(self, kind: Literal["certificates", "counts"], dataset: str, method: str, seeds: Seeds) -> Pairs:
+        """Return the runs of a method and splits that targets need; all there are if none is needed."""
+        for key, name, known in (("datasets", dataset, self.params.datasets), ("methods", method, self.params.methods)):
+            if name not in known:
+                raise ConfigError(f"{key}: unknown {name!r}; {nearest(name, known)}")
+        if found := self._needs(kind).of(dataset, method, seeds):
+            return found
+        points = runs.variants(self.params, dataset, method)
+        return tuple(
+            (CertificationRun(dataset, method, sigma, seed, point), split)
+            for seed, sigma, point, split in product(seeds, self.params.datasets[dataset].sigmas, points, SPLITS)
+        )
+
+    def all_certificates(self) -> tuple[Batch[CertifySpec], ...]:
+        """Return all files of certificates that targets need."""
+        return _distinct(self.certificates(demand.run) for demand in self.demands)
+
+    def all_counts(self) -> tuple[Batch[SampleSpec], ...]:
+        """Return all files of counts that targets need."""
+        return _distinct(self.counts(demand.run) for demand in self.demands)
+
+    def audited(self, table: str) -> dict[tuple[str, str], tuple[CertificationRun, ...]]:
+        """Return the runs of a table by data set and method: one job each audits or attacks them."""
+        found: dict[tuple[str, str], list[CertificationRun]] = defaultdict(list)
+        for run in runs.table_runs(self.params, table):
+            found[run.dataset, run.method].append(run)
+        return {key: tuple(each) for key, each in found.items()}
+
+    def orders(self, table: str, dataset: str, method: str) -> Batch[OrderSpec]:
+        """Return what memories cost the runs of a method, for a table."""
+        return self._of_table(table, dataset, method, lambda run: self.order(table, run))
+
+    def breakings(self, table: str, dataset: str, method: str) -> Batch[BreakSpec]:
+        """Return the attacks of a table on the certificates of a method."""
+        return self._of_table(table, dataset, method, lambda run: self.breaking(table, run))
+
+    def attacks(self, table: str, attack: str, dataset: str, method: str) -> Batch[AttackSpec]:
+        """Return one attack of a table on the runs of a method."""
+        return self._of_table(table, dataset, method, lambda run: self.attack(table, attack, run))
+
+    def _of_table(self, table: str, dataset: str, method: str, spec: Callable[[CertificationRun], S]) -> Batch[S]:
+        chosen = self.audited(table).get((dataset, method))
+        if chosen is None:
+            raise ConfigError(f"{table}: has no row {method!r} on {dataset!r}")
+        seeds = tuple(dict.fromkeys(run.seed for run in chosen))
+        return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(spec(run) for run in chosen))
+
+    def table(self, name: str) -> dict[str, Any]:
+        """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
+        return runs.table_slice(self.params, name)
+
+    def models(self) -> tuple[TrainSpec, ...]:
+        """Return every base classifier, and those that they start from or learn from, once each."""
+        return tuple(self.train(run) for run in runs.all_models(self.params))
+
+
+def _distinct(batches: Iterable[Batch[S]]) -> tuple[Batch[S], ...]:
+    return tuple({batch.name: batch for batch in batches}.values())
+
+
+class _Needs:
+    """Which runs, and which splits of them, targets need."""
+
+    def __init__(self, demands: Iterable[Demand]) -> None:
+        self._targets: dict[Place, set[str]] = defaultdict(set)
+        self._pairs: dict[Place, dict[tuple[CertificationRun, Split], None]] = defaultdict(dict)
+        for demand in demands:
+            place = demand.run.dataset, demand.run.method, demand.run.seed
+            self._targets[place].add(demand.target)
+            self._pairs[place][demand.run, demand.split] = None
+
+    def seeds_beside(self, run: CertificationRun) -> Seeds:
+        """Return the seeds that the same targets need of the run's method: one job makes them."""
+        wanted = self._targets.get((run.dataset, run.method, run.seed))
+        return (run.seed,) if wanted is None else tuple(
+            sorted(
+                seed
+                for (dataset, method, seed), targets in self._targets.items()
+                if (dataset, method) == (run.dataset, run.method) and targets == wanted
+            )
+        )
+
+    def of(self, dataset: str, method: str, seeds: Seeds) -> Pairs:
+        """Return the runs and splits that are needed of a method, in the order in which they were first asked for."""
+        return tuple(pair for seed in seeds for pair in self._pairs.get((dataset, method, seed), ()))

@@ -1,0 +1,332 @@
+"""What each artefact is: one frozen description.
+
+From it follow the artefact's path, the identity that stands in its file, the parameters of the rule that makes it, and
+what the step that makes it does: nothing else describes it. A step that reads an artefact compares the whole identity
+in the file with the one that it asks for, so that nothing of another run passes for this one.
+
+Imports no numerical library: the workflow reads it to build its graph.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+from certsmooth.experiment.config import Member, Option
+
+Split = Literal["test", "validation"]
+SPLITS: tuple[Split, ...] = ("test", "validation")
+
+GridPoint = tuple[tuple[str, Option], ...]
+"""The values of the options that are lists in params.yaml."""
+
+_WHERE = {"where": True}
+"""Marks a field that says where a thing lies and not what it is: it is in no identity."""
+
+
+def grid_name(point: GridPoint) -> str:
+    """Return a grid point as one part of a path: ``iterations=100``; ``default`` if no option is a list.
+
+    Several options are joined by a plus sign: at a comma, Snakemake would take a job that it submits apart.
+    """
+    return "+".join(f"{key}={value}" for key, value in point) or "default"
+
+
+def plain(value: object) -> Any:  # noqa: ANN401 - JSON
+    """Return a value as JSON holds it, without fields that say where a thing lies; an infinite number as text."""
+    if is_dataclass(value):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")}
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(each) for each in value]
+    return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+class Spec:
+    """Base of the specs."""
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the artefact is, as JSON holds it."""
+        found: dict[str, Any] = plain(self)
+        return found
+
+    @cached_property
+    def key(self) -> str:
+        """Equal for specs of equal identity."""
+        return json.dumps(self.identity, sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Spec):
+    """A data set and how it is divided; see `certsmooth.experiment.config.DatasetParams`.
+
+    Attributes:
+        dataset: the name of the entry.
+        member: of certsmooth.science.datasets.
+        options: of the member.
+        validation: share of the training split that is held back.
+        unlabelled: share of the rest whose labels are not used; None for none.
+        seed: of both choices.
+        source: a local copy; None for the data set's own way.
+    """
+
+    dataset: str
+    member: str
+    options: Mapping[str, Any]
+    validation: float
+    unlabelled: float | None
+    seed: int
+    source: str | None = field(metadata=_WHERE)
+
+    @property
+    def path(self) -> Path:
+        """Of the record, below the folder of the results."""
+        return Path("data", f"{self.dataset}.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSpec(Spec):
+    """A base classifier.
+
+    Attributes:
+        data: what it is trained on.
+        training: the name of the entry.
+        sigma: sigma0 of the training noise, in pixel coordinates [0, 1].
+        seed: of initialisation, order and noise.
+        architecture: a member of certsmooth.science.models.
+        normalisation: mean and std per channel; None for none.
+        numeric_type: float32, tf32 or bfloat16.
+        channels_last: memory format.
+        recipe: fields of `certsmooth.science.training.Recipe`.
+        objective: what is minimised.
+        policy: sigma of each training example.
+        noise: a member of certsmooth.science.noise.
+        start: the training whose weights it starts from.
+        start_file: a checkpoint whose weights it starts from.
+        labels: of the unlabelled images, which are trained on as well (self-training).
+        grid: the point of the options that are lists, which names the folder.
+    """
+
+    data: DataSpec
+    training: str
+    sigma: float
+    seed: int
+    architecture: str
+    normalisation: Mapping[str, Any] | None
+    numeric_type: str
+    channels_last: bool
+    recipe: Mapping[str, Any]
+    objective: Member
+    policy: Member
+    noise: str
+    start: TrainSpec | None
+    start_file: str | None
+    labels: LabelSpec | None
+    grid: GridPoint = field(metadata=_WHERE)
+
+    @property
+    def name(self) -> str:
+        """Of the run: ``digits/gaussian/sigma=0.25/seed=0/default``."""
+        return f"{self.data.dataset}/{self.training}/sigma={self.sigma!r}/seed={self.seed}/{grid_name(self.grid)}"
+
+    @property
+    def path(self) -> Path:
+        """Of the checkpoint, below the folder of the results."""
+        return Path("checkpoints", self.name, "model.safetensors")
+
+    @property
+    def log_path(self) -> Path:
+        """Of the log of the epochs."""
+        return self.path.with_name("training.csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelSpec(Spec):
+    """The labels that a base classifier gives the unlabelled images (SmoothAdv, Section 4.2).
+
+    Attributes:
+        teacher: the base classifier.
+        source: a file of the images; None for those that the data hold back.
+    """
+
+    teacher: TrainSpec
+    source: str | None = field(metadata=_WHERE)
+
+    @property
+    def path(self) -> Path:
+        """Of the labels, below the folder of the results."""
+        return self.teacher.path.with_name("pseudo_labels.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleSpec(Spec):
+    """The counts of one base classifier under one sigma policy on one split of the data.
+
+    Attributes:
+        base: the base classifier.
+        split: test or validation.
+        policy: sigma(x).
+        noise: a member of certsmooth.science.noise.
+        step: of the pixels, that noisy images are rounded to; None for float32 noise.
+        n0: selection samples.
+        n: estimation samples.
+        stride: every stride-th image.
+        seed: of all noise.
+    """
+
+    base: TrainSpec
+    split: Split
+    policy: Member
+    noise: str
+    step: str | None
+    n0: int
+    n: int
+    stride: int
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifySpec(Spec):
+    """The certificates of one run on one split.
+
+    Attributes:
+        sampled: the counts that they follow from.
+        certificate: a member of certsmooth.science.certificates.
+        alpha: each is wrong with at most this probability.
+        memory: whether the memory pass follows (DDRS, Section 3.5).
+        seed: of the order in which images enter the memory.
+        grid: the point of the options that are lists, of training and policy.
+        counts: the files that hold the counts, one a shard, below the folder of the results.
+    """
+
+    sampled: SampleSpec
+    certificate: Member
+    alpha: float
+    memory: bool
+    seed: int
+    grid: GridPoint = field(metadata=_WHERE)
+    counts: tuple[Path, ...] = field(metadata=_WHERE)
+
+    @property
+    def place(self) -> str:
+        """Of the run among those of its method: ``sigma=0.25/seed=0/default``."""
+        return f"sigma={self.sampled.base.sigma!r}/seed={self.sampled.base.seed}/{grid_name(self.grid)}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackSpec(Spec):
+    """An attack on one run, and PREDICT at what it found.
+
+    Attributes:
+        sampled: the counts of the images that are attacked.
+        name: of the attack: PREDICT's noise depends on it.
+        attack: a member of certsmooth.science.attacks, without epsilon.
+        samples: numbers of noise samples that the attack sees; 0 for none.
+        radii: its epsilon, each.
+        n: samples of PREDICT.
+        stride: every stride-th of the sampled images.
+        seed: of all noise.
+        counts: the files that hold the counts, one a shard, below the folder of the results.
+    """
+
+    sampled: SampleSpec
+    name: str
+    attack: Member
+    samples: tuple[int, ...]
+    radii: tuple[float, ...]
+    n: int
+    stride: int
+    seed: int
+    counts: tuple[Path, ...] = field(metadata=_WHERE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrderSpec(Spec):
+    """What a memory costs one run, by the order of arrival.
+
+    Attributes:
+        certified: the certificates; the cost is that of a memory after them, whether they have one or not.
+        radii: at which certified accuracy is given.
+        shuffles: random orders.
+    """
+
+    certified: CertifySpec
+    radii: tuple[float, ...]
+    shuffles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BreakSpec(Spec):
+    """An attack on the certificates of one run, as they are before any memory pass.
+
+    Attributes:
+        certified: the certificates.
+        n: samples of PREDICT.
+        stride: every stride-th of the sampled images.
+        seed: of all noise.
+    """
+
+    certified: CertifySpec
+    n: int
+    stride: int
+    seed: int
+
+
+AuditSpec = OrderSpec | BreakSpec
+S = TypeVar("S", bound=Spec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(Generic[S]):
+    """Artefacts that one job makes and one file holds, as its parts: runs of one method on one data set.
+
+    Attributes:
+        dataset: a key of ``datasets``.
+        method: a key of ``methods``.
+        seeds: training seeds.
+        parts: what the file holds.
+        shards: files that the images of each part are divided among.
+    """
+
+    dataset: str
+    method: str
+    seeds: tuple[int, ...]
+    parts: tuple[S, ...]
+    shards: int = 1
+
+    @property
+    def name(self) -> str:
+        """Its folder, and what the command line calls it: ``digits/cohen/seed=0``; several seeds are ``seed=1+2+3``."""
+        return f"{self.dataset}/{self.method}/seed={'+'.join(map(str, self.seeds))}"
+
+    @property
+    def identity(self) -> list[dict[str, Any]]:
+        """What the parts are."""
+        return [part.identity for part in self.parts]
+
+
+def counts_paths(batch: Batch[SampleSpec]) -> tuple[Path, ...]:
+    """Return the files of counts, one a shard, below the folder of the results."""
+    return tuple(counts_path(batch.name, shard, batch.shards) for shard in range(batch.shards))
+
+
+def counts_path(name: str, shard: int | str, shards: int | str) -> Path:
+    """Return the file of one shard's counts, below the folder of the results; see `Batch.name`."""
+    return Path("counts", name, f"{shard}-of-{shards}.parquet")
+
+
+def certificates_path(name: str) -> Path:
+    """Return the file of certificates, below the folder of the results; see `Batch.name`."""
+    return Path("certificates", f"{name}.parquet")
+
+
+def audit_path(table: str, name: str, file: str) -> Path:
+    """Return the file of an audit or attack for a table, below the folder of the results; see `Batch.name`."""
+    return Path("audits", table, name, file)
