@@ -30,7 +30,7 @@ rule all:
 # What may download: for a machine with internet, before jobs run on others.
 rule datasets:
     input:
-        [f"results/data/{dataset}.json" for dataset in dict.fromkeys(run.dataset for run in all_runs())],
+        at(dict.fromkeys(spec.data.path for spec in experiment.models())),
 
 
 # One target per stage of dvc.yaml.
@@ -38,22 +38,22 @@ rule datasets:
 
 rule checkpoints:
     input:
-        [checkpoint(runs.model_run(params, run)) for run in all_runs()],
+        at(spec.path for spec in experiment.models()),
 
 
 rule counts:
     input:
-        [path for run, part in runs.all_parts(params) for path in counts_files(run, part)],
+        at(path for batch in experiment.all_counts() for path in specs.counts_paths(batch)),
 
 
 rule certificates:
     input:
-        [certificates(run, part) for run, part in runs.all_parts(params)],
+        at(specs.certificates_path(batch.name) for batch in experiment.all_certificates()),
 
 
 rule audits:
     input:
-        [path for table in params.soundness for name in ("order.json", "broken.parquet") for path in audits(table, name)],
+        [path for table in params.soundness for path in audits(table, "order.json", "broken.parquet")],
 
 
 rule attacks:

@@ -2,36 +2,32 @@ ATTACKED = one_of(params.attacks)
 
 
 def attack_files(table):
-    return [
-        f"results/attacks/{table}/{run.folder}/{attack}.{suffix}"
-        for run in runs.table_runs(params, table)
+    return at(
+        specs.audit_path(table, experiment.attacks(table, attack, *row).name, f"{attack}.{suffix}")
+        for row in experiment.audited(table)
         for attack in params.attacks[table].attacks
         for suffix in ("parquet", "log.json")
-    ]
+    )
+
+
+def attacked(w):
+    return experiment.attacks(w.table, w.attack, w.dataset, w.method)
 
 
 def attack_code(w):
-    attacks = params.attacks[w.table].attacks
-    return source_digest(
-        "experiment.steps.attack",
-        f"science.noise.{params.methods[w.method].noise}",
-        f"science.attacks.{attacks[w.attack].attack.name}",
-        f"science.sigma.{params.methods[w.method].policy.name}",
-        f"science.models.{params.datasets[w.dataset].architecture}",
-        *data_code(w.dataset),
-    )
+    parts = attacked(w).parts
+    attacks = dict.fromkeys(f"science.attacks.{spec.attack.name}" for spec in parts)
+    return source_digest("experiment.steps.attack", *attacks, *sample_code([spec.sampled for spec in parts]))
 
 
 rule attack:
     input:
-        data=record,
-        model=lambda w: checkpoint(runs.model_run(params, certification_run(w))),
-        counts=lambda w: counts_files(certification_run(w), "test"),
+        unpack(lambda w: derived_from(attacked(w).parts)),
     output:
-        counts="results/attacks/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{attack}.parquet",
-        log="results/attacks/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{attack}.log.json",
+        counts="results/audits/{table}/{dataset}/{method}/seed={seeds}/{attack}.parquet",
+        log="results/audits/{table}/{dataset}/{method}/seed={seeds}/{attack}.log.json",
     params:
-        slice=lambda w: runs.attack_slice(params, w.table, w.attack, certification_run(w)),
+        spec=lambda w: attacked(w).identity,
         code=attack_code,
     wildcard_constraints:
         table=ATTACKED,
@@ -40,17 +36,15 @@ rule attack:
     resources:
         gpu=1,
     log:
-        "logs/attack/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{attack}.log",
+        "logs/attack/{table}/{dataset}/{method}/seed={seeds}/{attack}.log",
     shell:
-        "certsmooth attack --table {wildcards.table:q} --attack {wildcards.attack:q} --dataset {wildcards.dataset:q}"
-        " --method {wildcards.method:q} --sigma {wildcards.sigma:q} --seed {wildcards.seed:q}"
-        " --variant {wildcards.variant:q} --threads {threads} --data {input.data:q} --checkpoint {input.model:q}"
-        " --counts {input.counts:q} --output {output.counts:q} 2> {log:q}"
+        "certsmooth attack {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q} --table {wildcards.table:q}"
+        " --attack {wildcards.attack:q} --threads {threads} 2> {log:q}"
 
 
 rule empirical:
     input:
-        certificates=lambda w: [certificates(run, "test") for run in runs.table_runs(params, w.table)],
+        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
         attacks=lambda w: attack_files(w.table),
     output:
         markdown="results/{table}.md",

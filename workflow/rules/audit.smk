@@ -2,52 +2,50 @@
 AUDITED = one_of(params.soundness)
 
 
-def audits(table, name):
-    return [f"results/audit/{table}/{run.folder}/{name}" for run in runs.table_runs(params, table)]
+def audits(table, *files):
+    names = [experiment.breakings(table, *row).name for row in experiment.audited(table)]
+    return at(specs.audit_path(table, name, file) for name in names for file in files)
 
 
-def certificate_code(w):
-    return f"science.certificates.{params.methods[w.method].certificate.name}"
+def ordered(w):
+    return experiment.orders(w.table, w.dataset, w.method)
+
+
+def broken(w):
+    return experiment.breakings(w.table, w.dataset, w.method)
 
 
 rule order_cost:
     input:
-        data=record,
-        model=lambda w: checkpoint(runs.model_run(params, certification_run(w))),
-        counts=lambda w: counts_files(certification_run(w), "test"),
+        unpack(lambda w: derived_from([spec.certified for spec in ordered(w).parts])),
     output:
-        "results/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/order.json",
+        "results/audits/{table}/{dataset}/{method}/seed={seeds}/order.json",
     params:
-        slice=lambda w: runs.order_slice(params, w.table, certification_run(w)),
-        code=lambda w: source_digest("experiment.steps.order_cost", certificate_code(w)),
+        spec=lambda w: ordered(w).identity,
+        code=lambda w: source_digest(
+            "experiment.steps.order_cost", *certificate_code([spec.certified for spec in ordered(w).parts])
+        ),
     wildcard_constraints:
         table=AUDITED,
     log:
-        "logs/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/order.log",
+        "logs/audit/{table}/{dataset}/{method}/seed={seeds}/order.log",
     shell:
-        "certsmooth order-cost --table {wildcards.table:q} --dataset {wildcards.dataset:q}"
-        " --method {wildcards.method:q} --sigma {wildcards.sigma:q} --seed {wildcards.seed:q}"
-        " --variant {wildcards.variant:q} --data {input.data:q} --checkpoint {input.model:q}"
-        " --counts {input.counts:q} --output {output:q} 2> {log:q}"
+        "certsmooth order-cost {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
+        " --table {wildcards.table:q} 2> {log:q}"
 
 
 rule break_certificates:
     input:
-        data=record,
-        model=lambda w: checkpoint(runs.model_run(params, certification_run(w))),
-        counts=lambda w: counts_files(certification_run(w), "test"),
+        unpack(lambda w: derived_from([spec.certified for spec in broken(w).parts])),
     output:
-        found="results/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/broken.parquet",
-        log="results/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/broken.log.json",
+        found="results/audits/{table}/{dataset}/{method}/seed={seeds}/broken.parquet",
+        log="results/audits/{table}/{dataset}/{method}/seed={seeds}/broken.log.json",
     params:
-        slice=lambda w: runs.break_slice(params, w.table, certification_run(w)),
+        spec=lambda w: broken(w).identity,
         code=lambda w: source_digest(
             "experiment.steps.break_certificates",
-            certificate_code(w),
-            f"science.noise.{params.methods[w.method].noise}",
-            f"science.sigma.{params.methods[w.method].policy.name}",
-            f"science.models.{params.datasets[w.dataset].architecture}",
-            *data_code(w.dataset),
+            *certificate_code([spec.certified for spec in broken(w).parts]),
+            *sample_code([spec.certified.sampled for spec in broken(w).parts]),
         ),
     wildcard_constraints:
         table=AUDITED,
@@ -55,19 +53,16 @@ rule break_certificates:
     resources:
         gpu=1,
     log:
-        "logs/audit/{table}/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/broken.log",
+        "logs/audit/{table}/{dataset}/{method}/seed={seeds}/broken.log",
     shell:
-        "certsmooth break-certificates --table {wildcards.table:q} --dataset {wildcards.dataset:q}"
-        " --method {wildcards.method:q} --sigma {wildcards.sigma:q} --seed {wildcards.seed:q}"
-        " --variant {wildcards.variant:q} --threads {threads} --data {input.data:q} --checkpoint {input.model:q}"
-        " --counts {input.counts:q} --output {output.found:q} 2> {log:q}"
+        "certsmooth break-certificates {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
+        " --table {wildcards.table:q} --threads {threads} 2> {log:q}"
 
 
 rule soundness:
     input:
-        certificates=lambda w: [certificates(run, "test") for run in runs.table_runs(params, w.table)],
-        orders=lambda w: audits(w.table, "order.json"),
-        broken=lambda w: audits(w.table, "broken.parquet"),
+        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
+        audits=lambda w: audits(w.table, "order.json", "broken.parquet"),
     output:
         multiext("results/{table}", ".md", ".csv", ".json"),
     params:

@@ -1,5 +1,5 @@
-# Paths and slices of params.yaml. A rule's `params` hold its slice and a hash of the code that it depends on: Snakemake
-# reruns a job when one of them changes, and only then.
+# What params.yaml asks for, as specs. A rule's `params` hold what the specs of its job say and a hash of the code that it
+# depends on: Snakemake reruns a job when one of them changes, and only then.
 import hashlib
 import os
 import re
@@ -9,11 +9,12 @@ from pathlib import Path
 
 from snakemake.settings.types import DeploymentMethod
 
-from certsmooth.experiment import runs
+from certsmooth.experiment import runs, specs
 from certsmooth.experiment.config import read_params
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.registry import names
 from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
+from certsmooth.experiment.resolve import Experiment
 
 
 def read_and_check():
@@ -31,7 +32,8 @@ def read_and_check():
 
 
 try:
-    params = read_and_check()
+    experiment = Experiment(read_and_check())
+    params = experiment.params
 except CertsmoothError as error:
     raise WorkflowError(str(error)) from None
 
@@ -60,10 +62,13 @@ wildcard_constraints:
     method="[A-Za-z0-9_.-]+",
     sigma=r"[0-9.e+-]+",
     seed="[0-9]+",
-    variant="[^/]+",
-    part="|".join(runs.PARTS),
+    grid="[^/]+",
+    seeds="[0-9]+([+][0-9]+)*",
     shard="[0-9]+",
     shards="[0-9]+",
+
+
+RESULTS = Path("results")
 
 
 def one_of(tables):
@@ -71,37 +76,57 @@ def one_of(tables):
     return "|".join(map(re.escape, tables)) or "(?!)"
 
 
-def all_runs():
-    """Every certification of every table, once."""
-    return list(dict.fromkeys(run for run, _ in runs.all_parts(params)))
+def at(paths):
+    return [str(RESULTS / path) for path in paths]
 
 
-def model_run(w):
-    variant = runs.find_variant(runs.training_variants(params, w.dataset, w.training), w.variant, key="variant")
-    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), variant)
+def seeds(w):
+    return tuple(map(int, w.seeds.split("+")))
 
 
-def certification_run(w):
-    variant = runs.find_variant(runs.variants(params, w.dataset, w.method), w.variant, key="variant")
-    return runs.CertificationRun(w.dataset, w.method, float(w.sigma), int(w.seed), variant)
+def model(w):
+    """The base classifier that wildcards name."""
+    grid = runs.find_variant(runs.training_variants(params, w.dataset, w.training), w.grid, key="grid point")
+    return experiment.train(runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid))
 
 
-def record(w):
-    return f"results/data/{w.dataset}.json"
+def bases(samples):
+    """Records and checkpoints of what is sampled, each once."""
+    return {
+        "data": at(dict.fromkeys(spec.base.data.path for spec in samples)),
+        "models": at(dict.fromkeys(spec.base.path for spec in samples)),
+    }
 
 
-def checkpoint(run):
-    return f"results/checkpoints/{run.folder}/model.safetensors"
+def derived_from(certified):
+    """What certificates, or attacks, are computed from."""
+    counts = dict.fromkeys(path for spec in certified for path in spec.counts)
+    return {**bases([spec.sampled for spec in certified]), "counts": at(counts)}
 
 
-def counts_files(run, part):
-    shards, run = runs.certification(params, run).shards, runs.sampling_run(params, run)
-    return [f"results/counts/{run.folder}/{part}-{shard}-of-{shards}.parquet" for shard in range(shards)]
+def certificates(demanded):
+    """The files that hold the certificates of runs, each once."""
+    return at(dict.fromkeys(specs.certificates_path(experiment.certificates(run).name) for run in demanded))
 
 
-def certificates(run, part):
-    return f"results/certificates/{run.folder}/{part}.tsv"
+def data_code(data):
+    return ["experiment.steps.data", f"science.datasets.{data.member}"]
 
 
-def data_code(dataset):
-    return ["experiment.steps.data", f"science.datasets.{params.datasets[dataset].member or dataset}"]
+def sample_code(samples):
+    """The members that sampling uses."""
+    members = [
+        code
+        for spec in samples
+        for code in (
+            f"science.noise.{spec.noise}",
+            f"science.sigma.{spec.policy.name}",
+            f"science.models.{spec.base.architecture}",
+            *data_code(spec.base.data),
+        )
+    ]
+    return list(dict.fromkeys(members))
+
+
+def certificate_code(certified):
+    return list(dict.fromkeys(f"science.certificates.{spec.certificate.name}" for spec in certified))

@@ -3,10 +3,10 @@ rule data:
         record="results/data/{dataset}.json",
         log="results/data/{dataset}.log.json",
     params:
-        slice=lambda w: runs.data_slice(params, w.dataset),
-        code=lambda w: source_digest(*data_code(w.dataset)),
+        spec=lambda w: {**experiment.data(w.dataset).identity, "source": experiment.data(w.dataset).source},
+        code=lambda w: source_digest(*data_code(experiment.data(w.dataset))),
     localrule: True
     log:
         "logs/data/{dataset}.log",
     shell:
-        "certsmooth data --dataset {wildcards.dataset:q} --output {output.record:q} 2> {log:q}"
+        "certsmooth data {wildcards.dataset:q} 2> {log:q}"

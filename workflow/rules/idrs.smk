@@ -5,9 +5,19 @@ def figures(*names):
     return [f"results/figures/idrs/{name}.{suffix}" for name in names for suffix in ("svg", "png")]
 
 
+def toy_spec():
+    _, (dependent,) = runs.toy_runs(params)
+    return {"toy": specs.plain(params.toy), "policy": specs.plain(experiment.sample(dependent, "test").policy)}
+
+
+def high_dimension_spec():
+    labels = [params.methods[run.method].label for run in runs.high_dimension_runs(params)]
+    return {"high_dimension": specs.plain(params.high_dimension), "labels": labels[:1]}
+
+
 rule accuracy:
     input:
-        certificates=lambda w: [certificates(run, "test") for run in runs.table_runs(params, w.table)],
+        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
     output:
         markdown="results/idrs/{table}.md",
         values=multiext("results/idrs/{table}", ".csv", ".json"),
@@ -42,13 +52,13 @@ if params.toy:
     rule toy:
         input:
             data=f"results/data/{params.toy.dataset}.json",
-            model=[checkpoint(runs.model_run(params, run)) for run in runs.toy_runs(params)[1]],
-            certificates=[certificates(run, "test") for runs_ in runs.toy_runs(params) for run in runs_],
+            model=at(experiment.train(runs.model_run(params, run)).path for run in runs.toy_runs(params)[1]),
+            certificates=certificates([run for shown in runs.toy_runs(params) for run in shown]),
         output:
             figures("figure1", "figure5", "figure6", "figure7", "figure8", "figure9"),
         params:
-            slice=runs.toy_slice(params),
-            code=source_digest("experiment.steps.toy", *data_code(params.toy.dataset)),
+            slice=toy_spec(),
+            code=source_digest("experiment.steps.toy", *data_code(experiment.data(params.toy.dataset))),
         localrule: True
         log:
             "logs/tables/idrs/toy.log",
@@ -60,13 +70,13 @@ if params.high_dimension:
 
     rule high_dimension:
         input:
-            certificates=[certificates(run, "test") for run in runs.high_dimension_runs(params)],
+            certificates=certificates(runs.high_dimension_runs(params)),
             published=[each.file for each in params.high_dimension.published],
         output:
             table=multiext("results/idrs/imagenet", ".md", ".csv", ".json"),
             figure=multiext("results/figures/idrs/imagenet", ".svg", ".png"),
         params:
-            slice=runs.high_dimension_slice(params),
+            slice=high_dimension_spec(),
             code=source_digest("experiment.steps.high_dimension"),
         localrule: True
         log:

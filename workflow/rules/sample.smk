@@ -1,30 +1,22 @@
-def sample_code(w):
-    return source_digest(
-        "experiment.steps.sample",
-        f"science.noise.{params.methods[w.method].noise}",
-        f"science.sigma.{params.methods[w.method].policy.name}",
-        f"science.models.{params.datasets[w.dataset].architecture}",
-        *data_code(w.dataset),
-    )
+def sampled(w):
+    return experiment.sample_batch(w.dataset, w.method, seeds(w))
 
 
+# One job samples all sigmas, grid points and splits of a method: `update` leaves it what was sampled before.
 rule sample:
     input:
-        data=record,
-        model=lambda w: checkpoint(runs.model_run(params, certification_run(w))),
+        unpack(lambda w: bases(sampled(w).parts)),
     output:
-        counts="results/counts/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.parquet",
-        log="results/counts/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.log.json",
+        counts=update("results/counts/{dataset}/{method}/seed={seeds}/{shard}-of-{shards}.parquet"),
+        log=update("results/counts/{dataset}/{method}/seed={seeds}/{shard}-of-{shards}.log.json"),
     params:
-        slice=lambda w: runs.sample_slice(params, certification_run(w)),
-        code=sample_code,
+        spec=lambda w: sampled(w).identity,
+        code=lambda w: source_digest("experiment.steps.sample", *sample_code(sampled(w).parts)),
     threads: 1
     resources:
         gpu=1,
     log:
-        "logs/sample/{dataset}/{method}/sigma={sigma}/seed={seed}/{variant}/{part}-{shard}-of-{shards}.log",
+        "logs/sample/{dataset}/{method}/seed={seeds}/{shard}-of-{shards}.log",
     shell:
-        "certsmooth sample --dataset {wildcards.dataset:q} --method {wildcards.method:q}"
-        " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --variant {wildcards.variant:q}"
-        " --part {wildcards.part:q} --shard {wildcards.shard:q} --shards {wildcards.shards:q} --threads {threads}"
-        " --data {input.data:q} --checkpoint {input.model:q} --output {output.counts:q} 2> {log:q}"
+        "certsmooth sample {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
+        " --shard {wildcards.shard:q}/{wildcards.shards:q} --threads {threads} 2> {log:q}"

@@ -1,9 +1,7 @@
 rule table:
     input:
         data=lambda w: f"results/data/{runs.table_choice(params, w.table).dataset}.json",
-        certificates=lambda w: [
-            certificates(run, part) for run in runs.table_runs(params, w.table) for part in runs.PARTS
-        ],
+        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
     output:
         markdown="results/{table}.md",
         values=multiext("results/{table}", ".csv", ".json"),

@@ -1,75 +1,72 @@
 def train_code(w):
-    training, dataset = params.trainings[w.training], params.datasets[w.dataset]
-    objective = f"science.objectives.{training.objective.name}"
-    attacks = [f"science.attacks.{name}" for name in names("attacks")] if depends_on(objective, "science.objectives._attacks") else []
+    spec = model(w)
     return source_digest(
         "experiment.steps.train",
-        objective,
-        *attacks,
-        f"science.sigma.{training.policy.name}",
-        f"science.noise.{training.noise}",
-        f"science.models.{dataset.architecture}",
-        *data_code(w.dataset),
+        *objective_code(spec.objective),
+        f"science.sigma.{spec.policy.name}",
+        f"science.noise.{spec.noise}",
+        f"science.models.{spec.architecture}",
+        *data_code(spec.data),
     )
 
 
-def train_start(w):
-    """The checkpoint that a training starts from: of another training, or a file; [] for none."""
-    start = params.trainings[w.training].start
-    if start is None:
-        return []
-    earlier = runs.start_run(params, model_run(w))
-    return checkpoint(earlier) if earlier else start.checkpoint
+def objective_code(objective):
+    """An objective, and the attack that it trains with: the one that it names, or any."""
+    name = f"science.objectives.{objective.name}"
+    if not depends_on(name, "science.objectives._attacks"):
+        return [name]
+    named = [value for value in objective.options.values() if value in names("attacks")]
+    return [name, *(f"science.attacks.{attack}" for attack in named or names("attacks"))]
 
 
-def pseudo_labels(w):
-    teacher = runs.teacher_run(params, model_run(w))
-    return f"results/checkpoints/{teacher.folder}/pseudo_labels.json" if teacher else []
+def builds_on(w):
+    """The checkpoint that a training starts from, and the labels of its teacher."""
+    spec = model(w)
+    return [
+        *([spec.start_file] if spec.start_file else []),
+        *at([spec.start.path] if spec.start else []),
+        *at([spec.labels.teacher.path, spec.labels.path] if spec.labels else []),
+    ]
 
 
 rule train:
     input:
-        data=record,
-        start=train_start,
-        labels=pseudo_labels,
+        data=lambda w: at([model(w).data.path]),
+        builds_on=builds_on,
     output:
-        model="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/model.safetensors",
-        log="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/training.csv",
+        model="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/model.safetensors",
+        log="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/training.csv",
     params:
-        slice=lambda w: runs.train_slice(params, model_run(w)),
+        spec=lambda w: model(w).identity,
         code=train_code,
-        options=lambda w, input: [
-            *(["--start", input.start] if input.start else []),
-            *(["--pseudo-labels", input.labels] if input.labels else []),
-        ],
     threads: 1
     resources:
         gpu=1,
     log:
-        "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
+        "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}.log",
     shell:
-        "certsmooth train --dataset {wildcards.dataset:q} --training {wildcards.training:q}"
-        " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --variant {wildcards.variant:q} --threads {threads}"
-        " {params.options:q} --data {input.data:q} --output {output.model:q} --log {output.log:q} 2> {log:q}"
+        "certsmooth train {wildcards.dataset:q}/{wildcards.training:q}/sigma={wildcards.sigma:q}/seed={wildcards.seed:q}"
+        "/{wildcards.grid:q} --threads {threads} 2> {log:q}"
 
 
 rule label:
     input:
-        data=record,
-        model=lambda w: checkpoint(model_run(w)),
+        data=lambda w: at([model(w).data.path]),
+        model="results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/model.safetensors",
     output:
-        "results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}/pseudo_labels.json",
+        "results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/pseudo_labels.json",
     params:
-        slice=lambda w: runs.label_slice(params, w.dataset),
+        spec=lambda w: {
+            "unlabelled": params.datasets[w.dataset].unlabelled and params.datasets[w.dataset].unlabelled.source
+        },
         code=lambda w: source_digest(
-            "experiment.steps.label", f"science.models.{params.datasets[w.dataset].architecture}", *data_code(w.dataset)
+            "experiment.steps.label", f"science.models.{model(w).architecture}", *data_code(model(w).data)
         ),
     threads: 1
     resources:
         gpu=1,
     log:
-        "logs/label/{dataset}/{training}/sigma={sigma}/seed={seed}/{variant}.log",
+        "logs/label/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}.log",
     shell:
-        "certsmooth label --dataset {wildcards.dataset:q} --training {wildcards.training:q}"
-        " --sigma {wildcards.sigma:q} --seed {wildcards.seed:q} --threads {threads}"
-        " --data {input.data:q} --checkpoint {input.model:q} --output {output:q} 2> {log:q}"
+        "certsmooth label {wildcards.dataset:q}/{wildcards.training:q}/sigma={wildcards.sigma:q}/seed={wildcards.seed:q}"
+        "/{wildcards.grid:q} --threads {threads} 2> {log:q}"

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from certsmooth._internal.storage import decode_record, read_json, write_json
 from certsmooth.artefacts.counts import CountsTable
-from certsmooth.artefacts.identity import check_identity, nearest
+from certsmooth.artefacts.parts import find_part
 from certsmooth.artefacts.provenance import MadeBy, made_by
 from certsmooth.errors import CountsError
 from certsmooth.science.audit.order import OrderCost
@@ -99,8 +99,4 @@ def read_order_cost(path: Path, *, expect: Mapping[str, Any]) -> OrderCost:
     """
     content = read_json(path, remedy=_REMEDY, error=CountsError)
     record = decode_record(_OrderRecord, json.dumps(content), source=str(path), error=CountsError)
-    if not record.parts:
-        raise CountsError(f"{path}: no parts; {_REMEDY}")
-    part = record.parts[nearest([each.identity for each in record.parts], expect)]
-    check_identity(path, part.identity, expect, remedy=_REMEDY, error=CountsError)
-    return part.cost
+    return record.parts[find_part(path, [part.identity for part in record.parts], expect, remedy=_REMEDY)].cost

@@ -20,9 +20,8 @@ from scipy.special import ndtri
 
 from certsmooth._internal.checks import MAX_SAMPLES, check_number
 from certsmooth._internal.storage import atomic_write
-from certsmooth.artefacts.identity import check_identity, nearest
-from certsmooth.artefacts.parts import Part, read_parts, write_parts
-from certsmooth.errors import ConfigError, CountsError
+from certsmooth.artefacts.parts import Part, find_part, read_parts, write_parts
+from certsmooth.errors import CountsError
 from certsmooth.science.certificates import ABSTAIN, GUARANTEES
 
 if TYPE_CHECKING:
@@ -46,7 +45,8 @@ PROVENANCE_KEYS = (
     "sampled_by",
     "memory",
 )
-"""What every file says, besides what its spec says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts is in the entries of
+"""What every file says, besides what its spec says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts
+is in the entries of
 `certsmooth.artefacts.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
 
 MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
@@ -165,11 +165,7 @@ def find_certificates(path: Path, parts: Sequence[CertificatesPart], spec: Mappi
     Raises:
         CountsError: there are none; the message names the entry and both values.
     """
-    if not parts:
-        raise CountsError(f"{path}: no parts; {_REMEDY}")
-    part = parts[nearest([{"spec": each.spec} for each in parts], {"spec": spec})]
-    check_identity(path, {"spec": part.spec}, {"spec": spec}, remedy=_REMEDY, error=CountsError)
-    return part
+    return parts[find_part(path, [{"spec": part.spec} for part in parts], {"spec": spec}, remedy=_REMEDY)]
 
 
 def export_certificates(path: Path, frame: pd.DataFrame) -> None:
@@ -206,9 +202,7 @@ def _stored(path: Path, part: CertificatesPart) -> Part:
         json.dumps(identity, allow_nan=False)
     except (TypeError, ValueError) as cause:
         raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
-    columns = {
-        name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in _TYPES.items()
-    }
+    columns = {name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in _TYPES.items()}
     return Part(identity, columns)
 
 

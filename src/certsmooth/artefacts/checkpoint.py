@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from certsmooth._internal.checks import store_integer, store_number
 from certsmooth._internal.storage import atomic_write, decode_record
-from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.identity import check_identity
+from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, build
 
@@ -129,7 +129,9 @@ def read_header(path: Path) -> CheckpointHeader:
     return _decode(path, _read(path))
 
 
-def start_from(path: Path, classifier: BaseClassifier) -> CheckpointHeader:
+def start_from(
+    path: Path, classifier: BaseClassifier, *, expect: Mapping[str, object] | None = None
+) -> CheckpointHeader:
     """Give a classifier the weights of a checkpoint, to train on from there (pre-training).
 
     Where the two differ in the number of classes, tensors whose shape depends on it stay as they are. Normalisation
@@ -138,6 +140,7 @@ def start_from(path: Path, classifier: BaseClassifier) -> CheckpointHeader:
     Args:
         path: the file.
         classifier: trainable, changed in place.
+        expect: what the checkpoint must have been made for, as in `load`.
 
     Returns:
         The header of the checkpoint.
@@ -145,7 +148,7 @@ def start_from(path: Path, classifier: BaseClassifier) -> CheckpointHeader:
     Raises:
         CheckpointError: as `load`, or it has another architecture or image shape; names both.
     """
-    loaded, header = load(path, trainable=True)
+    loaded, header = load(path, expect=expect, trainable=True)
     for field in ("architecture", "image_shape"):
         found, wanted = getattr(header.model, field), getattr(classifier.spec, field)
         if found != wanted:

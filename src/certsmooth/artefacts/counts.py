@@ -64,8 +64,8 @@ def read_counts(path: Path) -> list[CountsPart]:
     return [CountsPart(Counts(**part.columns), part.identity) for part in parts]
 
 
-def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, Any]) -> CountsPart:
-    """Return the counts that are what is asked for.
+def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, Any]) -> int:
+    """Return the position of the counts that are what is asked for.
 
     Args:
         path: the file, for messages.
@@ -75,9 +75,7 @@ def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, An
     Raises:
         CountsError: there are none; the message names the entry and both values.
     """
-    by_identity = [Part(each.identity, {"index": each.counts.index}) for each in parts]
-    found = find_part(path, by_identity, expect, remedy=_REMEDY)
-    return parts[[part is found for part in by_identity].index(True)]
+    return find_part(path, [part.identity for part in parts], expect, remedy=_REMEDY)
 
 
 @dataclass(frozen=True)
@@ -121,8 +119,8 @@ class CountsTable:
         write_parts(path, cls.form, [Part(identity, asdict(table)) for table, identity in parts])
 
     @classmethod
-    def read(cls, path: Path, *, expect: Mapping[str, Any]) -> tuple[Self, Mapping[str, Any]]:
-        """Read a table that `write` wrote, and its identity.
+    def read(cls, path: Path, *, expect: Mapping[str, Any]) -> tuple[Self, Mapping[str, Any], int]:
+        """Read a table that `write` wrote, its identity, and the number of its part.
 
         Args:
             path: the Parquet file.
@@ -131,17 +129,9 @@ class CountsTable:
         Raises:
             CountsError: not such a file, corrupt, or an entry differs; the message names it and both values.
         """
-        part = find_part(path, cls.read_all(path), expect, remedy=_AGAIN)
-        return cls(**part.columns), part.identity
-
-    @classmethod
-    def read_all(cls, path: Path) -> list[Part]:
-        """Read all parts of a file.
-
-        Raises:
-            CountsError: not such a file, or corrupt.
-        """
-        return read_parts(path, cls.form, cls.types, remedy=_AGAIN)
+        parts = read_parts(path, cls.form, cls.types, remedy=_AGAIN)
+        place = find_part(path, [part.identity for part in parts], expect, remedy=_AGAIN)
+        return cls(**parts[place].columns), parts[place].identity, place
 
 
 def _json(content: Mapping[str, Any]) -> bytes:

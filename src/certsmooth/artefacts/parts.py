@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.artefacts.identity import check_identity, nearest
-from certsmooth.errors import CountsError
+from certsmooth.errors import CertsmoothError, CountsError
 
 _KEY = b"certsmooth"
 
@@ -101,23 +101,31 @@ def read_parts(path: Path, kind: str, types: Types, *, remedy: str) -> list[Part
     ]
 
 
-def find_part(path: Path, parts: Sequence[Part], expect: Mapping[str, Any], *, remedy: str) -> Part:
-    """Return the part that is what is asked for.
+def find_part(
+    path: Path,
+    identities: Sequence[Mapping[str, Any]],
+    expect: Mapping[str, Any],
+    *,
+    remedy: str,
+    error: type[CertsmoothError] = CountsError,
+) -> int:
+    """Return the position of the part that is what is asked for.
 
     Args:
         path: the file, for messages.
-        parts: of it.
+        identities: of its parts.
         expect: entries that the identity of the part must have, each whole.
+        error: the class of the error raised.
         remedy: what to do if there is none, for messages.
 
     Raises:
-        CountsError: there is none; the message names what differs in the part that is nearest.
+        CertsmoothError: there is none; the message names what differs in the part that is nearest.
     """
-    if not parts:
-        raise CountsError(f"{path}: no parts; {remedy}")
-    part = parts[nearest([each.identity for each in parts], expect)]
-    check_identity(path, part.identity, expect, remedy=remedy, error=CountsError)
-    return part
+    if not identities:
+        raise error(f"{path}: no parts; {remedy}")
+    place = nearest(identities, expect)
+    check_identity(path, identities[place], expect, remedy=remedy, error=error)
+    return place
 
 
 def _joined(columns: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from collections.abc import Iterable, Mapping
 from functools import partial
 from itertools import product
-from typing import Any, TypeVar, cast
+from typing import cast
 
 from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
-from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
+from certsmooth.experiment.build import construct, under
 from certsmooth.experiment.config import Member, Options, Params, Table, rows_of
 from certsmooth.science import datasets
 from certsmooth.science.attacks import L2Attack
@@ -20,8 +20,6 @@ from certsmooth.science.models import ModelSpec, Normalisation
 from certsmooth.science.objectives import TrainingObjective
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.training import Recipe
-
-T = TypeVar("T")
 
 
 def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
@@ -36,7 +34,7 @@ def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
         ConfigError: unknown, missing or bad option.
     """
     cls = member("sigma", chosen.name).Policy
-    return cast(SigmaPolicy, _construct(cls, chosen.options, f"{key}.options", sigma=sigma))
+    return cast(SigmaPolicy, construct(cls, chosen.options, f"{key}.options", sigma=sigma))
 
 
 def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
@@ -62,7 +60,7 @@ def certificate_of(params: Params, method: str) -> Certificate:
     """
     chosen = params.methods[method].certificate
     cls = member("certificates", chosen.name).Certificate
-    return cast(Certificate, _construct(cls, chosen.options, f"methods.{method}.certificate.options"))
+    return cast(Certificate, construct(cls, chosen.options, f"methods.{method}.certificate.options"))
 
 
 def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
@@ -72,7 +70,7 @@ def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
         ConfigError: unknown, missing or bad option.
     """
     cls = member("objectives", chosen.name).Objective
-    return cast(TrainingObjective, _construct(cls, chosen.options, f"{key}.options"))
+    return cast(TrainingObjective, construct(cls, chosen.options, f"{key}.options"))
 
 
 def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
@@ -87,7 +85,7 @@ def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
         ConfigError: unknown, missing or bad option.
     """
     cls = member("attacks", chosen.name).Attack
-    return cast(L2Attack, _construct(cls, chosen.options, f"{key}.options", epsilon=epsilon))
+    return cast(L2Attack, construct(cls, chosen.options, f"{key}.options", epsilon=epsilon))
 
 
 def build_recipe(options: Options, *, key: str) -> Recipe:
@@ -96,7 +94,7 @@ def build_recipe(options: Options, *, key: str) -> Recipe:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    return _construct(Recipe, options, key)
+    return construct(Recipe, options, key)
 
 
 def build_spec(
@@ -122,11 +120,11 @@ def build_spec(
         "numeric_type": numeric_type,
         "channels_last": channels_last,
     }
-    return _construct(ModelSpec, options, key)
+    return construct(ModelSpec, options, key)
 
 
 def _build_normalisation(options: Mapping[str, tuple[float, ...]] | None, *, key: str) -> Normalisation | None:
-    return _construct(Normalisation, options, f"{key}.normalisation") if options else None
+    return construct(Normalisation, options, f"{key}.normalisation") if options else None
 
 
 def check_members(params: Params) -> None:
@@ -215,23 +213,6 @@ def _check_table(key: str, params: Params, table: Table) -> None:
         under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
 
 
-def under(key: str, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function, and name the key in every error.
-
-    Args:
-        key: of params.yaml.
-        function: what to call.
-        *arguments: its arguments.
-
-    Raises:
-        ConfigError: whatever certsmooth error the function raises, after the key.
-    """
-    try:
-        return function(*arguments)
-    except CertsmoothError as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
 def _check_training(params: Params, dataset: str, name: str) -> None:
     entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
     changed = entry.trainings.get(name)
@@ -289,17 +270,3 @@ def _certification_key(params: Params, dataset: str, method: str) -> str:
         if params.methods[method].certification
         else f"datasets.{dataset}.certification"
     )
-
-
-def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:
-    """Call a dataclass with options of params.yaml, and others that it cannot give; name the key in every error."""
-    known = {f.name: f for f in fields(cast(Any, cls)) if f.init and f.name not in given}
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
-        if str(known[name].type).startswith("tuple") and not isinstance(options[name], tuple):
-            raise ConfigError(f"{key}.{name}: {options[name]!r}; must be a list")
-    for name, f in known.items():
-        if name not in options and f.default is MISSING and f.default_factory is MISSING:
-            raise ConfigError(f"{key}: missing key {name!r}")
-    return under(key, lambda: cls(**options, **given))

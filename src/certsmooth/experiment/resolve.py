@@ -327,11 +327,15 @@ class _Needs:
     def seeds_beside(self, run: CertificationRun) -> Seeds:
         """Return the seeds that the same targets need of the run's method: one job makes them."""
         wanted = self._targets.get((run.dataset, run.method, run.seed))
-        return (run.seed,) if wanted is None else tuple(
-            sorted(
-                seed
-                for (dataset, method, seed), targets in self._targets.items()
-                if (dataset, method) == (run.dataset, run.method) and targets == wanted
+        return (
+            (run.seed,)
+            if wanted is None
+            else tuple(
+                sorted(
+                    seed
+                    for (dataset, method, seed), targets in self._targets.items()
+                    if (dataset, method) == (run.dataset, run.method) and targets == wanted
+                )
             )
         )
 

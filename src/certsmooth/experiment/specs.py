@@ -20,6 +20,7 @@ from typing import Any, Generic, Literal, TypeVar
 from certsmooth.experiment.config import Member, Option
 
 Split = Literal["test", "validation"]
+NumericType = Literal["float32", "tf32", "bfloat16"]
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
 GridPoint = tuple[tuple[str, Option], ...]
@@ -120,7 +121,7 @@ class TrainSpec(Spec):
     seed: int
     architecture: str
     normalisation: Mapping[str, Any] | None
-    numeric_type: str
+    numeric_type: NumericType
     channels_last: bool
     recipe: Mapping[str, Any]
     objective: Member
@@ -330,3 +331,12 @@ def certificates_path(name: str) -> Path:
 def audit_path(table: str, name: str, file: str) -> Path:
     """Return the file of an audit or attack for a table, below the folder of the results; see `Batch.name`."""
     return Path("audits", table, name, file)
+
+
+def sources(sampled: SampleSpec, record: Mapping[str, Any], checkpoint_digest: str) -> dict[str, Any]:
+    """Return what counts must say that they are of: their spec, the images and the base classifier's file."""
+    return {
+        "spec": sampled.identity,
+        "fingerprint": record["parts"][sampled.split]["fingerprint"],
+        "checkpoint": checkpoint_digest,
+    }

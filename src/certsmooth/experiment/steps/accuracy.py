@@ -7,27 +7,28 @@ from pathlib import Path
 from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.accuracy import build_accuracy_table, write_accuracy_table
 from certsmooth.analysis.accuracy_result import Column
-from certsmooth.experiment.config import Params
+from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import table_runs
-from certsmooth.experiment.steps.table import read_run
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.accuracy_curves import write_accuracy_curves
 
 
-def make_accuracy(params: Params, name: str, *, results: Path) -> None:
+def make_accuracy(experiment: Experiment, name: str, *, results: Path) -> None:
     """Write a table of ``idrs`` as Markdown, CSV and JSON, and its figure as SVG and PNG.
 
     Args:
-        params: the configuration.
+        experiment: all that is asked for.
         name: a key of ``idrs``.
         results: folder that holds ``certificates``; the table goes to ``idrs`` in it, the figure to ``figures/idrs``.
 
     Raises:
         CountsError: certificates are missing or damaged.
     """
+    params, certified = experiment.params, Certified(experiment, results)
     table = params.idrs[name]
     columns: dict[Column, list[CertifiedRun]] = {}
     for run in table_runs(params, name):
-        columns.setdefault(Column(run.dataset, run.sigma), []).append(read_run(params, run, "test", results=results))
+        columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
     folder, figures = results / "idrs", results / "figures" / "idrs"
     for each in (folder, figures):
         each.mkdir(parents=True, exist_ok=True)

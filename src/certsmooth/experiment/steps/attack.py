@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,26 @@ from tqdm import tqdm
 from certsmooth._internal.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
 from certsmooth._internal.modes import cpu_threads
 from certsmooth._internal.registry import member
+from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.counts import Journal
-from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.records import write_logs
+from certsmooth.errors import CountsError
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.steps.certify import gather_counts
-from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.smoothed import about, arithmetic, load_smoothed, write_log
+from certsmooth.experiment.members import build_attack
+from certsmooth.experiment.specs import AttackSpec, Batch, audit_path
+from certsmooth.experiment.steps.certify import gather
+from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.attacks import L2Attack
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.models import numerics
 from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.soft import scaled
-from certsmooth.science.theory.pixel_grid import PixelGrid
+from certsmooth.science.theory.pixel_grid import PixelGrid, grid_of
 
 # Pixels of the noisy images of one backward pass, whose activations are all kept.
 _CPU_BATCH_ELEMENTS = 64_000  # measured best on digits
@@ -105,96 +110,108 @@ class AttackPlan:
         return SamplingPlan(first, self.n - first, self.seed, f"{self.dataset}/{place}", self.noise, self.grid)
 
 
-def attack_images(
-    *,
-    choice: DataChoice,
-    record: Path,
-    counts: Sequence[Path],
-    stride: int,
-    model: Path,
-    sigma: float,
-    policy: SigmaPolicy,
-    plan: AttackPlan,
-    settings: Mapping[str, Any],
-    device: torch.device,
-    output: Path,
-) -> None:
-    """Attack test images that were sampled for certification; a killed run goes on with the next `GROUP` images.
+def attack_batch(table: str, batch: Batch[AttackSpec], *, results: Path, device: torch.device) -> None:
+    """Attack test images that were sampled for certification, of all runs of a method.
+
+    A killed run goes on with the next `GROUP` images. Class counts at the attacked images are Parquet
+    (`artefacts.attacks`); the log is the same name with ``.log.json``: seconds per group of images, device, versions.
 
     Args:
-        choice: which data.
-        record: their record.
-        counts: all shards of the counts of the test part: they say which images, and their sigma(x).
-        stride: every stride-th of these images.
-        model: checkpoint of the base classifier, which the counts must be of.
-        sigma: that it must have been trained with.
-        policy: sigma(x), which PREDICT asks at the attacked image.
-        plan: what is done to each image.
-        settings: name and options of policy and attack, radii, ..., for the identity of what is written.
+        table: that asks.
+        batch: the attacks.
+        results: the folder of the results.
         device: where to compute.
-        output: class counts at the attacked images (Parquet, `artefacts.attacks`); the log is the same name with
-            ``.log.json``: seconds per group of images, device, versions.
 
     Raises:
         CountsError: counts that are damaged, incomplete, or of something else.
     """
-    content = read_record(record)
-    split = load_part(choice, "test", content)
-    asked = about(
-        split,
-        dataset=choice.dataset,
-        part="test",
-        model=model,
-        policy=settings["policy"],
-        noise=plan.noise,
-        grid=plan.grid,
+    output = results / audit_path(table, batch.name, f"{batch.parts[0].name}.parquet")
+    loaded, counted = Loaded(results, device), Counted(results)
+    with exclusive(output, error=CountsError), ExitStack() as journals:
+        parts, logs = [], []
+        for spec in batch.parts:
+            asked = _Attacked.of(spec, loaded, counted)
+            journal = Journal(output, asked.identity)
+            with journal, numerics(loaded.classifier(spec.sampled.base).spec.numeric_type):
+                _attack_groups(asked, loaded, journal)
+            journals.callback(journal.remove)
+            parts.append((AttackCounts.from_lists([entry["counts"] for entry in journal.entries]), asked.identity))
+            logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
+        write_logs(output, logs)
+        AttackCounts.write(output, parts)
+
+
+@dataclass(frozen=True)
+class _Attacked:
+    """What is attacked of one run.
+
+    Attributes:
+        spec: of the attack.
+        split: the images.
+        certified: their counts.
+        plan: what is done to each.
+        identity: of what is written.
+    """
+
+    spec: AttackSpec
+    split: Split
+    certified: Counts
+    plan: AttackPlan
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, spec: AttackSpec, loaded: Loaded, counted: Counted) -> _Attacked:
+        sampled = spec.sampled
+        record, about = loaded.record(sampled.base.data), loaded.identity(sampled)
+        gathered = gather(sampled, spec.counts, counted, record)
+        code = source_digest(
+            "experiment.steps.attack", f"science.noise.{sampled.noise}", f"science.attacks.{spec.attack.name}"
+        )
+        identity = {**about, "spec": spec.identity, "code": code}
+        plan = _plan(spec, toy=record["pixel_range"] is None)
+        return cls(spec, loaded.split(sampled.base.data, sampled.split), gathered.counts, plan, identity)
+
+    @property
+    def groups(self) -> list[npt.NDArray[np.int64]]:
+        """Rows of the counts."""
+        rows = np.arange(0, len(self.certified), self.spec.stride)
+        return [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
+
+
+def _plan(spec: AttackSpec, *, toy: bool) -> AttackPlan:
+    # Toy data have no pixel range to be kept in.
+    chosen = replace(spec.attack, options={**({"clamp": False} if toy else {}), **spec.attack.options})
+    return AttackPlan(
+        name=spec.name,
+        attacks={r: build_attack(chosen, epsilon=r, key=f"attacks.{spec.name}.attack") for r in spec.radii if r > 0},
+        clean=0 in spec.radii,
+        samples=spec.samples,
+        n=spec.n,
+        seed=spec.seed,
+        dataset=spec.sampled.base.data.dataset,
+        noise=spec.sampled.noise,
+        grid=grid_of(spec.sampled.step),
     )
-    certified, _ = gather_counts(counts, expect=asked)
-    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
-    identity = {
-        **settings,
-        **asked,
-        **arithmetic(classifier, device),
-        "code": source_digest(
-            "experiment.steps.attack", f"science.noise.{plan.noise}", f"science.attacks.{settings['attack']['name']}"
-        ),
-    }
-    rows = np.arange(0, len(certified), stride)
-    groups = [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with Journal(output, identity) as journal, numerics(classifier.spec.numeric_type):
-        _attack_groups(groups, split, certified, classifier, policy, plan, device, journal, name=str(output))
-        write_log(output, [entry["seconds"] for entry in journal.entries], device)
-        AttackCounts.from_lists([entry["counts"] for entry in journal.entries]).write(output, identity)
-        journal.remove()
 
 
-def _attack_groups(
-    groups: Sequence[npt.NDArray[np.int64]],
-    split: Split,
-    certified: Counts,
-    classifier: BaseClassifier,
-    policy: SigmaPolicy,
-    plan: AttackPlan,
-    device: torch.device,
-    journal: Journal,
-    *,
-    name: str,
-) -> None:
+def _attack_groups(asked: _Attacked, loaded: Loaded, journal: Journal) -> None:
     """Attack the groups that the journal does not hold yet."""
+    split, certified, plan = asked.split, asked.certified, asked.plan
+    classifier, policy = loaded.classifier(asked.spec.sampled.base), loaded.policy(asked.spec.sampled)
     order = np.argsort(split.index)
     positions = order[np.searchsorted(split.index, certified.index, sorter=order)]
-    done = len(journal.entries)
+    groups, done = asked.groups, len(journal.entries)
     total, finished = (sum(map(len, some)) * plan.results for some in (groups, groups[:done]))
+    name = f"{asked.spec.sampled.base.name}, {asked.spec.name}"
     with tqdm(total=total, initial=finished, unit="attack", desc=name) as bar:
         for group in groups[done:]:
             since = time.perf_counter()
             parts = []
             for part in attack_group(
                 classifier,
-                split.batch(positions[group]).to(device),
-                torch.from_numpy(split.labels[positions[group]]).to(device),
-                torch.from_numpy(certified.sigma[group]).to(device),
+                split.batch(positions[group]).to(loaded.device),
+                torch.from_numpy(split.labels[positions[group]]).to(loaded.device),
+                torch.from_numpy(certified.sigma[group]).to(loaded.device),
                 certified.index[group].tolist(),
                 num_classes=classifier.spec.num_classes,
                 policy=policy,

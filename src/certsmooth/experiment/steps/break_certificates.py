@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,99 +16,82 @@ from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 from tqdm import tqdm
 
+from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts.audits import Broken
 from certsmooth.artefacts.counts import Journal
-from certsmooth.artefacts.records import read_record
-from certsmooth.errors import ConfigError
+from certsmooth.artefacts.records import write_logs
+from certsmooth.errors import CountsError
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.steps.certify import gather_bound
-from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.smoothed import about, arithmetic, load_smoothed, write_log
+from certsmooth.experiment.specs import Batch, BreakSpec, audit_path
+from certsmooth.experiment.steps.certify import certificate_of, gather
+from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.audit.break_certificates import Balls, BreakPlan, break_group
 from certsmooth.science.audit.order import METRICS
-from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm
+from certsmooth.science.certificates import ABSTAIN, Bound, Norm
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.models import numerics
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.sampling.sampler import GROUP
-from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.theory.pixel_grid import grid_of
 
 _COLUMNS = 512  # images per block of distances
 
 
-def break_certificates(
-    *,
-    choice: DataChoice,
-    record: Path,
-    counts: Sequence[Path],
-    certificate: Certificate,
-    alpha: float,
-    stride: int,
-    model: Path,
-    sigma: float,
-    policy: SigmaPolicy,
-    plan: BreakPlan,
-    settings: Mapping[str, Any],
-    device: torch.device,
-    output: Path,
-) -> None:
-    """Attack the certificates of test images, as they are before any memory pass.
+def break_batch(table: str, batch: Batch[BreakSpec], *, results: Path, device: torch.device) -> None:
+    """Attack the certificates of test images, as they are before any memory pass, of all runs of a method.
 
     Images at which the certificate abstains are passed over. A killed run goes on with the next `GROUP` certificates.
+    What was found is Parquet (`artefacts.audits`); the log is the same name with ``.log.json``: seconds per group,
+    device, versions.
 
     Args:
-        choice: which data.
-        record: their record.
-        counts: all shards of the counts of the test part, which the certificates are computed from.
-        certificate: what is attacked; its noise and norm must be those of ``plan``.
-        alpha: of the certificates.
-        stride: every stride-th of the sampled images.
-        model: checkpoint of the base classifier, which the counts must be of.
-        sigma: that it must have been trained with.
-        policy: sigma(x), which is asked at each candidate.
-        plan: how certificates are attacked.
-        settings: name and options of the policy (key ``policy``), the certificate, ..., for the identity of what is
-            written.
+        table: that asks.
+        batch: the runs.
+        results: the folder of the results.
         device: where to compute.
-        output: what was found (Parquet, `artefacts.audits`); the log is the same name with ``.log.json``: seconds
-            per group, device, versions.
 
     Raises:
-        ConfigError: noise or norm of plan and certificate differ.
         CountsError: counts that are damaged, incomplete, or of something else.
     """
-    if (plan.noise, plan.norm) != (certificate.noise, certificate.norm):
-        found, right = f"{plan.noise} and {plan.norm}", f"{certificate.noise} and {certificate.norm}"
-        raise ConfigError(f"plan: noise and norm {found}; must be {right}, as the certificate's")
-    content = read_record(record)
-    split = load_part(choice, "test", content)
-    asked = about(
-        split,
-        dataset=choice.dataset,
-        part="test",
-        model=model,
-        policy=settings["policy"],
-        noise=plan.noise,
-        grid=plan.grid,
+    output = results / audit_path(table, batch.name, "broken.parquet")
+    loaded, counted = Loaded(results, device), Counted(results)
+    with exclusive(output, error=CountsError), ExitStack() as journals:
+        parts, logs = [], []
+        for spec in batch.parts:
+            certified, plan, identity = _asked(spec, loaded, counted)
+            journal = Journal(output, identity)
+            with journal, numerics(loaded.classifier(spec.certified.sampled.base).spec.numeric_type):
+                _break_groups(certified, spec, plan, loaded, journal)
+            journals.callback(journal.remove)
+            parts.append((Broken.from_lists([entry["broken"] for entry in journal.entries]), identity))
+            logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
+        write_logs(output, logs)
+        Broken.write(output, parts)
+
+
+def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> tuple[_Certified, BreakPlan, dict[str, Any]]:
+    """Return what is attacked of one run, how, and what identifies both."""
+    sampled, certificate = spec.certified.sampled, certificate_of(spec.certified)
+    record, about = loaded.record(sampled.base.data), loaded.identity(sampled)
+    gathered = gather(sampled, spec.certified.counts, counted, record)
+    bound = gathered.bound(certificate, alpha=spec.certified.alpha, image_shape=record["image_shape"])
+    plan = BreakPlan(
+        n=spec.n,
+        seed=spec.seed,
+        dataset=sampled.base.data.dataset,
+        noise=certificate.noise,
+        grid=grid_of(sampled.step),
+        norm=certificate.norm,
     )
-    gathered, sampled, bound = gather_bound(counts, certificate=certificate, alpha=alpha, expect=asked, record=record)
-    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
     identity = {
-        **settings,
-        **asked,
-        **arithmetic(classifier, device),
-        "certified": {"alpha": alpha} | {key: sampled[key] for key in ("n0", "n", "seed")},
-        "stride": stride,
+        **about,
+        "spec": spec.identity,
         "plan": asdict(plan),
         "code": source_digest("experiment.steps.break_certificates", f"science.noise.{plan.noise}"),
     }
-    certified = _Certified.of(split, gathered, bound, stride)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with Journal(output, identity) as journal, numerics(classifier.spec.numeric_type):
-        _break_groups(certified, classifier, policy, plan, device, journal, name=str(output))
-        write_log(output, [entry["seconds"] for entry in journal.entries], device)
-        Broken.from_lists([entry["broken"] for entry in journal.entries]).write(output, identity)
-        journal.remove()
+    split = loaded.split(sampled.base.data, sampled.split)
+    return _Certified.of(split, gathered.counts, bound, spec.stride), plan, identity
 
 
 @dataclass(frozen=True)
@@ -170,25 +154,18 @@ class _Certified:
         return flat
 
 
-def _break_groups(
-    certified: _Certified,
-    classifier: BaseClassifier,
-    policy: SigmaPolicy,
-    plan: BreakPlan,
-    device: torch.device,
-    journal: Journal,
-    *,
-    name: str,
-) -> None:
+def _break_groups(certified: _Certified, spec: BreakSpec, plan: BreakPlan, loaded: Loaded, journal: Journal) -> None:
     """Attack the groups that the journal does not hold yet."""
+    sampled = spec.certified.sampled
+    classifier, policy = loaded.classifier(sampled.base), loaded.policy(sampled)
     groups, done = certified.attacked, len(journal.entries)
     total, finished = (sum(map(len, some)) for some in (groups, groups[:done]))
-    with tqdm(total=total, initial=finished, unit="certificate", desc=name) as bar:
+    with tqdm(total=total, initial=finished, unit="certificate", desc=sampled.base.name) as bar:
         for group in groups[done:]:
             since = time.perf_counter()
             broken = break_group(
                 classifier,
-                certified.balls(group, plan.norm, device),
+                certified.balls(group, plan.norm, loaded.device),
                 num_classes=classifier.spec.num_classes,
                 policy=policy,
                 reached=(float(certified.sigma.min()), float(certified.sigma.max())),

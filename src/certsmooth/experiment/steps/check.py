@@ -8,9 +8,11 @@ from certsmooth._internal.registry import member
 from certsmooth.artefacts import checkpoint
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
+from certsmooth.experiment.build import under
 from certsmooth.experiment.config import Params
-from certsmooth.experiment.members import build_recipe, build_spec, under
-from certsmooth.experiment.steps.data import DataChoice
+from certsmooth.experiment.members import build_recipe, build_spec
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.steps.data import load_data
 from certsmooth.science.models import ModelSpec, build
 
 
@@ -35,10 +37,10 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
     chosen, key = params.datasets[dataset], f"datasets.{dataset}"
     if chosen.source is not None:
         _check_there(f"{key}.source", chosen.source)
-    choice = DataChoice(**runs.data_slice(params, dataset))
-    form = getattr(member("datasets", choice.member), "PUBLISHED", None)
+    data = Experiment(params).data(dataset)
+    form = getattr(member("datasets", data.member), "PUBLISHED", None)
     if form is None or chosen.source is None:  # nothing is read: the data are made, or come by download
-        form = under(f"{key}.source", choice.load)
+        form = under(f"{key}.source", load_data, data)
     spec = build_spec(
         architecture=chosen.architecture,
         image_shape=form.image_shape,

@@ -10,31 +10,29 @@ from certsmooth.analysis.empirical import build_empirical, write_empirical
 from certsmooth.analysis.empirical_result import ShownAttack
 from certsmooth.analysis.soundness import AttackedRun
 from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.artefacts.records import read_log
-from certsmooth.experiment.config import AttackChoice, Params
-from certsmooth.experiment.runs import CertificationRun, attack_slice, table_choice, table_runs
-from certsmooth.experiment.steps.table import read_run
+from certsmooth.artefacts.records import read_logs
+from certsmooth.experiment.config import AttackChoice
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
+from certsmooth.experiment.specs import audit_path
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.empirical import write_empirical_curves
 
 
-def attack_path(results: Path, table: str, attack: str, run: CertificationRun) -> Path:
-    """Return where the counts of an attack on a run lie."""
-    return results / "attacks" / table / run.folder / f"{attack}.parquet"
-
-
-def make_empirical(params: Params, name: str, *, results: Path) -> None:
+def make_empirical(experiment: Experiment, name: str, *, results: Path) -> None:
     """Write a table of certified against empirical accuracy as Markdown, CSV and JSON, and its figure as SVG and PNG.
 
     Args:
-        params: the configuration.
+        experiment: all that is asked for.
         name: a key of ``attacks``.
         results: folder that holds ``certificates`` and ``attacks``; the table goes there, the figure to ``figures``.
 
     Raises:
         CountsError: certificates or attacks are missing, damaged, or of something else.
     """
+    params, certified = experiment.params, Certified(experiment, results)
     table = params.attacks[name]
-    runs = [_read(params, name, run, results) for run in table_runs(params, name)]
+    runs = [_read(certified, name, run) for run in table_runs(params, name)]
     result = build_empirical(
         runs,
         name=name,
@@ -55,18 +53,18 @@ def _shown(key: str, choice: AttackChoice) -> ShownAttack:
     return ShownAttack(key, choice.label, description, choice.samples)
 
 
-def _read(params: Params, name: str, run: CertificationRun, results: Path) -> AttackedRun:
+def _read(certified: Certified, table: str, run: CertificationRun) -> AttackedRun:
     """Read the certificates of a run and all attacks on it, and keep the images that were attacked."""
-    certified = read_run(params, run, "test", results=results)
+    found, experiment = certified.run(run, "test"), certified.experiment
     counts: dict[str, AttackCounts] = {}
     provenance: dict[str, dict[str, Any]] = {}
-    for attack in params.attacks[name].attacks:
-        path = attack_path(results, name, attack, run)
-        expect = attack_slice(params, name, attack, run) | {
-            key: certified.provenance[key] for key in ("dataset", "fingerprint", "checkpoint")
-        }
-        counts[attack], identity = AttackCounts.read(path, expect=expect)
-        provenance[attack] = identity | read_log(path).summary()
+    for attack in experiment.params.attacks[table].attacks:
+        batch = experiment.attacks(table, attack, run.dataset, run.method)
+        path = certified.results / audit_path(table, batch.name, f"{attack}.parquet")
+        same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
+        expect = {"spec": experiment.attack(table, attack, run).identity, **same}
+        counts[attack], identity, place = AttackCounts.read(path, expect=expect)
+        provenance[attack] = {**identity, **read_logs(path)[place].summary()}
     attacked = {int(i) for each in counts.values() for i in each.index}
-    frame = certified.frame[certified.frame["idx"].isin(attacked)]
-    return AttackedRun(replace(certified, frame=frame), counts, provenance)
+    frame = found.frame[found.frame["idx"].isin(attacked)]
+    return AttackedRun(replace(found, frame=frame), counts, provenance)

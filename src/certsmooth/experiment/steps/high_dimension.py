@@ -7,26 +7,27 @@ from pathlib import Path
 import pandas as pd
 
 from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities, write_high_dimension
-from certsmooth.artefacts.certificates import read_certificates, read_published_certificates
+from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import Params
 from certsmooth.experiment.members import check_high_dimension
+from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import high_dimension_runs
-from certsmooth.experiment.steps.table import certificates_path
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.high_dimension import write_high_dimension_curves
 
 
-def make_high_dimension(params: Params, *, results: Path) -> None:
+def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
     """Write ``idrs/imagenet`` as Markdown, CSV and JSON, and its figure as SVG and PNG.
 
     Args:
-        params: the configuration; ``high_dimension`` says from which certificates.
+        experiment: all that is asked for; ``high_dimension`` says from which certificates.
         results: folder that holds ``certificates``.
 
     Raises:
         ConfigError: there is no ``high_dimension``, or its method has not a constant sigma and Gaussian noise.
         CountsError: certificates are missing or damaged, or published ones cannot be of the sigma given with them.
     """
+    params, certified = experiment.params, Certified(experiment, results)
     chosen = params.high_dimension
     if chosen is None:
         raise ConfigError("high_dimension: missing; must say from which certificates, dimension and rates")
@@ -34,8 +35,9 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
     frames: dict[str, pd.DataFrame] = {}
     about = []
     for run in high_dimension_runs(params):
-        frame, provenance = read_certificates(certificates_path(results, run, "test"))
-        frames[f"{params.methods[run.method].label}, {run.dataset}, sigma {run.sigma:g}"] = frame
+        found = certified.run(run, "test")
+        frames[f"{found.label}, {run.dataset}, sigma {run.sigma:g}"] = found.frame
+        provenance = found.provenance
         about.append(
             f"{provenance['dataset']} ({provenance['fingerprint']}, {provenance['images']} images, n = "
             f"{provenance['n']:,}, alpha = {provenance['alpha']:g}, device {provenance['device']})"

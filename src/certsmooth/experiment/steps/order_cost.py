@@ -2,60 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from certsmooth.artefacts.audits import write_order_cost
-from certsmooth.experiment.steps.certify import ImagesAt, Order, gather_bound
+from certsmooth._internal.storage import exclusive
+from certsmooth.artefacts.audits import OrderPart, write_order_costs
+from certsmooth.artefacts.records import read_record
+from certsmooth.errors import CountsError
+from certsmooth.experiment.specs import Batch, OrderSpec, audit_path
+from certsmooth.experiment.steps.certify import certificate_of, gather, images_at
+from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.audit.order import order_cost
-from certsmooth.science.certificates import Certificate
 from certsmooth.science.memory import shuffled_order
 
 
-def cost_order(
-    counts_paths: Sequence[Path],
-    *,
-    certificate: Certificate,
-    alpha: float,
-    expect: Mapping[str, Any],
-    record: Path,
-    memory: Order,
-    images_at: ImagesAt,
-    radii: Sequence[float],
-    shuffles: int,
-    output: Path,
-) -> None:
-    """Write what the memory costs one run, by the order of arrival.
-
-    The first arguments are those of `certsmooth.experiment.steps.certify.certify_counts`.
+def cost_orders(table: str, batch: Batch[OrderSpec], *, results: Path) -> None:
+    """Write what the memory costs each run of a method, by the order of arrival: JSON, `certsmooth.artefacts.audits`.
 
     Args:
-        counts_paths: one file per shard.
-        certificate: what to compute before the memory pass.
-        alpha: each certificate is wrong with at most this probability.
-        expect: what the counts' identity must say.
-        record: the data set's record.
-        memory: the given order; the shuffles are other orders, of streams of the same seed.
-        images_at: where the memory pass gets pixels from.
-        radii: at which certified accuracy is given.
-        shuffles: random orders, at least 1.
-        output: JSON, `certsmooth.artefacts.audits`.
+        table: that asks.
+        batch: the runs.
+        results: the folder of the results.
 
     Raises:
-        CountsError: counts that are damaged, incomplete, or of something else.
+        CountsError: counts that are missing, damaged, incomplete, or of something else.
     """
-    counts, _, bound = gather_bound(counts_paths, certificate=certificate, alpha=alpha, expect=expect, record=record)
+    output, counted = results / audit_path(table, batch.name, "order.json"), Counted(results)
+    with exclusive(output, error=CountsError):
+        write_order_costs(output, [_cost(spec, counted, results) for spec in batch.parts])
+
+
+def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
+    certified = spec.certified
+    sampled, certificate = certified.sampled, certificate_of(certified)
+    record = read_record(results / sampled.base.data.path, spec=sampled.base.data.identity)
+    gathered = gather(sampled, certified.counts, counted, record)
+    bound = gathered.bound(certificate, alpha=certified.alpha, image_shape=record["image_shape"])
     cost = order_cost(
-        images_at(counts.index),
+        images_at(sampled, record)(gathered.counts.index),
         bound.predict,
         bound.radius,
-        counts.label,
-        order=shuffled_order(len(counts), seed=memory.seed),
-        radii=radii,
-        shuffles=shuffles,
-        seed=memory.seed,
+        gathered.counts.label,
+        order=shuffled_order(len(gathered.counts), seed=certified.seed),
+        radii=spec.radii,
+        shuffles=spec.shuffles,
+        seed=certified.seed,
         norm=certificate.norm,
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_order_cost(output, cost)
+    return OrderPart(cost, {"spec": spec.identity, "checkpoint": gathered.identity["checkpoint"]})

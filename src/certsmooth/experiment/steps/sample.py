@@ -1,95 +1,113 @@
-"""Count classes under noise for one shard of a part of a data set."""
+"""Count classes under noise, for one shard of all that is sampled of a method."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from certsmooth.artefacts.counts import CountsJournal, write_counts
-from certsmooth.artefacts.records import read_record
-from certsmooth.errors import ConfigError
+from certsmooth._internal.storage import exclusive
+from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
+from certsmooth.artefacts.records import Log, read_logs, write_logs
+from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.smoothed import about, arithmetic, load_smoothed, write_log
+from certsmooth.experiment.specs import Batch, SampleSpec, counts_path
+from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.models import numerics
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
-from certsmooth.science.sigma import SigmaPolicy
-
-if TYPE_CHECKING:
-    from certsmooth.experiment.runs import Part
+from certsmooth.science.theory.pixel_grid import grid_of
 
 
-def sample_shard(
-    *,
-    choice: DataChoice,
-    record: Path,
-    part: Part,
-    stride: int,
-    shard: int,
-    shards: int,
-    model: Path,
-    sigma: float,
-    policy: SigmaPolicy,
-    settings: Mapping[str, Any],
-    plan: SamplingPlan,
-    device: torch.device,
-    output: Path,
-) -> None:
-    """Sample one shard and write its counts, with a log beside them; a killed run goes on with the next image.
+def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: Path, device: torch.device) -> None:
+    """Sample one shard of each part and write the counts, with a log beside them.
+
+    A killed run goes on with the next image, and parts that were sampled before are kept.
 
     Args:
-        choice: which data.
-        record: their record.
-        part: which part of them.
-        stride: every stride-th image of it.
+        batch: what to sample.
         shard: number of the shard, from 0.
         shards: how many there are; more than there are groups of images leave some empty.
-        model: checkpoint of the base classifier.
-        sigma: that it must have been trained with.
-        policy: sigma(x).
-        settings: name and options of the policy, for the counts' identity.
-        plan: what is drawn.
+        results: the folder of the results. The log is the same name with ``.log.json``: seconds per image, device,
+            versions.
         device: where to compute.
-        output: counts (Parquet); the log is the same name with ``.log.json``: seconds per image, device, versions.
 
     Raises:
         ConfigError: there is no such shard.
+        CertsmoothError: data or base classifier are missing, damaged, or of something else.
     """
-    content = read_record(record)
-    split = load_part(choice, part, content)
-    groups = _groups(len(split), stride)
     if not 0 <= shard < shards:
         raise ConfigError(f"--shard: {shard} of {shards}; must be from 0 to {shards - 1}")
-    classifier, policy = load_smoothed(model, choice=choice, content=content, sigma=sigma, policy=policy, device=device)
-    mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
-    identity = {
-        **about(
-            split, dataset=choice.dataset, part=part, model=model, policy=settings, noise=plan.noise, grid=plan.grid
-        ),
-        **arithmetic(classifier, device),
-        "stride": stride,
-        "shard": [shard, shards],
-        "semi_elasticity": policy.semi_elasticity,
-        "n0": plan.n0,
-        "n": plan.n,
-        "seed": plan.seed,
-        "code": source_digest("science.sampling.sampler", f"science.noise.{plan.noise}"),
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with CountsJournal(output, identity) as journal, numerics(classifier.spec.numeric_type):
-        _sample_groups(mine, split, classifier, policy, plan, device, journal, name=str(output))
-        positions = [int(p) for group in mine for p in group]
-        write_log(output, [journal.rows[p]["seconds"] for p in positions], device)
-        write_counts(output, journal.counts(positions), identity)
-        journal.remove()
+    output = results / counts_path(batch.name, shard, shards)
+    loaded = Loaded(results, device)
+    with exclusive(output, error=CountsError), ExitStack() as journals:
+        before = _sampled_before(output.parent.parent)
+        parts, logs = [], []
+        for spec in batch.parts:
+            asked = _Shard.of(spec, loaded, shard, shards)
+            found = before.get(asked.key)
+            if found is None:
+                journal = CountsJournal(output, asked.identity)
+                found = _sample(asked, loaded, journal)
+                journals.callback(journal.remove)
+            parts.append(found[0])
+            logs.append(found[1])
+        write_logs(output, logs)
+        write_counts(output, parts)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """What is sampled of one part.
+
+    Attributes:
+        spec: of the part.
+        split: the images.
+        groups: their positions, in groups of `GROUP`.
+        identity: of the counts.
+    """
+
+    spec: SampleSpec
+    split: Split
+    groups: Sequence[npt.NDArray[np.int64]]
+    identity: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
+        split = loaded.split(spec.base.data, spec.split)
+        groups = _groups(len(split), spec.stride)
+        mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
+        identity = {
+            **loaded.identity(spec),
+            "shard": [shard, shards],
+            "semi_elasticity": loaded.policy(spec).semi_elasticity,
+            "code": source_digest("science.sampling.sampler", f"science.noise.{spec.noise}"),
+        }
+        return cls(spec, split, mine, identity)
+
+    @property
+    def key(self) -> str:
+        return _key(self.identity)
+
+    @property
+    def plan(self) -> SamplingPlan:
+        spec = self.spec
+        # The settings are chosen on validation, so its noise must not be that of the test.
+        dataset = f"{spec.base.data.dataset}/{spec.split}"
+        return SamplingPlan(spec.n0, spec.n, spec.seed, dataset, spec.noise, grid_of(spec.step))
+
+
+def _key(identity: Mapping[str, Any]) -> str:
+    return json.dumps(identity, sort_keys=True)
 
 
 def _groups(images: int, stride: int) -> list[npt.NDArray[np.int64]]:
@@ -98,25 +116,39 @@ def _groups(images: int, stride: int) -> list[npt.NDArray[np.int64]]:
     return [positions[i : i + GROUP] for i in range(0, len(positions), GROUP)]
 
 
-def _sample_groups(
-    groups: list[npt.NDArray[np.int64]],
-    split: Split,
-    classifier: BaseClassifier,
-    policy: SigmaPolicy,
-    plan: SamplingPlan,
-    device: torch.device,
-    journal: CountsJournal,
-    *,
-    name: str,
-) -> None:
-    sampler = Sampler(classifier, num_classes=classifier.spec.num_classes, plan=plan)
-    total = sum(map(len, groups))
+def _sampled_before(folder: Path) -> dict[str, tuple[CountsPart, Log]]:
+    """Return what the files of a method hold; those that are damaged hold nothing."""
+    found: dict[str, tuple[CountsPart, Log]] = {}
+    for path in sorted(folder.glob("seed=*/*.parquet")):
+        try:
+            parts, logs = read_counts(path), read_logs(path)
+        except CertsmoothError:  # it is sampled again
+            continue
+        if len(parts) == len(logs):
+            found |= {_key(part.identity): (part, log) for part, log in zip(parts, logs, strict=True)}
+    return found
+
+
+def _sample(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> tuple[CountsPart, Log]:
+    classifier = loaded.classifier(asked.spec.base)
+    with journal, numerics(classifier.spec.numeric_type):
+        _sample_groups(asked, loaded, journal)
+    positions = [int(p) for group in asked.groups for p in group]
+    log = loaded.log([journal.rows[p]["seconds"] for p in positions])
+    return CountsPart(journal.counts(positions), asked.identity), log
+
+
+def _sample_groups(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> None:
+    classifier, policy, split = loaded.classifier(asked.spec.base), loaded.policy(asked.spec), asked.split
+    sampler = Sampler(classifier, num_classes=classifier.spec.num_classes, plan=asked.plan)
+    total = sum(map(len, asked.groups))
+    name = f"{asked.spec.base.name}, {asked.spec.split}"
     with tqdm(total=total, initial=len(journal.rows), unit="image", desc=name) as bar:
-        for group in groups:
+        for group in asked.groups:
             start = sum(int(position) in journal.rows for position in group)
             if start == len(group):
                 continue
-            images = split.batch(group).to(device)
+            images = split.batch(group).to(loaded.device)
             identities = [int(split.index[position]) for position in group]
             first = int(group[0])
             if first not in journal.sigmas:

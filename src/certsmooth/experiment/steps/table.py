@@ -13,25 +13,21 @@ from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.published import published_datasets
 from certsmooth.analysis.result import Entry, TableResult
 from certsmooth.analysis.table import build_table, write_table
-from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import Params, Published
-from certsmooth.experiment.runs import PARTS, CertificationRun, Part, json_value, table_choice, table_runs
+from certsmooth.experiment.config import Published
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import table_choice, table_runs
+from certsmooth.experiment.specs import SPLITS
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.curves import write_curves
-from certsmooth.science.certificates import linf_radius
 
 
-def certificates_path(results: Path, run: CertificationRun, part: Part) -> Path:
-    """Return where the certificates of a run lie."""
-    return results / "certificates" / run.folder / f"{part}.tsv"
-
-
-def make_table(params: Params, name: str, *, results: Path) -> None:
+def make_table(experiment: Experiment, name: str, *, results: Path) -> None:
     """Write a table as Markdown, CSV and JSON, and its figure as SVG and PNG.
 
     Args:
-        params: the configuration.
+        experiment: all that is asked for.
         name: a key of ``tables``.
         results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it, and what
             `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
@@ -39,12 +35,11 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     Raises:
         CountsError: certificates are missing or damaged.
     """
+    params, certified = experiment.params, Certified(experiment, results)
     table, about = params.tables[name], table_choice(params, name)
     record = read_record(results / "data" / f"{about.dataset}.json")
     linf = table.norm == "linf"
-    runs = [
-        read_run(params, run, part, results=results, linf=linf) for run in table_runs(params, name) for part in PARTS
-    ]
+    runs = [certified.run(run, split, linf=linf) for run in table_runs(params, name) for split in SPLITS]
     norm = "linf" if linf else _norm(name, runs)
     result = build_table(
         runs,
@@ -82,32 +77,6 @@ def _norm(name: str, runs: Sequence[CertifiedRun]) -> str:
         raise ConfigError(f"tables.{name}.methods: radii of {norms}; must be of one norm, or norm: linf")
     (norm,) = norms
     return str(norm)
-
-
-def read_run(params: Params, run: CertificationRun, part: Part, *, results: Path, linf: bool = False) -> CertifiedRun:
-    """Read certificates, with the l-infinity radii that theirs imply, if ``linf``.
-
-    Raises:
-        CountsError: certificates are missing or damaged.
-    """
-    method = params.methods[run.method]
-    frame, provenance = read_certificates(certificates_path(results, run, part))
-    if linf:
-        norm, dimension = provenance["norm"], provenance["dimension"]
-        for column in ("radius", "radius_before_memory"):
-            frame[column] = linf_radius(frame[column].to_numpy(), norm=norm, dimension=dimension)
-    return CertifiedRun(
-        method=run.method,
-        label=method.label,
-        train=method.train,
-        certify=method.certify,
-        sigma=run.sigma,
-        variant={key: json_value(value) for key, value in run.variant if value is not None},
-        seed=run.seed,
-        part=part,
-        frame=frame,
-        provenance=provenance,
-    )
 
 
 def _write_metrics(result: TableResult, results: Path) -> None:

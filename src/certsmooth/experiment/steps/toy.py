@@ -8,15 +8,12 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import Params
-from certsmooth.experiment.members import check_toy, policy_of
-from certsmooth.experiment.runs import data_slice, model_run, toy_runs
-from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.table import certificates_path
+from certsmooth.experiment.members import check_toy
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import toy_runs
+from certsmooth.experiment.steps.certified import Certified
+from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.report.figures.curves import write_figure
 from certsmooth.report.figures.toy import Plane, Smoothed, figure_1, figure_5, figure_6, figure_7, figure_8, figure_9
 from certsmooth.science.models import BaseClassifier
@@ -26,44 +23,33 @@ _SHOWN = 0.95
 """Share of the test points that the figures show."""
 
 
-def make_toy_figures(params: Params, *, results: Path) -> None:
+def make_toy_figures(experiment: Experiment, *, results: Path) -> None:
     """Write ``idrs/figureN.svg`` and ``.png`` to the figures of ``results``, for N = 1 and 5 to 9.
 
     Args:
-        params: the configuration; ``toy`` says what is shown.
+        experiment: all that is asked for; ``toy`` says what is shown.
         results: folder that holds data records, checkpoints and certificates.
 
     Raises:
         ConfigError: there is no ``toy``, its data are not points in the plane, or its methods cannot be shown.
         CountsError: certificates are missing or damaged.
     """
-    toy = params.toy
+    params, certified = experiment.params, Certified(experiment, results)
+    toy, loaded = params.toy, Loaded(results, torch.device("cpu"))
     if toy is None:
         raise ConfigError("toy: missing; must say which data set and methods the figures show")
     check_toy(params)
-    choice = DataChoice(**data_slice(params, toy.dataset))
-    content = read_record(results / "data" / f"{toy.dataset}.json")
-    if content["image_shape"] != [2]:
-        raise ConfigError(
-            f"toy.dataset: {toy.dataset!r} has the shape {content['image_shape']}; must be points in the plane"
-        )
+    if (shape := loaded.record(data := experiment.data(toy.dataset))["image_shape"]) != [2]:
+        raise ConfigError(f"toy.dataset: {toy.dataset!r} has the shape {shape}; must be points in the plane")
     constant, (dependent,) = toy_runs(params)
-    test = load_part(choice, "test", content)
+    test = loaded.split(data, "test")
     points = test.batch(np.arange(len(test))).numpy().astype(np.float64)
-    model, _ = checkpoint.load(
-        results / "checkpoints" / model_run(params, dependent).folder / "model.safetensors",
-        expect={"dataset": toy.dataset},
-        device=torch.device("cpu"),
-    )
-    training = load_part(choice, "training", content)
-    policy = policy_of(params, dependent).fit(training.images, training.labels)
+    sampled = experiment.sample(dependent, "test")
+    model, policy = loaded.classifier(sampled.base), loaded.policy(sampled)
     half_width = float(np.quantile(np.abs(points).max(axis=1), _SHOWN))
     plane = Plane(points, test.labels, lambda x: _classify(model, x), half_width)
     frames = {
-        run: read_certificates(certificates_path(results, run, "test"))[0]
-        .set_index("idx")
-        .loc[test.index]
-        .reset_index()
+        run: certified.run(run, "test").frame.set_index("idx").loc[test.index].reset_index()
         for run in (*constant, dependent)
     }
     one = next(run for run in constant if run.sigma == toy.sigma)

@@ -2,105 +2,91 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from certsmooth._internal.seeds import derive_seed
+from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
-from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.label import UnlabelledChoice, with_pseudo_labels
-from certsmooth.science.models import ModelSpec, build, numerics
-from certsmooth.science.objectives import TrainingObjective
-from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import Recipe, train
-
-if TYPE_CHECKING:
-    from certsmooth.experiment.runs import ModelRun
+from certsmooth.errors import CheckpointError
+from certsmooth.experiment import members
+from certsmooth.experiment.specs import TrainSpec
+from certsmooth.experiment.steps.data import load_part
+from certsmooth.experiment.steps.label import with_pseudo_labels
+from certsmooth.science.models import BaseClassifier, build, numerics
+from certsmooth.science.training import train
 
 
-def train_model(
-    run: ModelRun,
-    *,
-    choice: DataChoice,
-    record: Path,
-    spec: ModelSpec,
-    objective: TrainingObjective,
-    policy: SigmaPolicy,
-    recipe: Recipe,
-    noise: str = "gaussian",
-    description: dict[str, Any],
-    device: torch.device,
-    start: Path | None,
-    pseudo_labels: tuple[UnlabelledChoice, Path] | None,
-    output: Path,
-    log: Path,
-) -> None:
+def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None:
     """Train a base classifier and write its checkpoint; a killed run goes on after its last finished epoch.
 
     Args:
-        run: which one; its sigma and seed go into the checkpoint.
-        choice: which data.
-        record: their record.
-        spec: the base classifier.
-        objective: what is minimised.
-        policy: sigma of each training example.
-        recipe: how.
-        noise: a member of certsmooth.science.noise: that of the training.
-        description: names and options of objective, policy and recipe, for the checkpoint's header.
+        spec: what to train.
+        results: the folder of the results; the log, one line per epoch (CSV), lies beside the checkpoint.
         device: where to train.
-        start: a checkpoint whose weights to start from; None for random ones.
-        pseudo_labels: unlabelled images and the labels of `experiment.steps.label`, to be trained on as well.
-        output: the checkpoint (safetensors).
-        log: one line per epoch (CSV).
+
+    Raises:
+        DataError: the data, or the labels of a teacher, are missing, damaged, or of something else.
+        CheckpointError: so is the checkpoint to start from, or another run is writing this one.
     """
-    content = read_record(record)
-    training, validation = (load_part(choice, part, content) for part in ("training", "validation"))
-    used = training
-    if pseudo_labels is not None:
-        unlabelled, labels = pseudo_labels
-        used = with_pseudo_labels(training, unlabelled=unlabelled, record=content, labels=labels)
+    output = results / spec.path
+    record = read_record(results / spec.data.path, spec=spec.data.identity)
+    training, validation = (load_part(spec.data, part, record) for part in ("training", "validation"))
+    used = training if spec.labels is None else with_pseudo_labels(training, spec.labels, record, results=results)
+    policy = members.build_policy(spec.policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
     if policy.uses_training_images:
         policy = policy.fit(training.images, training.labels)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    state = output.with_name(f".{output.name}.state")
-    classifier = build(spec, seed=derive_seed(run.seed, "initialisation"))
-    if start is not None:
-        checkpoint.start_from(start, classifier)
-    with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
-        train(
-            classifier,
-            used,
-            validation,
-            objective=objective,
-            policy=policy,
-            recipe=recipe,
-            noise=noise,
-            seed=derive_seed(run.seed, "training"),
-            device=device,
-            state_path=state,
-            log_path=log,
+    with exclusive(output, error=CheckpointError):
+        state = output.with_name(f".{output.name}.state")
+        classifier = _initial(spec, record, results)
+        with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
+            train(
+                classifier,
+                used,
+                validation,
+                objective=members.build_objective(spec.objective, key=f"trainings.{spec.training}.objective"),
+                policy=policy,
+                recipe=members.build_recipe(spec.recipe, key=f"datasets.{spec.data.dataset}.recipe"),
+                noise=spec.noise,
+                seed=derive_seed(spec.seed, "training"),
+                device=device,
+                state_path=state,
+                log_path=results / spec.log_path,
+            )
+        header = checkpoint.CheckpointHeader(
+            model=classifier.spec,
+            spec=spec.identity,
+            sigma=spec.sigma,
+            dataset_fingerprint=training.fingerprint,
+            images=len(used),
+            images_fingerprint=used.fingerprint,
+            pixel_range=record["pixel_range"] and tuple(record["pixel_range"]),
+            device=device.type,
+            **vars(made_by()),
         )
-    header = checkpoint.CheckpointHeader(
-        model=spec,
-        pixel_range=content["pixel_range"] and tuple(content["pixel_range"]),
-        sigma=run.sigma,
-        training=description
-        | {
-            "recipe": asdict(recipe),
-            "noise": noise,
-            "device": device.type,
-            "images": len(used),
-            "images_fingerprint": used.fingerprint,
-        },
-        dataset=run.dataset,
-        dataset_fingerprint=training.fingerprint,
-        seed=run.seed,
-        **vars(made_by()),
+        checkpoint.save(output, classifier, header)
+        state.unlink(missing_ok=True)
+
+
+def _initial(spec: TrainSpec, record: Mapping[str, Any], results: Path) -> BaseClassifier:
+    """Return the classifier as it is before the first epoch."""
+    model = members.build_spec(
+        architecture=spec.architecture,
+        image_shape=tuple(record["image_shape"]),
+        num_classes=record["num_classes"],
+        normalisation=spec.normalisation,
+        numeric_type=spec.numeric_type,
+        channels_last=spec.channels_last,
+        key=f"datasets.{spec.data.dataset}",
     )
-    checkpoint.save(output, classifier, header)
-    state.unlink(missing_ok=True)  # another run, which waited for this one, may have done so
+    classifier = build(model, seed=derive_seed(spec.seed, "initialisation"))
+    if spec.start is not None:
+        checkpoint.start_from(results / spec.start.path, classifier, expect={"spec": spec.start.identity})
+    elif spec.start_file is not None:
+        checkpoint.start_from(Path(spec.start_file), classifier)
+    return classifier

@@ -1,0 +1,87 @@
+"""Certificates, attacks and audits, as tables and figures read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from certsmooth._internal.storage import file_digest
+from certsmooth.analysis import CertifiedRun
+from certsmooth.artefacts.certificates import CertificatesPart, find_certificates, read_certificates
+from certsmooth.errors import CountsError
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import CertificationRun
+from certsmooth.experiment.specs import CertifySpec, Split, certificates_path, plain
+from certsmooth.science.certificates import linf_radius
+
+
+class Certified:
+    """Reads the certificates that params.yaml asks for, each file once, and refuses all others.
+
+    Args:
+        experiment: what is asked for.
+        results: the folder of the results.
+    """
+
+    def __init__(self, experiment: Experiment, results: Path) -> None:
+        self.experiment = experiment
+        self.results = results
+        self._files: dict[Path, list[CertificatesPart]] = {}
+        self._digests: dict[Path, str] = {}
+
+    def run(self, run: CertificationRun, split: Split, *, linf: bool = False) -> CertifiedRun:
+        """Return the certificates of a run, with the l-infinity radii that theirs imply, if ``linf``.
+
+        Raises:
+            CountsError: certificates are missing or damaged, or of something else.
+        """
+        method, spec = self.experiment.params.methods[run.method], self.experiment.certify(run, split)
+        part = self._part(spec, self.results / certificates_path(self.experiment.certificates(run).name))
+        frame = part.frame.copy()
+        if linf:
+            norm, dimension = part.provenance["norm"], part.provenance["dimension"]
+            for column in ("radius", "radius_before_memory"):
+                frame[column] = linf_radius(frame[column].to_numpy(), norm=norm, dimension=dimension)
+        return CertifiedRun(
+            method=run.method,
+            label=method.label,
+            train=method.train,
+            certify=method.certify,
+            sigma=run.sigma,
+            variant={key: plain(value) for key, value in run.variant if value is not None},
+            seed=run.seed,
+            part=split,
+            frame=frame,
+            provenance={**part.provenance, **_said(spec)},
+        )
+
+    def _part(self, spec: CertifySpec, path: Path) -> CertificatesPart:
+        if path not in self._files:
+            self._files[path] = read_certificates(path)
+        part = find_certificates(path, self._files[path], spec.identity)
+        model = self.results / spec.sampled.base.path
+        if model not in self._digests:
+            self._digests[model] = file_digest(model, error=CountsError)
+        if part.provenance["checkpoint"] != self._digests[model]:
+            raise CountsError(
+                f"{path}: checkpoint is {part.provenance['checkpoint']!r}; must be {self._digests[model]!r}, "
+                f"that of {model}; sample and certify again"
+            )
+        return part
+
+
+def _said(spec: CertifySpec) -> dict[str, Any]:
+    """Return what the spec says of how certificates were made, under the names that tables show."""
+    sampled = spec.sampled
+    return {
+        "dataset": sampled.base.data.dataset,
+        "part": sampled.split,
+        "stride": sampled.stride,
+        "n0": sampled.n0,
+        "n": sampled.n,
+        "alpha": spec.alpha,
+        "seed": sampled.seed,
+        "policy": plain(sampled.policy),
+        "step": sampled.step,
+        "certificate": plain(spec.certificate),
+    }

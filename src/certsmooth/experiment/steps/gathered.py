@@ -1,0 +1,102 @@
+"""Counts of all shards, as the steps that derive something from them read them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from certsmooth.artefacts.counts import CountsPart, find_counts, read_counts
+from certsmooth.artefacts.records import Log, read_logs
+from certsmooth.errors import CountsError
+from certsmooth.science.certificates import Bound, Certificate, Smoothing
+from certsmooth.science.sampling.counts import Counts, concatenate
+from certsmooth.science.theory.pixel_grid import grid_of
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The counts of one run on one split.
+
+    Attributes:
+        counts: of all images.
+        identity: without the shard.
+        logs: how each shard was made.
+    """
+
+    counts: Counts
+    identity: Mapping[str, Any]
+    logs: Sequence[Log]
+
+    def bound(self, certificate: Certificate, *, alpha: float, image_shape: Sequence[int]) -> Bound:
+        """Return the certificates, without a memory."""
+        smoothing = Smoothing(
+            self.counts.sigma,
+            math.prod(image_shape),
+            self.identity["semi_elasticity"],
+            self.counts.constant_within,
+            grid=grid_of(self.identity["spec"]["step"]),
+        )
+        return certificate(self.counts.selection, self.counts.estimation, smoothing, alpha=alpha)
+
+
+class Counted:
+    """Reads the counts that specs name, each file once.
+
+    Args:
+        results: the folder of the results.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self._files: dict[Path, tuple[list[CountsPart], list[Log]]] = {}
+
+    def gather(self, files: Sequence[Path], expect: Mapping[str, Any]) -> Gathered:
+        """Return the counts of all shards.
+
+        Args:
+            files: one a shard, in order, below the folder of the results.
+            expect: entries that every identity must have, each whole: ``spec``, and what
+                `certsmooth.experiment.steps.loaded.sources` says.
+
+        Raises:
+            CountsError: counts that are damaged, incomplete, or of something else.
+        """
+        found = [self._find(self.results / file, {**expect, "shard": [i, len(files)]}) for i, file in enumerate(files)]
+        first = _without_shard(found[0][0])
+        for file, (part, _) in zip(files, found, strict=True):
+            for key, value in _without_shard(part).items():
+                if value != first[key]:
+                    raise CountsError(
+                        f"{self.results / file}: {key} is {value!r}, but {first[key]!r} in {files[0]}; sample again"
+                    )
+        counts = concatenate([part.counts for part, _ in found])
+        for name, samples in (("selection", "n0"), ("estimation", "n")):
+            _check_sums(self.results / files[0], name, getattr(counts, name), expect["spec"][samples])
+        return Gathered(counts, first, [log for _, log in found])
+
+    def _find(self, path: Path, expect: Mapping[str, Any]) -> tuple[CountsPart, Log]:
+        if path not in self._files:
+            parts, logs = read_counts(path), read_logs(path)
+            if [len(part.counts) for part in parts] != [len(log.seconds) for log in logs]:
+                raise CountsError(f"{path}: the log is about other images; sample again")
+            self._files[path] = parts, logs
+        parts, logs = self._files[path]
+        place = find_counts(path, parts, expect)
+        return parts[place], logs[place]
+
+
+def _without_shard(part: CountsPart) -> dict[str, Any]:
+    return {key: value for key, value in part.identity.items() if key != "shard"}
+
+
+def _check_sums(path: Path, name: str, counts: npt.NDArray[np.int64], samples: int) -> None:
+    wrong = np.flatnonzero(counts.sum(axis=1) != samples)
+    if len(wrong):
+        found = counts[wrong[0]].sum()
+        raise CountsError(f"{path}: {name} of row {wrong[0]} sums to {found}; must be {samples} samples; sample again")
