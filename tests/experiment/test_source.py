@@ -5,8 +5,8 @@ from certsmooth.experiment import code_hash
 
 
 def forget():
-    code_hash._imports.cache_clear()
-    code_hash._code.cache_clear()
+    code_hash._module.cache_clear()
+    code_hash.source_digest.cache_clear()
 
 
 @pytest.fixture

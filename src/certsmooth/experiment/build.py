@@ -1,36 +1,46 @@
-"""Builds what options of params.yaml describe; every error names the key. Imports no torch."""
+"""Builds what options of params.yaml describe; every error names the key. Imports no member but the one it builds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from certsmooth._internal.registry import member
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
-from certsmooth.experiment.config import Member
-from certsmooth.science.certificates import Certificate
 
 T = TypeVar("T")
 
 
-def build_certificate(chosen: Member, *, noise: str, key: str) -> Certificate:
-    """Build a certificate.
+class Chosen(Protocol):
+    """A member of a family: its name and its options."""
+
+    @property
+    def name(self) -> str:
+        """Of its module."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Arguments."""
+
+
+_CLASSES = {"sigma": "Policy", "certificates": "Certificate", "objectives": "Objective", "attacks": "Attack"}
+
+
+def build(family: str, chosen: Chosen, *, key: str, **given: object) -> Any:  # noqa: ANN401 - of any family
+    """Build a member of a family.
 
     Args:
+        family: a sub-package of certsmooth.science.
         chosen: its name and options.
-        noise: that it must be about.
         key: where in params.yaml it stands.
+        **given: arguments that params.yaml cannot give.
 
     Raises:
-        ConfigError: unknown, missing or bad option, or a certificate of another noise.
+        ConfigError: unknown, missing or bad option.
     """
-    certificate = cast(Certificate, construct(member("certificates", chosen.name).Certificate, chosen.options, key))
-    if certificate.noise != noise:
-        raise ConfigError(
-            f"{key}: {chosen.name!r} is about {certificate.noise!r} noise; must be about {noise!r}, that of the counts"
-        )
-    return certificate
+    cls = getattr(member(family, chosen.name), _CLASSES[family])
+    return construct(cls, chosen.options, f"{key}.options", **given)
 
 
 def under(key: str, function: Callable[..., T], *arguments: object) -> T:

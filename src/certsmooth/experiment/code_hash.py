@@ -10,21 +10,23 @@ import hashlib
 import io
 import tokenize
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
 
 
+@cache
 def source_digest(*modules: str) -> str:
     """Return a hash of the modules and of all of this package that they import, directly or not.
 
     Members of families are imported by name at run time: give those that the step uses.
 
     Args:
-        modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
+        modules: module names without the package's, for example ``"science.training"``.
     """
-    return _digest(_closure(*modules), _code)
+    return _digest(_closure(*modules), lambda path: _module(path).code)
 
 
 def depends_on(module: str, other: str) -> bool:
@@ -39,19 +41,38 @@ def _digest(paths: Iterable[Path], content: Callable[[Path], bytes]) -> str:
     return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True)
+class _Module:
+    """A module.
+
+    Attributes:
+        code: a hash of its code.
+        imports: files of this package that it imports.
+    """
+
+    code: bytes
+    imports: tuple[Path, ...]
+
+
 @cache
-def _code(path: Path) -> bytes:
+def _module(path: Path) -> _Module:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    imports = tuple(_path(parts) for node in _executed(tree) for parts in _names(node))
+    return _Module(hashlib.sha256(_code(text, tree)).digest(), imports)
+
+
+def _code(text: str, tree: ast.Module) -> bytes:
     """Return the lines of a module without comments and strings that stand alone, which are docstrings.
 
     The text, not the syntax tree: that differs between versions of Python.
     """
-    text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text if "#" in text else "").readline):  # it is slow
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
             before, after = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
@@ -68,14 +89,8 @@ def _closure(*modules: str) -> set[Path]:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo.extend(_imports(path))
+            todo.extend(_module(path).imports)
     return seen
-
-
-@cache
-def _imports(path: Path) -> tuple[Path, ...]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return tuple(_path(parts) for node in _executed(tree) for parts in _names(node))
 
 
 def _executed(node: ast.AST) -> Iterator[ast.AST]:

@@ -1,4 +1,4 @@
-"""Builds members of the families from the options of params.yaml, and checks all of them before anything runs."""
+"""Checks the options of all members that params.yaml names, before anything runs."""
 
 from __future__ import annotations
 
@@ -7,34 +7,15 @@ from functools import partial
 from itertools import product
 from typing import cast
 
-from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
-from certsmooth.experiment.build import construct, under
-from certsmooth.experiment.config import Member, Options, Params, Table, rows_of
+from certsmooth.experiment.base_classifier import normalisation_of, recipe_of
+from certsmooth.experiment.build import build, under
+from certsmooth.experiment.config import Member, Params, Table, rows_of
 from certsmooth.science import datasets
-from certsmooth.science.attacks import L2Attack
 from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
-from certsmooth.science.models import ModelSpec, Normalisation
-from certsmooth.science.objectives import TrainingObjective
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import Recipe
-
-
-def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
-    """Build a sigma policy.
-
-    Args:
-        chosen: its name and options.
-        sigma: its constant or starting sigma.
-        key: where in params.yaml it stands.
-
-    Raises:
-        ConfigError: unknown, missing or bad option.
-    """
-    cls = member("sigma", chosen.name).Policy
-    return cast(SigmaPolicy, construct(cls, chosen.options, f"{key}.options", sigma=sigma))
 
 
 def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
@@ -44,7 +25,12 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
         ConfigError: unknown, missing or bad option.
     """
     chosen = runs.with_variant(runs.resolved_method(params, run.dataset, run.method).policy, run.variant)
-    return build_policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+    return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+
+
+def _policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
+    policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
+    return policy
 
 
 def _policy_key(params: Params, dataset: str, method: str) -> str:
@@ -58,73 +44,10 @@ def certificate_of(params: Params, method: str) -> Certificate:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    chosen = params.methods[method].certificate
-    cls = member("certificates", chosen.name).Certificate
-    return cast(Certificate, construct(cls, chosen.options, f"methods.{method}.certificate.options"))
-
-
-def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
-    """Build a training objective.
-
-    Raises:
-        ConfigError: unknown, missing or bad option.
-    """
-    cls = member("objectives", chosen.name).Objective
-    return cast(TrainingObjective, construct(cls, chosen.options, f"{key}.options"))
-
-
-def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
-    """Build an attack.
-
-    Args:
-        chosen: its name and options.
-        epsilon: its radius.
-        key: where in params.yaml it stands.
-
-    Raises:
-        ConfigError: unknown, missing or bad option.
-    """
-    cls = member("attacks", chosen.name).Attack
-    return cast(L2Attack, construct(cls, chosen.options, f"{key}.options", epsilon=epsilon))
-
-
-def build_recipe(options: Options, *, key: str) -> Recipe:
-    """Build a training recipe.
-
-    Raises:
-        ConfigError: unknown, missing or bad option.
-    """
-    return construct(Recipe, options, key)
-
-
-def build_spec(
-    *,
-    architecture: str,
-    image_shape: tuple[int, ...],
-    num_classes: int,
-    normalisation: Mapping[str, tuple[float, ...]] | None,
-    numeric_type: str,
-    channels_last: bool,
-    key: str,
-) -> ModelSpec:
-    """Build the description of a base classifier.
-
-    Raises:
-        ConfigError: a value is not valid.
-    """
-    options = {
-        "architecture": architecture,
-        "image_shape": image_shape,
-        "num_classes": num_classes,
-        "normalisation": _build_normalisation(normalisation, key=key),
-        "numeric_type": numeric_type,
-        "channels_last": channels_last,
-    }
-    return construct(ModelSpec, options, key)
-
-
-def _build_normalisation(options: Mapping[str, tuple[float, ...]] | None, *, key: str) -> Normalisation | None:
-    return construct(Normalisation, options, f"{key}.normalisation") if options else None
+    certificate: Certificate = build(
+        "certificates", params.methods[method].certificate, key=f"methods.{method}.certificate"
+    )
+    return certificate
 
 
 def check_members(params: Params) -> None:
@@ -137,8 +60,8 @@ def check_members(params: Params) -> None:
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
         datasets.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
-        build_recipe(dataset.recipe, key=f"{key}.recipe")
-        _build_normalisation(dataset.normalisation, key=key)
+        recipe_of(dataset.recipe, key=f"{key}.recipe")
+        normalisation_of(dataset.normalisation, key=key)
         for training in params.trainings:
             _check_training(params, name, training)
         for method in params.methods:
@@ -149,7 +72,7 @@ def check_members(params: Params) -> None:
     for table, attacked in params.attacks.items():
         _check_l2(f"attacks.{table}.methods", params, attacked.methods)
         for (name, choice), radius in product(attacked.attacks.items(), runs.table_choice(params, table).radii):
-            build_attack(choice.attack, epsilon=radius, key=f"attacks.{table}.attacks.{name}.attack")
+            build("attacks", choice.attack, epsilon=radius, key=f"attacks.{table}.attacks.{name}.attack")
     for table, accuracy in params.idrs.items():
         _check_l2(f"idrs.{table}.methods", params, rows_of(accuracy))
         for about in runs.table_choices(params, table):
@@ -217,15 +140,15 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
     entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
     changed = entry.trainings.get(name)
     key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
-    build_recipe({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
+    recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
     for variant in runs.training_variants(params, dataset, name):
-        objective = build_objective(runs.with_variant(training.objective, variant), key=f"{key}.objective")
+        objective = build("objectives", runs.with_variant(training.objective, variant), key=f"{key}.objective")
         if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":
             raise ConfigError(
                 f"{key}.noise: {training.noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
         for sigma in entry.sigmas:
-            build_policy(runs.with_variant(training.policy, variant), sigma=sigma, key=f"{key}.policy")
+            _policy(runs.with_variant(training.policy, variant), sigma=sigma, key=f"{key}.policy")
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:

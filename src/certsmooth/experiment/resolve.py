@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import Params, TrainingChanges
+from certsmooth.experiment.config import Member, Params, TrainingChanges
 from certsmooth.experiment.runs import CertificationRun, ModelRun
 from certsmooth.experiment.specs import (
     SPLITS,
@@ -22,7 +22,9 @@ from certsmooth.experiment.specs import (
     BreakSpec,
     CertifySpec,
     DataSpec,
+    GridPoint,
     LabelSpec,
+    MemberSpec,
     OrderSpec,
     SampleSpec,
     Spec,
@@ -103,8 +105,8 @@ class Experiment:
             numeric_type=chosen.numeric_type,
             channels_last=chosen.channels_last,
             recipe={**chosen.recipe, **changes.recipe},
-            objective=runs.with_variant(training.objective, run.variant),
-            policy=runs.with_variant(training.policy, run.variant),
+            objective=_at(training.objective, run.variant),
+            policy=_at(training.policy, run.variant),
             noise=training.noise,
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
@@ -133,7 +135,7 @@ class Experiment:
         return SampleSpec(
             base=self.train(runs.model_run(self.params, run)),
             split=split,
-            policy=runs.with_variant(method.policy, run.variant),
+            policy=_at(method.policy, run.variant),
             noise=method.noise,
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
@@ -150,7 +152,7 @@ class Experiment:
         method = self.params.methods[run.method]
         return CertifySpec(
             sampled=self.sample(run, split),
-            certificate=method.certificate,
+            certificate=_at(method.certificate, ()),
             alpha=runs.certification(self.params, run).alpha,
             memory=method.memory,
             seed=self.params.seed,
@@ -164,7 +166,7 @@ class Experiment:
         return AttackSpec(
             sampled=self.sample(run, "test"),
             name=attack,
-            attack=chosen.attacks[attack].attack,
+            attack=_at(chosen.attacks[attack].attack, ()),
             samples=chosen.attacks[attack].samples,
             radii=runs.table_choice(self.params, table).radii,
             n=chosen.predict.n,
@@ -307,6 +309,12 @@ class Experiment:
     def models(self) -> tuple[TrainSpec, ...]:
         """Return every base classifier, and those that they start from or learn from, once each."""
         return tuple(self.train(run) for run in runs.all_models(self.params))
+
+
+def _at(chosen: Member, point: GridPoint) -> MemberSpec:
+    """Return a member at a grid point."""
+    at = runs.with_variant(chosen, point)
+    return MemberSpec(at.name, dict(at.options))
 
 
 def _distinct(batches: Iterable[Batch[S]]) -> tuple[Batch[S], ...]:

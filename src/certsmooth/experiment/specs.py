@@ -17,12 +17,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
-from certsmooth.experiment.config import Member, Option
-
 Split = Literal["test", "validation"]
 NumericType = Literal["float32", "tf32", "bfloat16"]
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
+Option = bool | int | float | str | None
 GridPoint = tuple[tuple[str, Option], ...]
 """The values of the options that are lists in params.yaml."""
 
@@ -47,6 +46,14 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON
     if isinstance(value, tuple | list):
         return [plain(each) for each in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+@dataclass(frozen=True)
+class MemberSpec:
+    """A member of a family: its name and its options."""
+
+    name: str
+    options: Mapping[str, Any]
 
 
 class Spec:
@@ -124,8 +131,8 @@ class TrainSpec(Spec):
     numeric_type: NumericType
     channels_last: bool
     recipe: Mapping[str, Any]
-    objective: Member
-    policy: Member
+    objective: MemberSpec
+    policy: MemberSpec
     noise: str
     start: TrainSpec | None
     start_file: str | None
@@ -184,7 +191,7 @@ class SampleSpec(Spec):
 
     base: TrainSpec
     split: Split
-    policy: Member
+    policy: MemberSpec
     noise: str
     step: str | None
     n0: int
@@ -208,7 +215,7 @@ class CertifySpec(Spec):
     """
 
     sampled: SampleSpec
-    certificate: Member
+    certificate: MemberSpec
     alpha: float
     memory: bool
     seed: int
@@ -239,7 +246,7 @@ class AttackSpec(Spec):
 
     sampled: SampleSpec
     name: str
-    attack: Member
+    attack: MemberSpec
     samples: tuple[int, ...]
     radii: tuple[float, ...]
     n: int

@@ -25,8 +25,8 @@ from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.counts import Journal
 from certsmooth.artefacts.records import write_logs
 from certsmooth.errors import CountsError
+from certsmooth.experiment.build import build
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.members import build_attack
 from certsmooth.experiment.specs import AttackSpec, Batch, audit_path
 from certsmooth.experiment.steps.certify import gather
 from certsmooth.experiment.steps.gathered import Counted
@@ -183,7 +183,9 @@ def _plan(spec: AttackSpec, *, toy: bool) -> AttackPlan:
     chosen = replace(spec.attack, options={**({"clamp": False} if toy else {}), **spec.attack.options})
     return AttackPlan(
         name=spec.name,
-        attacks={r: build_attack(chosen, epsilon=r, key=f"attacks.{spec.name}.attack") for r in spec.radii if r > 0},
+        attacks={
+            r: build("attacks", chosen, epsilon=r, key=f"attacks.{spec.name}.attack") for r in spec.radii if r > 0
+        },
         clean=0 in spec.radii,
         samples=spec.samples,
         n=spec.n,

@@ -16,8 +16,8 @@ from certsmooth._internal.storage import exclusive, file_digest
 from certsmooth.artefacts.certificates import CertificatesPart, export_certificates, write_certificates
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import Log, read_record
-from certsmooth.errors import CountsError
-from certsmooth.experiment.build import build_certificate
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import Batch, CertifySpec, SampleSpec, certificates_path, sources
 from certsmooth.experiment.steps.gathered import Counted, Gathered
 from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm, guarantee, linf_radius
@@ -90,7 +90,13 @@ def certificate_of(spec: CertifySpec) -> Certificate:
     Raises:
         ConfigError: an option is not valid, or the counts are of another noise than the certificate's.
     """
-    return build_certificate(spec.certificate, noise=spec.sampled.noise, key="certificate")
+    certificate: Certificate = build("certificates", spec.certificate, key="certificate")
+    if certificate.noise != spec.sampled.noise:
+        raise ConfigError(
+            f"certificate: {spec.certificate.name!r} is about {certificate.noise!r} noise; must be about "
+            f"{spec.sampled.noise!r} noise, that of the counts"
+        )
+    return certificate
 
 
 def gather(sampled: SampleSpec, files: Sequence[Path], counted: Counted, record: Mapping[str, Any]) -> Gathered:

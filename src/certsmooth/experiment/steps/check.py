@@ -8,9 +8,9 @@ from certsmooth._internal.registry import member
 from certsmooth.artefacts import checkpoint
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
+from certsmooth.experiment.base_classifier import model_of, recipe_of
 from certsmooth.experiment.build import under
 from certsmooth.experiment.config import Params
-from certsmooth.experiment.members import build_recipe, build_spec
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.data import load_data
 from certsmooth.science.models import ModelSpec, build
@@ -41,15 +41,7 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
     form = getattr(member("datasets", data.member), "PUBLISHED", None)
     if form is None or chosen.source is None:  # nothing is read: the data are made, or come by download
         form = under(f"{key}.source", load_data, data)
-    spec = build_spec(
-        architecture=chosen.architecture,
-        image_shape=form.image_shape,
-        num_classes=form.num_classes,
-        normalisation=chosen.normalisation,
-        numeric_type=chosen.numeric_type,
-        channels_last=chosen.channels_last,
-        key=key,
-    )
+    spec = model_of(chosen, image_shape=form.image_shape, num_classes=form.num_classes, key=key)
     under(f"{key}.architecture", lambda: build(spec, seed=0))
     return spec
 
@@ -57,7 +49,7 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
 def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) -> None:
     entry, training = params.datasets[dataset], params.trainings[name]
     changed = entry.trainings.get(name)
-    recipe = build_recipe({**entry.recipe, **(changed.recipe if changed else {})}, key=f"datasets.{dataset}.recipe")
+    recipe = recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"datasets.{dataset}.recipe")
     under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
         _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)

@@ -12,7 +12,7 @@ from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import Log, read_record
-from certsmooth.experiment import members
+from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import DataSpec, SampleSpec, TrainSpec, sources
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.science.datasets import Split
@@ -83,7 +83,7 @@ class Loaded:
         return self._policy[1]
 
     def _fitted(self, sampled: SampleSpec) -> SigmaPolicy:
-        policy = members.build_policy(sampled.policy, sigma=sampled.base.sigma, key="policy")
+        policy: SigmaPolicy = build("sigma", sampled.policy, sigma=sampled.base.sigma, key="policy")
         if policy.uses_training_images:
             training = self.split(sampled.base.data, "training")
             policy = policy.fit(training.images, training.labels)

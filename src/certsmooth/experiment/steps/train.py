@@ -14,11 +14,14 @@ from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import CheckpointError
-from certsmooth.experiment import members
+from certsmooth.experiment.base_classifier import model_of, recipe_of
+from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import TrainSpec
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.label import with_pseudo_labels
-from certsmooth.science.models import BaseClassifier, build, numerics
+from certsmooth.science import models
+from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.training import train
 
 
@@ -38,7 +41,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
     record = read_record(results / spec.data.path, spec=spec.data.identity)
     training, validation = (load_part(spec.data, part, record) for part in ("training", "validation"))
     used = training if spec.labels is None else with_pseudo_labels(training, spec.labels, record, results=results)
-    policy = members.build_policy(spec.policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
+    policy: SigmaPolicy = build("sigma", spec.policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
     if policy.uses_training_images:
         policy = policy.fit(training.images, training.labels)
     with exclusive(output, error=CheckpointError):
@@ -49,9 +52,9 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
                 classifier,
                 used,
                 validation,
-                objective=members.build_objective(spec.objective, key=f"trainings.{spec.training}.objective"),
+                objective=build("objectives", spec.objective, key=f"trainings.{spec.training}.objective"),
                 policy=policy,
-                recipe=members.build_recipe(spec.recipe, key=f"datasets.{spec.data.dataset}.recipe"),
+                recipe=recipe_of(spec.recipe, key=f"datasets.{spec.data.dataset}.recipe"),
                 noise=spec.noise,
                 seed=derive_seed(spec.seed, "training"),
                 device=device,
@@ -75,16 +78,9 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
 
 def _initial(spec: TrainSpec, record: Mapping[str, Any], results: Path) -> BaseClassifier:
     """Return the classifier as it is before the first epoch."""
-    model = members.build_spec(
-        architecture=spec.architecture,
-        image_shape=tuple(record["image_shape"]),
-        num_classes=record["num_classes"],
-        normalisation=spec.normalisation,
-        numeric_type=spec.numeric_type,
-        channels_last=spec.channels_last,
-        key=f"datasets.{spec.data.dataset}",
-    )
-    classifier = build(model, seed=derive_seed(spec.seed, "initialisation"))
+    key = f"datasets.{spec.data.dataset}"
+    model = model_of(spec, image_shape=record["image_shape"], num_classes=record["num_classes"], key=key)
+    classifier = models.build(model, seed=derive_seed(spec.seed, "initialisation"))
     if spec.start is not None:
         checkpoint.start_from(results / spec.start.path, classifier, expect={"spec": spec.start.identity})
     elif spec.start_file is not None:
