@@ -65,7 +65,7 @@ def plain_macer(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def cases(device: torch.device) -> list[Case]:
     """Return what to measure on a kind of device."""
     cifar, digits = (3, 32, 32), ModelSpec("small_cnn", (1, 8, 8), 10)
-    objectives = (("gaussian", gaussian.Objective(), plain_gaussian), ("MACER", macer.Objective(), plain_macer))
+    objectives = (("gaussian", gaussian.GaussianAugmentation(), plain_gaussian), ("MACER", macer.MACER(), plain_macer))
     if device.type == "cuda":
         kinds = (("float32", False), ("tf32", True), ("bfloat16", True))
         return [
@@ -92,7 +92,7 @@ def ours(case: Case, split: Split, device: torch.device) -> None:
             split,
             split.subset(np.arange(10)),
             objective=case.objective,
-            policy=fixed.Policy(SIGMA),
+            policy=fixed.FixedSigma(SIGMA),
             recipe=recipe,
             seed=0,
             device=device,

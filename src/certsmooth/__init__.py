@@ -16,33 +16,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from certsmooth.errors import CertsmoothError as CertsmoothError
-    from certsmooth.science.certificates.cohen import Certificate as CohenCertificate
-    from certsmooth.science.certificates.l1 import Certificate as L1Certificate
-    from certsmooth.science.certificates.semi_elastic import Certificate as SemiElasticCertificate
-    from certsmooth.science.certificates.two_sided import Certificate as TwoSidedCertificate
+    from certsmooth.science.certificates.cohen import CohenCertificate as CohenCertificate
+    from certsmooth.science.certificates.l1 import L1Certificate as L1Certificate
+    from certsmooth.science.certificates.semi_elastic import SemiElasticCertificate as SemiElasticCertificate
+    from certsmooth.science.certificates.two_sided import TwoSidedCertificate as TwoSidedCertificate
     from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
     from certsmooth.science.memory import Memory as Memory
-    from certsmooth.science.sigma.border_distance import Policy as BorderDistanceSigma
-    from certsmooth.science.sigma.data_dependent import Policy as DataDependentSigma
-    from certsmooth.science.sigma.fixed import Policy as FixedSigma
-    from certsmooth.science.sigma.multi_start import Policy as MultiStartSigma
-    from certsmooth.science.sigma.nearest_neighbour import Policy as NearestNeighbourSigma
+    from certsmooth.science.sigma.border_distance import BorderDistanceSigma as BorderDistanceSigma
+    from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependentSigma
+    from certsmooth.science.sigma.fixed import FixedSigma as FixedSigma
+    from certsmooth.science.sigma.multi_start import MultiStartSigma as MultiStartSigma
+    from certsmooth.science.sigma.nearest_neighbour import NearestNeighbourSigma as NearestNeighbourSigma
     from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
     from certsmooth.science.theory.worst_case import xi as xi
 
 _PUBLIC = {
-    "BorderDistanceSigma": ("certsmooth.science.sigma.border_distance", "Policy"),
+    "BorderDistanceSigma": ("certsmooth.science.sigma.border_distance", "BorderDistanceSigma"),
     "CertsmoothError": ("certsmooth.errors", "CertsmoothError"),
-    "CohenCertificate": ("certsmooth.science.certificates.cohen", "Certificate"),
-    "DataDependentSigma": ("certsmooth.science.sigma.data_dependent", "Policy"),
-    "FixedSigma": ("certsmooth.science.sigma.fixed", "Policy"),
-    "L1Certificate": ("certsmooth.science.certificates.l1", "Certificate"),
+    "CohenCertificate": ("certsmooth.science.certificates.cohen", "CohenCertificate"),
+    "DataDependentSigma": ("certsmooth.science.sigma.data_dependent", "DataDependentSigma"),
+    "FixedSigma": ("certsmooth.science.sigma.fixed", "FixedSigma"),
+    "L1Certificate": ("certsmooth.science.certificates.l1", "L1Certificate"),
     "Memory": ("certsmooth.science.memory", "Memory"),
-    "MultiStartSigma": ("certsmooth.science.sigma.multi_start", "Policy"),
-    "NearestNeighbourSigma": ("certsmooth.science.sigma.nearest_neighbour", "Policy"),
-    "SemiElasticCertificate": ("certsmooth.science.certificates.semi_elastic", "Certificate"),
+    "MultiStartSigma": ("certsmooth.science.sigma.multi_start", "MultiStartSigma"),
+    "NearestNeighbourSigma": ("certsmooth.science.sigma.nearest_neighbour", "NearestNeighbourSigma"),
+    "SemiElasticCertificate": ("certsmooth.science.certificates.semi_elastic", "SemiElasticCertificate"),
     "SmoothedClassifier": ("certsmooth.science.classifier", "SmoothedClassifier"),
-    "TwoSidedCertificate": ("certsmooth.science.certificates.two_sided", "Certificate"),
+    "TwoSidedCertificate": ("certsmooth.science.certificates.two_sided", "TwoSidedCertificate"),
     "semi_elastic_radius": ("certsmooth.science.theory.worst_case", "semi_elastic_radius"),
     "xi": ("certsmooth.science.theory.worst_case", "xi"),
 }

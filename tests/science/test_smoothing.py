@@ -124,7 +124,7 @@ def test_certificates_are_those_of_the_counts():
     smoothed, x = smooth(), images_of(60)
     counts = smoothed.sample(x, **FEW)
     smoothing = Smoothing(counts.sigma, x[0].numel(), 0.0, counts.constant_within, grid=PixelGrid(255))
-    bound = cohen.Certificate()(counts.selection, counts.estimation, smoothing, alpha=0.01)
+    bound = cohen.CohenCertificate()(counts.selection, counts.estimation, smoothing, alpha=0.01)
     found = smoothed.certify(x, alpha=0.01, **FEW)
     assert list(found.columns) == ["predict", "radius", "radius_linf", "p_a_lower", "sigma", "guarantee"]
     for column in ("predict", "radius", "p_a_lower"):

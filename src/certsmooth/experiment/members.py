@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
 from functools import partial
 from itertools import product
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
+from certsmooth._internal.options import make
 from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
-from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import Member, Options, Params, Table, rows_of
 from certsmooth.science import datasets
@@ -35,8 +35,8 @@ def build_policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    cls = member("sigma", chosen.name).Policy
-    return cast(SigmaPolicy, _construct(cls, chosen.options, f"{key}.options", sigma=sigma))
+    cls = member("sigma", chosen.name)
+    return cast(SigmaPolicy, make(cls, chosen.options, f"{key}.options", sigma=sigma))
 
 
 def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
@@ -61,8 +61,8 @@ def certificate_of(params: Params, method: str) -> Certificate:
         ConfigError: unknown, missing or bad option.
     """
     chosen = params.methods[method].certificate
-    cls = member("certificates", chosen.name).Certificate
-    return cast(Certificate, _construct(cls, chosen.options, f"methods.{method}.certificate.options"))
+    cls = member("certificates", chosen.name)
+    return cast(Certificate, make(cls, chosen.options, f"methods.{method}.certificate.options"))
 
 
 def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
@@ -71,8 +71,8 @@ def build_objective(chosen: Member, *, key: str) -> TrainingObjective:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    cls = member("objectives", chosen.name).Objective
-    return cast(TrainingObjective, _construct(cls, chosen.options, f"{key}.options"))
+    cls = member("objectives", chosen.name)
+    return cast(TrainingObjective, make(cls, chosen.options, f"{key}.options"))
 
 
 def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
@@ -86,8 +86,8 @@ def build_attack(chosen: Member, *, epsilon: float, key: str) -> L2Attack:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    cls = member("attacks", chosen.name).Attack
-    return cast(L2Attack, _construct(cls, chosen.options, f"{key}.options", epsilon=epsilon))
+    cls = member("attacks", chosen.name)
+    return cast(L2Attack, make(cls, chosen.options, f"{key}.options", epsilon=epsilon))
 
 
 def build_recipe(options: Options, *, key: str) -> Recipe:
@@ -96,7 +96,7 @@ def build_recipe(options: Options, *, key: str) -> Recipe:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    return _construct(Recipe, options, key)
+    return make(Recipe, options, key)
 
 
 def build_spec(
@@ -122,11 +122,11 @@ def build_spec(
         "numeric_type": numeric_type,
         "channels_last": channels_last,
     }
-    return _construct(ModelSpec, options, key)
+    return make(ModelSpec, options, key)
 
 
 def _build_normalisation(options: Mapping[str, tuple[float, ...]] | None, *, key: str) -> Normalisation | None:
-    return _construct(Normalisation, options, f"{key}.normalisation") if options else None
+    return make(Normalisation, options, f"{key}.normalisation") if options else None
 
 
 def check_members(params: Params) -> None:
@@ -289,17 +289,3 @@ def _certification_key(params: Params, dataset: str, method: str) -> str:
         if params.methods[method].certification
         else f"datasets.{dataset}.certification"
     )
-
-
-def _construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:
-    """Call a dataclass with options of params.yaml, and others that it cannot give; name the key in every error."""
-    known = {f.name: f for f in fields(cast(Any, cls)) if f.init and f.name not in given}
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
-        if str(known[name].type).startswith("tuple") and not isinstance(options[name], tuple):
-            raise ConfigError(f"{key}.{name}: {options[name]!r}; must be a list")
-    for name, f in known.items():
-        if name not in options and f.default is MISSING and f.default_factory is MISSING:
-            raise ConfigError(f"{key}: missing key {name!r}")
-    return under(key, lambda: cls(**options, **given))

@@ -73,7 +73,7 @@ class SmoothedClassifier:
         if step == "auto":
             step = 1 / 255 if pixel_range == (0.0, 1.0) else None
         self.grid = None if step is None else PixelGrid.of_step(step)
-        self.certificate = certificate or cohen.Certificate()
+        self.certificate = certificate or cohen.CohenCertificate()
         self.memory = memory
         guarantee(self.certificate, sigma.semi_elasticity, self.grid)  # a policy without semi-elasticity may be refused
         for name, part in (("sigma", sigma), ("memory", memory)):

@@ -17,7 +17,7 @@ from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth._internal.replicas import Replicas
 from certsmooth.errors import CertsmoothError, ConfigError, DataError, ModelError
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.sigma.fixed import Policy as FixedSigma
+from certsmooth.science.sigma.fixed import FixedSigma
 
 BaseModel = nn.Module | Callable[[Tensor], Tensor]
 """Images [b, *shape] in, one score per class [b, k] out. A function has no evaluation mode that could be set."""
@@ -75,7 +75,7 @@ def as_policy(sigma: SigmaPolicy | float) -> SigmaPolicy:
     if isinstance(number, Real):
         check_number("sigma", number, above=0)
         return FixedSigma(float(number))
-    if isinstance(sigma, type | float) or not hasattr(sigma, "semi_elasticity"):
+    if not isinstance(sigma, SigmaPolicy):
         raise ConfigError(f"sigma: {sigma!r}; must be a number above 0, or a policy such as FixedSigma(0.25)")
     return sigma
 

@@ -102,7 +102,7 @@ class BreakPlan:
         self, stage: str, samples: int, identities: Sequence[int | str], like: Tensor
     ) -> Float[Tensor, "m b *shape"]:
         """Return standard noise of each image for the search: independent of what sampling draws."""
-        streams = NoiseStreams(member("noise", self.noise), self.seed, f"{self.dataset}/break")
+        streams = NoiseStreams(member("noise", self.noise)(), self.seed, f"{self.dataset}/break")
         noise = like.new_zeros(len(identities), samples, *like.shape[1:])
         for part, identity in zip(noise, identities, strict=True):
             streams.fill(part, (stage, identity), 0)

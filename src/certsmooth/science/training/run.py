@@ -22,7 +22,7 @@ from certsmooth._internal.seeds import derive_seed
 from certsmooth.artefacts.provenance import versions
 from certsmooth.errors import CertsmoothError, ModelError
 from certsmooth.science.datasets import Split
-from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 from certsmooth.science.training.batches import augment, image_source
 from certsmooth.science.training.recipe import Recipe
@@ -57,7 +57,7 @@ class Run:
         self.objective = objective
         self.policy = policy
         self.recipe = recipe
-        self.noise = member("noise", noise)
+        self.noise = member("noise", noise)()
         self.seed = check_seed("seed", seed)
         self.device = device
         self.state_path = state_path
@@ -73,9 +73,9 @@ class Run:
         content = {
             "certsmooth": versions()["certsmooth"],
             "recipe": asdict(self.recipe),
-            "objective": f"{type(self.objective).__module__}.{self.objective!r}",
-            "policy": f"{type(self.policy).__module__}.{self.policy!r}",
-            "noise": self.noise.__name__,
+            "objective": repr(self.objective),
+            "policy": repr(self.policy),
+            "noise": self.noise.member_name(),
             "seed": self.seed,
             "device": self.device.type,
             "training": self.training.fingerprint,
@@ -119,7 +119,8 @@ class Run:
             try:
                 sigma = self._sigma(images, positions, epoch, batch)
                 draw = partial(self._standard_noise, images, generator)
-                loss = self.objective(self.model, images, self.labels[positions], sigma, draw, epoch=epoch).mean()
+                examples = Batch(images, self.labels[positions], sigma, draw, epoch)
+                loss = self.objective(self.model, examples).mean()
             except ModelError as error:
                 raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
             self.optimizer.zero_grad()
