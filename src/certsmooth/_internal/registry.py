@@ -7,6 +7,7 @@ the name ``BASE``; architectures are functions.
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from typing import Any
 
 from certsmooth.errors import ConfigError, nearest
 
+_FOLDER = Path(__file__).parents[1] / "science"
+
 
 def names(family: str) -> tuple[str, ...]:
     """Return the names of the members of a family, sorted.
@@ -24,8 +27,8 @@ def names(family: str) -> tuple[str, ...]:
         family: the name of a sub-package of certsmooth.science, for example ``"models"``.
     """
     # The folder, not the imported package: names are needed where torch is not.
-    folder = Path(__file__).parents[1] / "science" / family
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")))
+    found = pkgutil.iter_modules([str(_FOLDER / family)])
+    return tuple(sorted(m.name for m in found if not m.name.startswith("_")))
 
 
 def member(family: str, name: str) -> type[Any]:
@@ -62,6 +65,31 @@ def function(family: str, name: str, attribute: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+def literal(family: str, name: str, attribute: str, *, default: object = None) -> object:
+    """Return a class attribute of a member that its file gives as a literal, without importing the file.
+
+    Args:
+        family: the name of a sub-package of certsmooth.science.
+        name: the member.
+        attribute: of its class.
+        default: where the file does not give it; None if it must.
+
+    Raises:
+        ConfigError: the family has no such member, or its file does not give the attribute.
+    """
+    _check_name(family, name)
+    path = _FOLDER / family / f"{name}.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            for each in node.body:
+                target = getattr(each, "target", None)
+                if isinstance(each, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == attribute:
+                    return ast.literal_eval(each.value) if each.value is not None else default
+    if default is None:
+        raise ConfigError(f"{path}: no {attribute}; must be a class attribute, {attribute}: ClassVar[...] = ...")
+    return default
+
+
 def member_class(module: ModuleType, base: type) -> type[Any]:
     """Return the subclass of a family's base class that a module defines.
 
@@ -82,10 +110,14 @@ def member_class(module: ModuleType, base: type) -> type[Any]:
     return cls
 
 
-def _module(family: str, name: str) -> ModuleType:
+def _check_name(family: str, name: str) -> None:
     valid = names(family)
     if name not in valid:
         raise ConfigError(f"{family}: unknown name {name!r}; {nearest(name, valid)}")
+
+
+def _module(family: str, name: str) -> ModuleType:
+    _check_name(family, name)
     return importlib.import_module(f"certsmooth.science.{family}.{name}")
 
 

@@ -17,6 +17,7 @@ from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import Params, Published
+from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.runs import PARTS, CertificationRun, Part, json_value, table_choice, table_runs
 from certsmooth.report.figures.curves import write_curves
 from certsmooth.science.certificates import linf_radius
@@ -90,7 +91,7 @@ def read_run(params: Params, run: CertificationRun, part: Part, *, results: Path
     Raises:
         CountsError: certificates are missing or damaged.
     """
-    method = params.methods[run.method]
+    method, (train, certify) = params.methods[run.method], labels_of(params, run.method)
     frame, provenance = read_certificates(certificates_path(results, run, part))
     if linf:
         norm, dimension = provenance["norm"], provenance["dimension"]
@@ -99,8 +100,8 @@ def read_run(params: Params, run: CertificationRun, part: Part, *, results: Path
     return CertifiedRun(
         method=run.method,
         label=method.label,
-        train=method.train,
-        certify=method.certify,
+        train=train,
+        certify=certify,
         sigma=run.sigma,
         variant={key: json_value(value) for key, value in run.variant if value is not None},
         seed=run.seed,

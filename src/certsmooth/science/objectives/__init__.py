@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -46,7 +47,13 @@ class Batch:
 
 @dataclass(frozen=True)
 class TrainingObjective(Member, ABC):
-    """Base of the objectives."""
+    """Base of the objectives.
+
+    Attributes:
+        uses_noise: whether it uses noise; a literal in the member's file, where it does not.
+    """
+
+    uses_noise: ClassVar[bool] = True
 
     @abstractmethod
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:

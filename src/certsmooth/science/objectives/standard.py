@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -18,6 +19,8 @@ class Standard(TrainingObjective):
     The baseline that training with noise is measured against, and the teacher that labels unlabelled images for
     self-training (SmoothAdv, Section 4.2).
     """
+
+    uses_noise: ClassVar[bool] = False
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""

@@ -32,11 +32,15 @@ class SigmaPolicy(Member, ABC):
     """Base of the policies: a member defines `sigma0`, `_choose`, and of the rest what is other than here.
 
     Attributes:
+        label: in the columns Train and Certify of tables; two letters.
+        legend: what it stands for there: a sentence without its full stop. Both are literals in the member's file.
         uses_model: whether sigma(x) depends on the base classifier. Where it does not, training evaluates it once
             for each training image, without augmentation, and keeps it.
         uses_training_images: whether sigma(x) depends on the training images; such a policy must be fitted first.
     """
 
+    label: ClassVar[str]
+    legend: ClassVar[str]
     uses_model: ClassVar[bool] = False
     uses_training_images: ClassVar[bool] = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -66,6 +66,9 @@ class BorderDistanceSigma(Exponential):
             border image is not its own neighbour; for an infinite rate, but for (upper - lower) sigma_b / number of
             these images, as that average takes steps.
     """
+
+    label: ClassVar[str] = "BD"
+    legend: ClassVar[str] = "sigma grows with the distance to the border between classes"
 
     rate: Annotated[float, Gt(0), AllowInfinity()]
     lower: Annotated[float, Gt(0), Lt(1)] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt
@@ -60,6 +60,9 @@ class DataDependentSigma(Search):
             draws; not used by ``published_program``. 64 is our choice, the paper names no number: each draw is
             one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
     """
+
+    label: ClassVar[str] = "DS"
+    legend: ClassVar[str] = "sigma is searched for each image (data-dependent smoothing)"
 
     iterations: Annotated[int, Ge(0)]
     samples: Annotated[int, Ge(1)] = 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Gt
@@ -21,6 +21,9 @@ class FixedSigma(SigmaPolicy):
         sigma: > 0, in pixel coordinates [0, 1].
         factor: > 0; the constant is factor times sigma (C of IDRS, Appendix E.6.3).
     """
+
+    label: ClassVar[str] = "FS"
+    legend: ClassVar[str] = "one fixed sigma"
 
     sigma: Annotated[float, Gt(0)]
     factor: Annotated[float, Gt(0)] = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -48,6 +48,9 @@ class MultiStartSigma(Search):
         lower: smallest sigma; what is below is projected to it.
         upper: largest sigma.
     """
+
+    label: ClassVar[str] = "DS"
+    legend: ClassVar[str] = "sigma is searched for each image (data-dependent smoothing)"
 
     starts: Annotated[int, Ge(1)] = 4
     steps: Annotated[int, Ge(0)] = 10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 from annotated_types import Ge
@@ -41,6 +41,9 @@ class NearestNeighbourSigma(Exponential):
             image to its k nearest others, so that sigma(x) is sigma_b on average (IDRS, Appendix E.1), estimated by
             2,000 training images at equal intervals, or all if there are fewer.
     """
+
+    label: ClassVar[str] = "NN"
+    legend: ClassVar[str] = "sigma grows with the distance to the nearest training images"
 
     neighbours: Annotated[int, Ge(1)] = 20
 
