@@ -25,10 +25,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from certsmooth.artefacts.training_state import StateFile
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
 from certsmooth.science.objectives import TrainingObjective, gaussian, macer
-from certsmooth.science.sigma import fixed
 from certsmooth.science.training import Recipe, train
 
 SIGMA = 0.25
@@ -90,15 +90,13 @@ def ours(case: Case, split: Split, device: torch.device) -> None:
         train(
             model,
             split,
-            split.subset(np.arange(10)),
             objective=case.objective,
-            policy=fixed.FixedSigma(SIGMA),
+            sigma=SIGMA,
             recipe=recipe,
             seed=0,
             device=device,
-            state_path=Path(folder, "state"),
-            log_path=Path(folder, "log.csv"),
-            progress=False,
+            validation=split.subset(np.arange(10)),
+            keeper=StateFile(Path(folder, "state"), Path(folder, "log.csv")),
         )
 
 

@@ -246,9 +246,10 @@ def test_a_model_without_a_gradient_is_refused():
 
 def test_files_hold_every_number(tmp_path):
     balls = make_balls([[0.6, 0.8], [1 / 3, 0.8]], 1, [0.3, 1 / 7], 0.5)
-    found = break_group(
+    answers = break_group(
         half_space([3.0, 4.0], 0.0), balls, num_classes=2, policy=FixedSigma(0.5), reached=(0.5, 0.5), plan=plan()
     )
+    found = Broken(**vars(answers))
     for name, content in (("some", Broken.from_lists([found.lists(), found.lists()])), ("none", Broken.from_lists([]))):
         path = tmp_path / f"{name}.parquet"
         content.write(path, {"seed": 5})

@@ -19,12 +19,13 @@ from torch import nn
 
 from certsmooth._internal.registry import member
 from certsmooth._internal.seeds import derive_seed
+from certsmooth.artefacts.training_state import train_resumably
 from certsmooth.errors import CertsmoothError, CheckpointError, ConfigError, ModelError
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.objectives import gaussian
-from certsmooth.science.sigma import data_dependent, fixed
-from certsmooth.science.training import Recipe, train
+from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
+from certsmooth.science.training import Recipe
 from certsmooth.science.training.batches import augment
 
 FIXED = fixed.FixedSigma(0.25)
@@ -73,7 +74,7 @@ def run(folder, **changes):
         "progress": False,
     } | changes
     model, training, validation = (options.pop(key) for key in ("model", "training", "validation"))
-    return train(model, training, validation, **options)
+    return train_resumably(model, training, validation, **options)
 
 
 def weights(result):
@@ -218,16 +219,13 @@ def test_another_noise_is_refused(tmp_path):
 
 
 @dataclass(frozen=True)
-class Brighter:
+class Brighter(SigmaPolicy):
     """Adds to sigma the mean pixel of the image: it shows which example was asked for, and how often."""
 
     sigma0: float = 0.1
-    samples: int = 0
-    semi_elasticity = None
     uses_model = True
-    uses_training_images = False
 
-    def __call__(self, model, images, sigma, draw):
+    def _choose(self, model, images, sigma, draw):
         return sigma + images.flatten(1).mean(1).double()
 
 
@@ -403,7 +401,7 @@ def test_log_is_complete_after_a_kill_between_state_and_log(tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("certsmooth.science.training.loop.write_log", interrupted)
+        patch.setattr("certsmooth.artefacts.training_state.write_log", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "part")
     assert_same_run(tmp_path / "part", tmp_path / "whole", run(tmp_path / "part"), whole)

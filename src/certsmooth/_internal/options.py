@@ -2,7 +2,8 @@
 
 A type is ``bool``, ``int``, ``float``, ``str``, a ``Literal``, a tuple of any number of these, or one of them or None;
 a range stands beside it: ``Annotated[float, Gt(0)]`` (of annotated-types). Members check their options by it when they
-are made, and the JSON schema of params.yaml follows from it.
+are made, and the JSON schema of params.yaml follows from it. A field of another type is one that params.yaml cannot
+give; it is not checked.
 """
 
 from __future__ import annotations
@@ -113,7 +114,6 @@ def checked(key: str, value: object, kind: Any, beside: Iterable[object] = ()) -
 
     Raises:
         ConfigError: it is not of the type, or out of range.
-        TypeError: it is no type of an option.
     """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -134,7 +134,7 @@ def checked(key: str, value: object, kind: Any, beside: Iterable[object] = ()) -
         if not isinstance(value, kind):
             raise ConfigError(f"{key}: {value!r}; must be {'true or false' if kind is bool else 'text'}")
         return value
-    raise TypeError(f"{key}: options cannot be of type {kind}")
+    return value
 
 
 def _number(key: str, value: object, kind: type, beside: tuple[object, ...]) -> int | float:

@@ -186,7 +186,7 @@ def _break_groups(
     with tqdm(total=total, initial=finished, unit="certificate", desc=name) as bar:
         for group in groups[done:]:
             since = time.perf_counter()
-            broken = break_group(
+            answers = break_group(
                 classifier,
                 certified.balls(group, plan.norm, device),
                 num_classes=classifier.spec.num_classes,
@@ -194,5 +194,5 @@ def _break_groups(
                 reached=(float(certified.sigma.min()), float(certified.sigma.max())),
                 plan=plan,
             )
-            journal.append({"seconds": time.perf_counter() - since, "broken": broken.lists()})
+            journal.append({"seconds": time.perf_counter() - since, "broken": Broken(**vars(answers)).lists()})
             bar.update(len(group))

@@ -12,12 +12,13 @@ from certsmooth._internal.seeds import derive_seed
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.training_state import train_resumably
 from certsmooth.experiment.steps.data import DataChoice, load_part
 from certsmooth.experiment.steps.label import UnlabelledChoice, with_pseudo_labels
 from certsmooth.science.models import ModelSpec, build, numerics
 from certsmooth.science.objectives import TrainingObjective
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import Recipe, train
+from certsmooth.science.training import Recipe
 
 if TYPE_CHECKING:
     from certsmooth.experiment.runs import ModelRun
@@ -72,7 +73,7 @@ def train_model(
     if start is not None:
         checkpoint.start_from(start, classifier)
     with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
-        train(
+        train_resumably(
             classifier,
             used,
             validation,

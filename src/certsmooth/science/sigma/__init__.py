@@ -63,6 +63,11 @@ class SigmaPolicy(Member, ABC):
         """
         return None
 
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the policy can be called: one that uses training images must be fitted first."""
+        return True
+
     def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Self:
         """Return the policy for these training images; one that does not use them returns itself.
 

@@ -55,6 +55,11 @@ class Exponential(SigmaPolicy):
         return self.rate
 
     @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` made it."""
+        return self._fitted is not None
+
+    @property
     def m(self) -> float:
         """The offset, given or found.
 
