@@ -30,7 +30,6 @@ UPWARD: set[tuple[str, str]] = {
     ("analysis.table", "report.files"),
     ("analysis.table", "report.markdown"),
     ("report.plan_markdown", "experiment.plan"),
-    ("science.audit.order", "analysis.metrics"),
 }
 """Known imports that go up, to be mended: a pair that is not there any more must go from here."""
 
