@@ -34,7 +34,7 @@ def main() -> None:
     sigma = rng.uniform(0.1, 1, options.rows)
     table = []
     for name in names("certificates"):
-        certificate = member("certificates", name).Certificate()
+        certificate = member("certificates", name)()
         semi_elasticity = 0.01 if certificate.max_semi_elasticity else 0.0
         smoothing = Smoothing(sigma, DIMENSION, semi_elasticity, np.zeros(options.rows))
         seconds = []

@@ -25,10 +25,10 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from certsmooth.artefacts.training_state import StateFile
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
 from certsmooth.science.objectives import TrainingObjective, gaussian, macer
-from certsmooth.science.sigma import fixed
 from certsmooth.science.training import Recipe, train
 
 SIGMA = 0.25
@@ -65,7 +65,7 @@ def plain_macer(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
 def cases(device: torch.device) -> list[Case]:
     """Return what to measure on a kind of device."""
     cifar, digits = (3, 32, 32), ModelSpec("small_cnn", (1, 8, 8), 10)
-    objectives = (("gaussian", gaussian.Objective(), plain_gaussian), ("MACER", macer.Objective(), plain_macer))
+    objectives = (("gaussian", gaussian.GaussianAugmentation(), plain_gaussian), ("MACER", macer.MACER(), plain_macer))
     if device.type == "cuda":
         kinds = (("float32", False), ("tf32", True), ("bfloat16", True))
         return [
@@ -90,15 +90,13 @@ def ours(case: Case, split: Split, device: torch.device) -> None:
         train(
             model,
             split,
-            split.subset(np.arange(10)),
             objective=case.objective,
-            policy=fixed.Policy(SIGMA),
+            sigma=SIGMA,
             recipe=recipe,
             seed=0,
             device=device,
-            state_path=Path(folder, "state"),
-            log_path=Path(folder, "log.csv"),
-            progress=False,
+            validation=split.subset(np.arange(10)),
+            keeper=StateFile(Path(folder, "state"), Path(folder, "log.csv")),
         )
 
 

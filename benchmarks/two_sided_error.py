@@ -23,10 +23,10 @@ from certsmooth.science.certificates import Smoothing, cohen, two_sided, two_sid
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 FORMS = {
-    "cohen": cohen.Certificate(),
-    "two_sided, split 0.5": two_sided.Certificate(),
-    "two_sided_grid": two_sided_grid.Certificate(),
-    "two_sided_adaptive": two_sided_adaptive.Certificate(),
+    "cohen": cohen.CohenCertificate(),
+    "two_sided, split 0.5": two_sided.TwoSidedCertificate(),
+    "two_sided_grid": two_sided_grid.TwoSidedGridCertificate(),
+    "two_sided_adaptive": two_sided_adaptive.TwoSidedAdaptiveCertificate(),
 }
 SHARES = (0.5, 0.6, 0.75, 0.9, 0.99, 0.999, 1.0)
 TIMES = 100_000
@@ -113,7 +113,7 @@ def gain_table(path):
         second = np.minimum(share * (n - first), np.where(first < n / 2, first - 1, n)).astype(np.int64)
         rest = n - first - second
         counts = np.stack([first, second, *[rest // 8 + (rest % 8 > j) for j in range(8)]], axis=1)
-        splits = [two_sided.Certificate(split=split) for split in (0.1, 0.5, 0.9)]
+        splits = [two_sided.TwoSidedCertificate(split=split) for split in (0.1, 0.5, 0.9)]
         used = (FORMS["cohen"], *splits, FORMS["two_sided_grid"], FORMS["two_sided_adaptive"])
         yield share, *(sigma * radii(certificate, counts, 0.001).mean() for certificate in used)
 

@@ -42,11 +42,9 @@ trainings:
   continued: {objective: {name: gaussian}, policy: {name: fixed}, start: {training: gaussian}, teacher: gaussian}
   pretrained: {objective: {name: gaussian}, policy: {name: fixed}, start: {checkpoint: start.safetensors}}
 methods:
-  cohen: {label: Cohen, train: FS, certify: FS, training: gaussian, policy: {name: fixed}, certificate: {name: cohen}}
+  cohen: {label: Cohen, training: gaussian, policy: {name: fixed}, certificate: {name: cohen}}
   cohen-ds:
     label: Cohen-DS
-    train: FS
-    certify: DS
     training: gaussian
     policy: {name: data_dependent, options: {iterations: [1, 2], samples: 1, step: 0.001}}
     certificate: {name: cohen}

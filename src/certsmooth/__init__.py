@@ -1,72 +1,36 @@
 """Certified robustness by randomized smoothing.
 
-    from certsmooth import FixedSigma, SmoothedClassifier
+    from certsmooth import SmoothedClassifier
 
-    smoothed = SmoothedClassifier(model, num_classes=10, sigma=FixedSigma(0.25))
+    smoothed = SmoothedClassifier(model, 10, 0.25)
     smoothed.certify(images, n0=100, n=100_000, alpha=0.001, seed=0)
 
-The names below are the public API; they are imported when they are first used, so that the workflow's short jobs do
-not wait for torch.
+``dir(certsmooth)`` lists the public API. Its names are those that ``__init__.pyi`` imports; here each is imported when
+it is first used, so that the workflow's short jobs do not wait for torch.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from certsmooth.errors import CertsmoothError as CertsmoothError
-    from certsmooth.science.certificates.cohen import Certificate as CohenCertificate
-    from certsmooth.science.certificates.l1 import Certificate as L1Certificate
-    from certsmooth.science.certificates.semi_elastic import Certificate as SemiElasticCertificate
-    from certsmooth.science.certificates.two_sided import Certificate as TwoSidedCertificate
-    from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
-    from certsmooth.science.memory import Memory as Memory
-    from certsmooth.science.sigma.border_distance import Policy as BorderDistanceSigma
-    from certsmooth.science.sigma.data_dependent import Policy as DataDependentSigma
-    from certsmooth.science.sigma.fixed import Policy as FixedSigma
-    from certsmooth.science.sigma.multi_start import Policy as MultiStartSigma
-    from certsmooth.science.sigma.nearest_neighbour import Policy as NearestNeighbourSigma
-    from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
-    from certsmooth.science.theory.worst_case import xi as xi
-
-_PUBLIC = {
-    "BorderDistanceSigma": ("certsmooth.science.sigma.border_distance", "Policy"),
-    "CertsmoothError": ("certsmooth.errors", "CertsmoothError"),
-    "CohenCertificate": ("certsmooth.science.certificates.cohen", "Certificate"),
-    "DataDependentSigma": ("certsmooth.science.sigma.data_dependent", "Policy"),
-    "FixedSigma": ("certsmooth.science.sigma.fixed", "Policy"),
-    "L1Certificate": ("certsmooth.science.certificates.l1", "Certificate"),
-    "Memory": ("certsmooth.science.memory", "Memory"),
-    "MultiStartSigma": ("certsmooth.science.sigma.multi_start", "Policy"),
-    "NearestNeighbourSigma": ("certsmooth.science.sigma.nearest_neighbour", "Policy"),
-    "SemiElasticCertificate": ("certsmooth.science.certificates.semi_elastic", "Certificate"),
-    "SmoothedClassifier": ("certsmooth.science.classifier", "SmoothedClassifier"),
-    "TwoSidedCertificate": ("certsmooth.science.certificates.two_sided", "Certificate"),
-    "semi_elastic_radius": ("certsmooth.science.theory.worst_case", "semi_elastic_radius"),
-    "xi": ("certsmooth.science.theory.worst_case", "xi"),
+_HOME = {
+    alias.name: node.module
+    for node in ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ImportFrom) and node.module is not None
+    for alias in node.names
 }
+"""Public name -> the module that defines it."""
 
-__all__ = [
-    "BorderDistanceSigma",
-    "CertsmoothError",
-    "CohenCertificate",
-    "DataDependentSigma",
-    "FixedSigma",
-    "L1Certificate",
-    "Memory",
-    "MultiStartSigma",
-    "NearestNeighbourSigma",
-    "SemiElasticCertificate",
-    "SmoothedClassifier",
-    "TwoSidedCertificate",
-    "semi_elastic_radius",
-    "xi",
-]
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> object:
-    if name not in _PUBLIC:
+    if name not in _HOME:
         raise AttributeError(f"module 'certsmooth' has no attribute {name!r}")
-    module, attribute = _PUBLIC[name]
-    return getattr(importlib.import_module(module), attribute)
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]

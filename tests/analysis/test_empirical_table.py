@@ -29,7 +29,7 @@ from certsmooth.report.empirical_markdown import render
 from certsmooth.report.figures import empirical as figure
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
-from certsmooth.science.sigma.fixed import Policy as FixedSigma
+from certsmooth.science.sigma.fixed import FixedSigma
 from row_models import half_space
 
 RADII = (0.0, 0.5, 1.0)
@@ -261,7 +261,7 @@ def linear():
     label = (points @ direction > offset).astype(np.int64)
     model = half_space(direction, offset)
     radii = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-    attacks = {r: member("attacks", "pgd").Attack(epsilon=r, steps=2, clamp=False) for r in radii}
+    attacks = {r: member("attacks", "pgd")(epsilon=r, steps=2, clamp=False) for r in radii}
     plan = AttackPlan("pgd", attacks, False, (1, 4), 1000, 0, "linear")
     sampler = Sampler(model, num_classes=2, plan=SamplingPlan(100, 1000, 0, "linear/test"))
     counted, parts = [], []
@@ -276,7 +276,7 @@ def linear():
     selection, estimation = (np.stack([getattr(c, name) for c in counted]) for name in ("selection", "estimation"))
     every = np.full(len(points), sigma)
     smoothing = Smoothing(every, len(points[0]), 0.0, np.full(len(points), np.inf))
-    bound = cohen.Certificate()(selection, estimation, smoothing, alpha=0.001)
+    bound = cohen.CohenCertificate()(selection, estimation, smoothing, alpha=0.001)
     frame = pd.DataFrame(
         {
             "idx": np.arange(len(points)),

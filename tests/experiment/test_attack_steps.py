@@ -31,7 +31,7 @@ from certsmooth.experiment.members import check_members
 from certsmooth.experiment.steps import attack as step
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
 from certsmooth.science.noise import NoiseStreams
-from certsmooth.science.sigma.fixed import Policy as FixedSigma
+from certsmooth.science.sigma.fixed import FixedSigma
 from noise_laws import LAWS
 from row_models import half_space
 from workflow_project import plain_yaml
@@ -112,7 +112,7 @@ def test_no_two_results_share_noise_with_each_other_or_with_certification():
     names = [plan.predict_plan(m, r).dataset for plan in plans for m in (0, 1, 8) for r in (0.2, 0.4)]
     names += [plans[0].predict_plan(0, 0.0).dataset, "toy/test", "toy/validation", "toy"]
     assert len(set(names)) == len(names)
-    noise = member("noise", "gaussian")
+    noise = member("noise", "gaussian")()
     stages = ("selection", "estimation", "sigma", "attack")
     keys = {NoiseStreams(noise, 5, name).key((stage, 1)) for name in names for stage in stages}
     assert len(keys) == len(names) * len(stages)
@@ -161,7 +161,7 @@ def test_counts_are_those_of_a_classifier_whose_smoothed_version_is_known():
 
 
 def test_results_do_not_depend_on_the_group_or_on_the_batch(monkeypatch):
-    attacks = [member("attacks", "pgd").Attack(epsilon=0.3, steps=3, clamp=False)]
+    attacks = [member("attacks", "pgd")(epsilon=0.3, steps=3, clamp=False)]
     together = attack(make_plan(attacks))
     monkeypatch.setattr(step, "_CPU_BATCH_ELEMENTS", 1)
     for name in ("distance", "counts", "sigma"):
@@ -175,7 +175,7 @@ def test_results_do_not_depend_on_the_group_or_on_the_batch(monkeypatch):
 
 def test_more_samples_and_radii_leave_the_other_results_as_they_are():
     few, many = (
-        attack(make_plan([member("attacks", "pgd").Attack(epsilon=r, steps=2, clamp=False) for r in radii], samples=m))
+        attack(make_plan([member("attacks", "pgd")(epsilon=r, steps=2, clamp=False) for r in radii], samples=m))
         for radii, m in (((0.3,), (4,)), ((0.1, 0.3), (1, 4, 5)))
     )
     for name in vars(few):

@@ -28,8 +28,8 @@ from certsmooth.science.audit.break_certificates import BreakPlan
 from certsmooth.science.certificates import ABSTAIN, FLOAT32_ROUNDING, cohen, l1, semi_elastic
 from certsmooth.science.memory import memory_pass, shuffled_order
 from certsmooth.science.sampling.sampler import SamplingPlan
-from certsmooth.science.sigma.border_distance import Policy as BorderDistance
-from certsmooth.science.sigma.data_dependent import Policy as DataDependent
+from certsmooth.science.sigma.border_distance import BorderDistanceSigma as BorderDistance
+from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 from certsmooth.science.theory.worst_case import semi_elastic_radius
 from workflow_project import plain_yaml
 
@@ -95,20 +95,20 @@ def about(folder):
 
 def attack(folder, output, **changes):
     plan = BreakPlan(n=100, seed=0, dataset="digits", steps=2, samples=2, screen=20)
-    values = {"counts": [COUNTS], "certificate": cohen.Certificate(), "alpha": ALPHA, "stride": 1, "plan": plan}
+    values = {"counts": [COUNTS], "certificate": cohen.CohenCertificate(), "alpha": ALPHA, "stride": 1, "plan": plan}
     break_certificates(**about(folder) | values | {"settings": {"policy": SETTINGS}, "output": output} | changes)
 
 
 def bound():
     counts, _, bound = gather_bound(
-        [COUNTS], certificate=cohen.Certificate(), alpha=ALPHA, expect={"part": "test"}, record=RECORD
+        [COUNTS], certificate=cohen.CohenCertificate(), alpha=ALPHA, expect={"part": "test"}, record=RECORD
     )
     return counts, bound
 
 
 def test_counts_of_another_noise_than_the_certificates_are_refused(folder):
     with pytest.raises(CountsError, match=r"counts\.parquet: .*noise.*'gaussian'.*'uniform'"):
-        gather_bound([COUNTS], certificate=l1.Certificate(), alpha=ALPHA, expect={"part": "test"}, record=RECORD)
+        gather_bound([COUNTS], certificate=l1.L1Certificate(), alpha=ALPHA, expect={"part": "test"}, record=RECORD)
 
 
 def test_a_varying_sigma_is_certified_with_its_rate_its_dimension_and_where_it_is_constant(folder, tmp_path):
@@ -117,7 +117,7 @@ def test_a_varying_sigma_is_certified_with_its_rate_its_dimension_and_where_it_i
     plan, output = SamplingPlan(20, 100, 0, "digits/test"), tmp_path / "counts.parquet"
     sample_shard(**options, part="test", stride=10, shard=0, shards=1, plan=plan, output=output)
     counts, identity, found = gather_bound(
-        [output], certificate=semi_elastic.Certificate(), alpha=ALPHA, expect={}, record=RECORD
+        [output], certificate=semi_elastic.SemiElasticCertificate(), alpha=ALPHA, expect={}, record=RECORD
     )
     content = read_record(RECORD)
     training, test = (load_part(options["choice"], part, content) for part in ("training", "test"))
@@ -149,7 +149,7 @@ def test_certificates_in_l1_enter_a_memory_in_l1(folder, tmp_path):
     images = images * np.float32(0.04)
     certify_counts(
         [counts],
-        certificate=l1.Certificate(),
+        certificate=l1.L1Certificate(),
         alpha=0.5,
         described={"name": "l1"},
         expect={},
@@ -159,7 +159,7 @@ def test_certificates_in_l1_enter_a_memory_in_l1(folder, tmp_path):
         output=output,
     )
     found, _ = read_certificates(output)
-    _, _, given = gather_bound([counts], certificate=l1.Certificate(), alpha=0.5, expect={}, record=RECORD)
+    _, _, given = gather_bound([counts], certificate=l1.L1Certificate(), alpha=0.5, expect={}, record=RECORD)
     order = shuffled_order(len(images), seed=0)
     ours, other = (memory_pass(images, given.predict, given.radius, order=order, norm=norm) for norm in ("l1", "l2"))
     assert (ours.radius != other.radius).any()
@@ -248,7 +248,7 @@ def test_the_cost_of_the_order_is_that_of_the_certificates(folder, tmp_path):
     split = digits_split(folder)
     cost_order(
         [COUNTS],
-        certificate=cohen.Certificate(),
+        certificate=cohen.CohenCertificate(),
         alpha=ALPHA,
         expect={"part": "test"},
         record=RECORD,

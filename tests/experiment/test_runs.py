@@ -54,9 +54,7 @@ def test_what_changes_the_samples_is_sampled_again(shipped, key, value):
     assert runs.sampling_run(params, run_of("t-certify")) == run_of("t-certify")
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("certification", {"alpha": 0.01}), ("memory", True), ("label", "another"), ("train", "x")]
-)
+@pytest.mark.parametrize(("key", "value"), [("certification", {"alpha": 0.01}), ("memory", True), ("label", "another")])
 def test_what_does_not_change_the_samples_shares_them(shipped, key, value):
     params = edited(shipped, lambda content: content["methods"]["t-certify"].update({key: value}))
     assert runs.sampling_run(params, run_of("t-certify")) == run_of("cohen")

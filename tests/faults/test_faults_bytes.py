@@ -8,7 +8,7 @@ import pytest
 from certsmooth.artefacts.records import read_record
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.steps import sample
-from certsmooth.science.training.run import Run
+from certsmooth.science.training.run import TrainingRun
 from fault_injection import (
     ATTACKED,
     BROKEN,
@@ -109,7 +109,7 @@ def test_a_damaged_training_state_is_named(experiment, capsys):
     whole = Path(MODEL).read_bytes()
     for path in outputs("train"):
         path.unlink()
-    in_child(partial(killed_in_call, Run, "epoch", 2, STEPS["train"]))
+    in_child(partial(killed_in_call, TrainingRun, "epoch", 2, STEPS["train"]))
     (state,) = Path(MODEL).parent.glob(".*.state")
     content, named = state.read_bytes(), 0
     for what, changed in damaged(content, flips=20):

@@ -35,6 +35,7 @@ from certsmooth.artefacts.certificates import (
 from certsmooth.artefacts.checkpoint import CheckpointHeader
 from certsmooth.artefacts.counts import CountsJournal, read_counts, write_counts
 from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.training_state import EpochLog, load_state, save_state
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment.steps import data as data_step
 from certsmooth.science import datasets
@@ -43,7 +44,6 @@ from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.counts import Counts
-from certsmooth.science.training.state import EpochLog, load_state, save_state
 from data_samples import (
     Sample,
     make_sample,

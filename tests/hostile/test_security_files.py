@@ -32,13 +32,13 @@ from certsmooth.artefacts.audits import Broken, read_order_cost
 from certsmooth.artefacts.certificates import read_certificates, read_published_certificates
 from certsmooth.artefacts.counts import CountsJournal, read_counts
 from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.training_state import load_state
 from certsmooth.errors import CertsmoothError, DataError
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.steps.data import _read_kept
 from certsmooth.science import datasets
 from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
-from certsmooth.science.training.state import load_state
 from data_samples import batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
 
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "certsmooth"

@@ -23,7 +23,7 @@ EXAMPLES, SAMPLES = 5, 3
 def variants():
     """Return (member, its estimator): the member once if it does not have that option."""
     for name in names("attacks"):
-        fields = {field.name for field in dataclasses.fields(member("attacks", name).Attack)}
+        fields = {field.name for field in dataclasses.fields(member("attacks", name))}
         yield from (
             ((name, {"estimator": e}) for e in ("plug_in", "gradient_free")) if "estimator" in fields else ((name, {}),)
         )
@@ -31,7 +31,7 @@ def variants():
 
 def make_attack(variant, **changes):
     name, options = variant
-    return member("attacks", name).Attack(**({"epsilon": 0.5, "steps": 3} | options | changes))
+    return member("attacks", name)(**({"epsilon": 0.5, "steps": 3} | options | changes))
 
 
 @pytest.fixture(params=list(variants()), ids=lambda variant: "-".join((variant[0], *variant[1].values())))
@@ -245,7 +245,7 @@ BAD_VALUES = {
 
 def options_with_bad_values():
     for name in names("attacks"):
-        for field in dataclasses.fields(member("attacks", name).Attack):
+        for field in dataclasses.fields(member("attacks", name)):
             yield from ((name, field.name, value) for value in BAD_VALUES[field.name])
 
 

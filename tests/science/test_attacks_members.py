@@ -167,8 +167,8 @@ def test_gradient_free_learns_nothing_without_noise(model, case):
     images, labels, noise = case
     gradient, _ = loss_gradient(model, images, labels, noise[:1] * 0, loss=None, estimator="gradient_free")
     assert not gradient.any()
-    for module in (pgd, ddn):
-        attack = module.Attack(epsilon=1.0, steps=3, estimator="gradient_free")
+    for attack_class in (pgd.PGD, ddn.DDN):
+        attack = attack_class(epsilon=1.0, steps=3, estimator="gradient_free")
         wrong = model(images).argmin(1)
         assert torch.equal(attack(model, images, wrong, noise[:1] * 0), images)
 
@@ -189,7 +189,7 @@ def test_gradient_free_attacks_a_hard_classifier(line):
     """Section 3.1: it needs no derivative of the base classifier; the optimum is that of the linear classifier."""
     linear, points, labels = line
     noise = torch.randn(5000, len(points), 20, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    attack = pgd.Attack(epsilon=0.5, steps=1, estimator="gradient_free", clamp=False)
+    attack = pgd.PGD(epsilon=0.5, steps=1, estimator="gradient_free", clamp=False)
     moved = attack(Hard(linear), points, labels, noise) - points
     assert ((moved * towards_boundary(linear, labels)).sum(1) > 0.9 * 0.5).all()
 
@@ -204,7 +204,7 @@ def test_plug_in_refuses_what_is_not_differentiable(case, parameters):
         def forward(self, images):
             return self.linear(images.detach().flatten(1))
 
-    for attack in (pgd.Attack, ddn.Attack, base_pgd.Attack):
+    for attack in (pgd.PGD, ddn.DDN, base_pgd.BasePGD):
         with pytest.raises(ModelError, match="not differentiable in the images"):
             attack(epsilon=1.0, steps=1)(Detached(), *case)
 
@@ -216,7 +216,7 @@ def test_a_gradient_that_is_not_finite(case):
             return torch.stack([z.sum(1), -z.sum(1)], 1)
 
     images, labels, noise = case
-    for attack in (pgd.Attack, ddn.Attack, base_pgd.Attack):
+    for attack in (pgd.PGD, ddn.DDN, base_pgd.BasePGD):
         with pytest.raises(ModelError, match=r"gradient .* not finite"):
             attack(epsilon=1.0, steps=1)(Root(), images, labels % 2, noise)
 
@@ -224,7 +224,7 @@ def test_a_gradient_that_is_not_finite(case):
 # PGD
 
 
-ATTACKS_OF_THE_BASE = [pgd.Attack, base_pgd.Attack]
+ATTACKS_OF_THE_BASE = [pgd.PGD, base_pgd.BasePGD]
 
 
 @pytest.mark.parametrize("attack", ATTACKS_OF_THE_BASE)
@@ -239,7 +239,7 @@ def test_pgd_reaches_the_optimum_of_a_smoothed_linear_classifier(line):
     """G depends on w x alone, so its gradient is along w whatever the noise."""
     linear, points, labels = line
     noise = torch.randn(3, *points.shape, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
-    result = pgd.Attack(epsilon=0.7, steps=4, clamp=False)(linear, points, labels, noise)
+    result = pgd.PGD(epsilon=0.7, steps=4, clamp=False)(linear, points, labels, noise)
     torch.testing.assert_close(result, points + 0.7 * towards_boundary(linear, labels), rtol=0, atol=1e-12)
 
 
@@ -269,7 +269,7 @@ def naive_pgd(model, image, label, noise, epsilon, steps):
 @pytest.mark.parametrize(("epsilon", "steps"), [(0.1, 1), (0.5, 4), (2.0, 10)])
 def test_pgd_equals_the_naive_version(model, case, epsilon, steps):
     images, labels, noise = case
-    result = pgd.Attack(epsilon=epsilon, steps=steps)(model, images, labels, noise)
+    result = pgd.PGD(epsilon=epsilon, steps=steps)(model, images, labels, noise)
     examples = zip(images, labels, noise.transpose(0, 1), strict=True)
     expected = [naive_pgd(model, *example, epsilon, steps) for example in examples]
     torch.testing.assert_close(result, torch.stack(expected), rtol=0, atol=1e-9)
@@ -281,8 +281,8 @@ def test_pgd_without_noise_is_foolbox(model, case, clamp, epsilon):
     images, labels, noise = case
     images = 0.4 + 0.2 * images
     for steps in (1, 3, 20):
-        ours = pgd.Attack(epsilon=epsilon, steps=steps, clamp=clamp)(model, images, labels, noise[:1] * 0)
-        theirs = base_pgd.Attack(epsilon=epsilon, steps=steps, clamp=clamp)(model, images, labels, noise)
+        ours = pgd.PGD(epsilon=epsilon, steps=steps, clamp=clamp)(model, images, labels, noise[:1] * 0)
+        theirs = base_pgd.BasePGD(epsilon=epsilon, steps=steps, clamp=clamp)(model, images, labels, noise)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-12)
 
 
@@ -293,8 +293,8 @@ def test_pgd_raises_the_loss(model, case):
         return -model((points + noise).flatten(0, 1)).softmax(1).view(4, 5, 4).mean(0)[torch.arange(5), labels].log()
 
     before = losses(images)
-    little = losses(pgd.Attack(epsilon=0.02, steps=4)(model, images, labels, noise))
-    much = losses(pgd.Attack(epsilon=0.5, steps=10)(model, images, labels, noise))
+    little = losses(pgd.PGD(epsilon=0.02, steps=4)(model, images, labels, noise))
+    much = losses(pgd.PGD(epsilon=0.5, steps=10)(model, images, labels, noise))
     assert (little > before).all()
     assert (much > little).all()
 
@@ -307,7 +307,7 @@ def test_pgd_follows_another_loss(line):
         return log_p.gather(1, labels[:, None]).squeeze(1)
 
     noise = torch.zeros(1, *points.shape)
-    result = pgd.Attack(epsilon=0.7, steps=2, clamp=False)(linear, points, labels, noise, loss=safer)
+    result = pgd.PGD(epsilon=0.7, steps=2, clamp=False)(linear, points, labels, noise, loss=safer)
     torch.testing.assert_close(result, points - 0.7 * towards_boundary(linear, labels), rtol=0, atol=1e-12)
 
 
@@ -317,7 +317,7 @@ def test_pgd_goes_on_where_float32_squares_underflow(margin):
     weight = torch.ones(4)
     linear = Linear(weight, bias=float(margin))
     images, labels = torch.full((1, 4), 0.5), torch.tensor([1])
-    result = pgd.Attack(epsilon=0.2, steps=2)(linear, images, labels, torch.zeros(1, 1, 4))
+    result = pgd.PGD(epsilon=0.2, steps=2)(linear, images, labels, torch.zeros(1, 1, 4))
     torch.testing.assert_close(result, images - 0.1)
 
 
@@ -326,7 +326,7 @@ def test_a_gradient_of_zero_moves_nothing(line):
     linear, points, labels = line
     linear.scale = 1e6
     noise = torch.zeros(1, *points.shape)
-    for attack in (pgd.Attack, ddn.Attack, base_pgd.Attack):
+    for attack in (pgd.PGD, ddn.DDN, base_pgd.BasePGD):
         assert torch.equal(attack(epsilon=1e-3, steps=3, clamp=False)(linear, points, labels, noise), points)
 
 
@@ -335,13 +335,13 @@ def test_a_gradient_of_zero_moves_nothing(line):
 
 def test_base_pgd_does_not_use_the_noise(model, case):
     images, labels, noise = case
-    attack = base_pgd.Attack(epsilon=0.5, steps=3)
+    attack = base_pgd.BasePGD(epsilon=0.5, steps=3)
     assert torch.equal(attack(model, images, labels, noise), attack(model, images, labels, noise[:1] * 0))
 
 
 def test_base_pgd_refuses_a_loss(model, case):
     with pytest.raises(ConfigError, match="loss: given; must be None"):
-        base_pgd.Attack(epsilon=0.5, steps=3)(model, *case, loss=lambda log_p, labels: log_p[:, 0])
+        base_pgd.BasePGD(epsilon=0.5, steps=3)(model, *case, loss=lambda log_p, labels: log_p[:, 0])
 
 
 # DDN
@@ -350,7 +350,7 @@ def test_base_pgd_refuses_a_loss(model, case):
 def test_ddn_finds_the_distance_to_a_linear_boundary(line):
     """The direction is exact at once; of two norms next to each other, one is beyond the boundary."""
     linear, points, labels = line
-    attack = ddn.Attack(epsilon=50.0, steps=400, gamma=0.01, levels=None, clamp=False)
+    attack = ddn.DDN(epsilon=50.0, steps=400, gamma=0.01, levels=None, clamp=False)
     result = attack(linear, points, labels, torch.zeros(1, *points.shape))
     assert (linear(result).argmax(1) != labels).all()
     ratio = norms(result - points) / distances(linear, points)
@@ -366,7 +366,7 @@ def test_ddn_on_levels_comes_as_near_as_they_let_it(noisy):
     images = torch.randint(100, 156, (8, 20), generator=generator).double() / 255
     noise = 0.1 * noisy * torch.randn(3, 8, 20, generator=generator, dtype=torch.float64)
     labels = smoothed(linear, images, noise)
-    result = ddn.Attack(epsilon=5.0, steps=200)(linear, images, labels, noise)
+    result = ddn.DDN(epsilon=5.0, steps=200)(linear, images, labels, noise)
     assert (smoothed(linear, result, noise) != labels).all()
     torch.testing.assert_close(result * 255, (result * 255).round(), rtol=0, atol=1e-9)
     if not noisy:
@@ -383,7 +383,7 @@ def test_ddn_stays_within_epsilon_of_what_is_out_of_reach(line):
     """Then it returns the last one tried: the best of a linear classifier."""
     linear, points, labels = line
     epsilon = distances(linear, points).min().item() * 0.9
-    attack = ddn.Attack(epsilon=epsilon, steps=5, levels=None, clamp=False)
+    attack = ddn.DDN(epsilon=epsilon, steps=5, levels=None, clamp=False)
     result = attack(linear, points, labels, torch.zeros(1, *points.shape))
     torch.testing.assert_close(result, points + epsilon * towards_boundary(linear, labels), rtol=0, atol=1e-12)
 
@@ -392,7 +392,7 @@ def test_ddn_returns_what_is_misclassified_as_it_is(model, case):
     images, _, noise = case
     labels = smoothed(model, images, noise)
     labels[1] = (labels[1] + 1) % 4
-    result = ddn.Attack(epsilon=1.0, steps=4)(model, images, labels, noise)
+    result = ddn.DDN(epsilon=1.0, steps=4)(model, images, labels, noise)
     assert torch.equal(result[1], images[1])
     assert (norms(result - images)[[0, 2, 3, 4]] > 0).all()
 
@@ -412,7 +412,7 @@ def test_ddn_returns_the_nearest_adversarial_point_it_tried(model, case, epsilon
     images, _, noise = case
     labels = model(images).argmax(1)
     recorder = Recorder(model)
-    result = ddn.Attack(epsilon=epsilon, steps=12)(recorder, images, labels, noise[:1] * 0)
+    result = ddn.DDN(epsilon=epsilon, steps=12)(recorder, images, labels, noise[:1] * 0)
     assert len(recorder.seen) == 13  # T gradients; the last point is tried too
     assert torch.equal(recorder.seen[0], images)
     for i, label in enumerate(labels):
@@ -431,7 +431,7 @@ def test_ddn_returns_the_nearest_adversarial_point_it_tried(model, case, epsilon
 )
 def test_ddn_norms_follow_gamma_and_epsilon(initial_norm, epsilon, distance, expected):
     recorder = Recorder(Linear(torch.tensor([0.6, 0.8], dtype=torch.float64), distance))
-    attack = ddn.Attack(epsilon=epsilon, steps=5, initial_norm=initial_norm, gamma=0.1, levels=None, clamp=False)
+    attack = ddn.DDN(epsilon=epsilon, steps=5, initial_norm=initial_norm, gamma=0.1, levels=None, clamp=False)
     attack(recorder, torch.zeros(1, 2, dtype=torch.float64), torch.tensor([1]), torch.zeros(1, 1, 2))
     assert [norms(tried).item() for tried in recorder.seen] == pytest.approx(expected, abs=1e-12)
 
@@ -443,7 +443,7 @@ def test_ddn_is_foolbox_at_one_sample_of_zeros(model, case, steps):
     labels = model(images).argmax(1)
     theirs = DDNAttack(steps=steps).run(PyTorchModel(model.eval(), bounds=(0, 1), device="cpu"), images, labels)
     recorder = Recorder(model)
-    ddn.Attack(epsilon=100.0, steps=steps, levels=None)(recorder, images, labels, noise[:1] * 0)
+    ddn.DDN(epsilon=100.0, steps=steps, levels=None)(recorder, images, labels, noise[:1] * 0)
     found = 0
     for i, label in enumerate(labels):
         adversarial = [points[i] for points in recorder.seen[:-1] if model(points[i : i + 1]).argmax() != label]

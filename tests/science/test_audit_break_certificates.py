@@ -25,8 +25,8 @@ from certsmooth.science.audit.break_certificates import (
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
-from certsmooth.science.sigma.data_dependent import Policy as DataDependent
-from certsmooth.science.sigma.fixed import Policy as FixedSigma
+from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
+from certsmooth.science.sigma.fixed import FixedSigma
 from row_models import half_space
 
 ALPHA = 0.001
@@ -58,7 +58,7 @@ def certified(model, policy, points, *, n=1000):
     rows = list(sampler.count(points, sigma, names))
     counts = (np.stack([getattr(row, stage) for row in rows]) for stage in ("selection", "estimation"))
     smoothing = Smoothing(sigma.numpy(), points[0].numel(), None, np.zeros(len(points)))
-    return sigma, cohen.Certificate()(*counts, smoothing, alpha=ALPHA)
+    return sigma, cohen.CohenCertificate()(*counts, smoothing, alpha=ALPHA)
 
 
 def make_balls(images, predict, radius, sigma, nearest=None):
@@ -222,7 +222,7 @@ def test_what_is_chosen_is_asked_again_with_noise_that_nothing_else_has_seen(mon
     every = [*places, plan().draws("predict", 500), SamplingPlan(1, 1, 1, "toy/test")]
     stages = ("selection", "estimation", "sigma", "search", "random")
     names = {s.dataset for s in every} | {"toy/break", "toy"}
-    keys = {NoiseStreams(member("noise", "gaussian"), 1, n).key((stage, 7)) for n in names for stage in stages}
+    keys = {NoiseStreams(member("noise", "gaussian")(), 1, n).key((stage, 7)) for n in names for stage in stages}
     assert len(keys) == (len(every) + 2) * len(stages)
     for n in (2, 99, 100, 101, 1000):
         draws = plan().draws("predict", n)
@@ -246,9 +246,10 @@ def test_a_model_without_a_gradient_is_refused():
 
 def test_files_hold_every_number(tmp_path):
     balls = make_balls([[0.6, 0.8], [1 / 3, 0.8]], 1, [0.3, 1 / 7], 0.5)
-    found = break_group(
+    answers = break_group(
         half_space([3.0, 4.0], 0.0), balls, num_classes=2, policy=FixedSigma(0.5), reached=(0.5, 0.5), plan=plan()
     )
+    found = Broken(**vars(answers))
     for name, content in (("some", Broken.from_lists([found.lists(), found.lists()])), ("none", Broken.from_lists([]))):
         path = tmp_path / f"{name}.parquet"
         content.write(path, {"seed": 5})

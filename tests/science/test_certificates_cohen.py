@@ -30,7 +30,7 @@ ALPHA = 0.01
 def certify(selection, estimation, sigma, *, alpha):
     """The certificates for a constant sigma."""
     smoothing = Smoothing(sigma, dimension=784, semi_elasticity=0.0, constant_within=np.full(len(sigma), np.inf))
-    return cohen.Certificate()(selection, estimation, smoothing, alpha=alpha)
+    return cohen.CohenCertificate()(selection, estimation, smoothing, alpha=alpha)
 
 
 def two_class_counts(first, n):
@@ -167,8 +167,8 @@ def test_ties_select_the_smallest_class():
 
 
 def test_it_promises_nothing_about_a_sigma_that_varies():
-    assert guarantee(cohen.Certificate(), 0.0, GRID) == "global"
-    assert guarantee(cohen.Certificate(), 1e-9, GRID) == guarantee(cohen.Certificate(), None, GRID) == "none"
+    assert guarantee(cohen.CohenCertificate(), 0.0, GRID) == "global"
+    assert guarantee(cohen.CohenCertificate(), 1e-9, GRID) == guarantee(cohen.CohenCertificate(), None, GRID) == "none"
 
 
 def published_files():

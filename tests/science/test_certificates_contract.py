@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("name", MEMBERS)
 
 def member(name):
     """The certificate with its default options."""
-    return registry.member("certificates", name).Certificate()
+    return registry.member("certificates", name)()
 
 
 def smoothed(name, sigma, *, rate=0.2, dimension=20):

@@ -22,7 +22,7 @@ MEMBERS = registry.names("certificates")
 
 
 def member(name):
-    return registry.member("certificates", name).Certificate()
+    return registry.member("certificates", name)()
 
 
 @dataclass(frozen=True)

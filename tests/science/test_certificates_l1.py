@@ -23,7 +23,7 @@ def every_outcome(n, *, selected=0, half_width=0.5):
     same, k = np.ones(n + 1), np.arange(n + 1)
     selection = np.eye(2, dtype=np.int64)[[selected] * (n + 1)]
     smoothing = Smoothing(half_width * same, 3, 0.0, 0 * same)
-    return l1.Certificate()(selection, np.stack([k, n - k], axis=1), smoothing, alpha=ALPHA)
+    return l1.L1Certificate()(selection, np.stack([k, n - k], axis=1), smoothing, alpha=ALPHA)
 
 
 def exact_error(n, p, half_width):
@@ -62,7 +62,7 @@ def test_the_radius_is_the_formula_rounded_down():
 
 
 def test_it_is_about_uniform_noise_of_constant_width():
-    certificate = l1.Certificate()
+    certificate = l1.L1Certificate()
     assert (certificate.noise, certificate.norm) == ("uniform", "l1")
     assert guarantee(certificate, 0.0, GRID) == "global"
     assert guarantee(certificate, 1e-9, GRID) == "none"

@@ -104,7 +104,7 @@ def certify(p_a_counts, n, *, sigma, rate, dimension, within=0.0, rounding=0.0):
     counts = np.stack([p_a_counts, n - p_a_counts], axis=1)
     same = np.ones(len(counts))
     smoothing = Smoothing(sigma * same, dimension, rate, within * same, rounding)
-    return renyi.Certificate()(counts, counts, smoothing, alpha=0.001)
+    return renyi.RenyiCertificate()(counts, counts, smoothing, alpha=0.001)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 30, 3072, 150_528])

@@ -24,28 +24,28 @@ def certify(certificate, rate, *, within=0.0, dimension=784, alpha=0.001):
 
 
 def test_a_constant_sigma_has_the_certificate_of_cohen():
-    ours, theirs = (certify(member.Certificate(), 0.0) for member in (semi_elastic, cohen))
+    ours, theirs = (certify(make(), 0.0) for make in (semi_elastic.SemiElasticCertificate, cohen.CohenCertificate))
     for name in ("predict", "radius", "p_a_lower", "p_b_upper"):
         np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
 
 
 def test_the_radius_is_that_of_the_worst_case():
     for rate, within, dimension in ((0.01, 0.0, 784), (0.2, 0.3, 2)):
-        bound = certify(semi_elastic.Certificate(), rate, within=within, dimension=dimension)
+        bound = certify(semi_elastic.SemiElasticCertificate(), rate, within=within, dimension=dimension)
         radius = semi_elastic_radius(
             bound.p_a_lower, SIGMA, rate, dimension, constant_within=within, rounding=FLOAT32_ROUNDING
         )
         np.testing.assert_allclose(bound.radius, radius, rtol=1e-12)
         np.testing.assert_array_equal(bound.predict, np.where(bound.radius > 0, 0, -1))
-        constant = certify(cohen.Certificate(), 0.0).radius
+        constant = certify(cohen.CohenCertificate(), 0.0).radius
         assert (bound.radius <= constant).all()
         assert (bound.radius[constant > 0.5] < constant[constant > 0.5]).all()
 
 
 def test_it_promises_its_certificate_for_every_known_semi_elasticity():
     assert (
-        guarantee(semi_elastic.Certificate(), 0.0, GRID)
-        == guarantee(semi_elastic.Certificate(), 100.0, GRID)
+        guarantee(semi_elastic.SemiElasticCertificate(), 0.0, GRID)
+        == guarantee(semi_elastic.SemiElasticCertificate(), 100.0, GRID)
         == "global"
     )
 

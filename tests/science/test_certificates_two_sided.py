@@ -62,7 +62,7 @@ def test_a_certificate_is_wrong_with_probability_at_most_alpha_exactly(weights, 
     # distance to the nearest point with another answer, and 0 where class 0 is not the answer.
     p = np.array(weights) / sum(weights)
     distance = max(0.0, (ndtri(p[0]) - ndtri(p[1:].max())) / 2)
-    radius = certify(two_sided.Certificate(split=split), OUTCOMES).radius
+    radius = certify(two_sided.TwoSidedCertificate(split=split), OUTCOMES).radius
     wrong = radius > distance * (1 + 1e-12)
     assert np.exp(WAYS + xlogy(OUTCOMES, p).sum(axis=1))[wrong].sum() <= ALPHA
 
@@ -71,10 +71,10 @@ def test_errors_do_happen():
     # Two classes: both bounds are about one count, the one on p_A at level alpha / 2 decides.
     found = []
     for first in range(16, 30):
-        bound = certify(two_sided.Certificate(), np.array([[first, 30 - first, 0]])).p_a_lower[0]
+        bound = certify(two_sided.TwoSidedCertificate(), np.array([[first, 30 - first, 0]])).p_a_lower[0]
         p = np.array([bound - 1e-9, 1 - bound + 1e-9, 0])
         if p[0] > 0.5:
-            wrong = certify(two_sided.Certificate(), OUTCOMES).radius > ndtri(p[0])
+            wrong = certify(two_sided.TwoSidedCertificate(), OUTCOMES).radius > ndtri(p[0])
             found.append(np.exp(WAYS + xlogy(OUTCOMES, p).sum(axis=1))[wrong].sum())
     assert ALPHA / 2 * 0.999 < max(found) <= ALPHA / 2 * 1.001
 
@@ -88,7 +88,7 @@ def test_the_bound_on_p_b_is_never_above_equation_14():
     n, strictly = 400, 0
     for split in (0.1, 0.5):
         counts = random_counts(3)
-        bound = certify(two_sided.Certificate(split=split), counts)
+        bound = certify(two_sided.TwoSidedCertificate(split=split), counts)
         for row, ours in zip(counts, bound.p_b_upper, strict=True):
             if row[1:].max() < n:
                 theirs = equation_14(row[1:], n, (1 - split) * ALPHA)
@@ -99,14 +99,14 @@ def test_the_bound_on_p_b_is_never_above_equation_14():
 
 def test_the_bound_on_the_only_other_class_is_that_of_equation_14():
     other = np.arange(1000)
-    bound = certify(two_sided.Certificate(), np.stack([1000 - other, other], axis=1))
+    bound = certify(two_sided.TwoSidedCertificate(), np.stack([1000 - other, other], axis=1))
     exact = [equation_14(np.array([count]), 1000, ALPHA / 2) for count in other]
     np.testing.assert_allclose(bound.p_b_upper, exact, rtol=1e-8)
 
 
 @pytest.mark.parametrize("split", [0.1, 0.5, 0.99])
 def test_the_radius_is_the_formula_rounded_down(split):
-    bound = certify(two_sided.Certificate(split=split), random_counts(0), sigma=0.25)
+    bound = certify(two_sided.TwoSidedCertificate(split=split), random_counts(0), sigma=0.25)
     certified = 0
     for p_a, p_b, radius in zip(bound.p_a_lower, bound.p_b_upper, bound.radius, strict=True):
         with mp.workdps(40):
@@ -124,7 +124,10 @@ def test_it_is_never_below_cohen_at_the_level_of_its_split(seed, split):
     counts = random_counts(seed)
     ours, theirs = (
         certify(certificate, counts, alpha=alpha).radius
-        for certificate, alpha in ((two_sided.Certificate(split=split), ALPHA), (cohen.Certificate(), split * ALPHA))
+        for certificate, alpha in (
+            (two_sided.TwoSidedCertificate(split=split), ALPHA),
+            (cohen.CohenCertificate(), split * ALPHA),
+        )
     )
     assert (ours >= theirs * (1 - 1e-12)).all()
     assert (ours > theirs * 1.01).any()
@@ -134,8 +137,8 @@ def test_it_is_never_below_cohen_at_the_level_of_its_split(seed, split):
 @given(seed=st.integers(0, 2**32 - 1), grid=st.integers(2, 12))
 def test_no_division_of_alpha_over_a_grid_beats_the_half_and_half_split(seed, grid):
     counts = random_counts(seed)
-    divided = certify(two_sided_grid.Certificate(grid=grid), counts).radius
-    half = certify(two_sided.Certificate(split=0.5), counts).radius
+    divided = certify(two_sided_grid.TwoSidedGridCertificate(grid=grid), counts).radius
+    half = certify(two_sided.TwoSidedCertificate(split=0.5), counts).radius
     assert (divided <= half).all()
     assert (divided > 0).any()
 
@@ -144,17 +147,17 @@ def test_no_division_of_alpha_over_a_grid_beats_the_half_and_half_split(seed, gr
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_adaptive_form_is_the_largest_of_its_splits_at_full_alpha(seed):
     counts = random_counts(seed)
-    each = [certify(two_sided.Certificate(split=j / 10), counts).radius for j in range(1, 10)]
-    each.append(certify(cohen.Certificate(), counts).radius)
+    each = [certify(two_sided.TwoSidedCertificate(split=j / 10), counts).radius for j in range(1, 10)]
+    each.append(certify(cohen.CohenCertificate(), counts).radius)
     np.testing.assert_allclose(
-        certify(two_sided_adaptive.Certificate(), counts).radius, np.max(each, axis=0), rtol=1e-12
+        certify(two_sided_adaptive.TwoSidedAdaptiveCertificate(), counts).radius, np.max(each, axis=0), rtol=1e-12
     )
 
 
 def test_a_class_that_leads_without_a_majority_is_certified():
     counts = np.array([[4500, 2000, 2000, 1500], [4500, 4400, 600, 500]])
-    assert (certify(cohen.Certificate(), counts).predict == ABSTAIN).all()
-    bound = certify(two_sided.Certificate(), counts)
+    assert (certify(cohen.CohenCertificate(), counts).predict == ABSTAIN).all()
+    bound = certify(two_sided.TwoSidedCertificate(), counts)
     np.testing.assert_array_equal(bound.predict, [0, ABSTAIN])
     assert bound.p_a_lower[0] < 0.5
     assert bound.radius[0] > 0.3
@@ -162,20 +165,24 @@ def test_a_class_that_leads_without_a_majority_is_certified():
 
 def test_only_what_is_proved_is_promised():
     assert (
-        guarantee(two_sided.Certificate(), 0.0, GRID) == guarantee(two_sided_grid.Certificate(), 0.0, GRID) == "global"
+        guarantee(two_sided.TwoSidedCertificate(), 0.0, GRID)
+        == guarantee(two_sided_grid.TwoSidedGridCertificate(), 0.0, GRID)
+        == "global"
     )
-    assert guarantee(two_sided_adaptive.Certificate(), 0.0, GRID) == "none"
-    assert guarantee(two_sided.Certificate(), 0.01, GRID) == "none"
+    assert guarantee(two_sided_adaptive.TwoSidedAdaptiveCertificate(), 0.0, GRID) == "none"
+    assert guarantee(two_sided.TwoSidedCertificate(), 0.01, GRID) == "none"
 
 
 @pytest.mark.parametrize("split", [0, 1, -0.1, 1.5, float("nan"), True, "half"])
 def test_a_split_outside_alpha_is_refused(split):
     with pytest.raises(ConfigError, match=r"^split: .*; must be a finite number > 0 and < 1"):
-        two_sided.Certificate(split=split)
+        two_sided.TwoSidedCertificate(split=split)
 
 
-@pytest.mark.parametrize("member", [two_sided_grid, two_sided_adaptive])
+@pytest.mark.parametrize(
+    "certificate", [two_sided_grid.TwoSidedGridCertificate, two_sided_adaptive.TwoSidedAdaptiveCertificate]
+)
 @pytest.mark.parametrize("grid", [0, -1, 2.5])
-def test_a_grid_without_splits_is_refused(member, grid):
+def test_a_grid_without_splits_is_refused(certificate, grid):
     with pytest.raises(ConfigError, match=r"^grid: "):
-        member.Certificate(grid=grid)
+        certificate(grid=grid)

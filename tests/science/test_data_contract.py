@@ -211,5 +211,5 @@ def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
 
 
 def test_unknown_option(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{name}: unknown option 'dimensoin'; .*valid: "):
+    with pytest.raises(ConfigError, match=rf"{name}: unknown key 'dimensoin'; .*valid: "):
         datasets.load(name, options={"dimensoin": 3})

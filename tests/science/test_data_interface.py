@@ -203,11 +203,11 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("name", "options", "message"),
         [
-            ("cones", {"dimensions": 3}, "cones: unknown option 'dimensions'; did you mean 'dimension'?"),
-            ("digits", {"dimension": 3}, r"digits: unknown option 'dimension'; valid: \(none\)"),
+            ("cones", {"dimensions": 3}, "cones: unknown key 'dimensions'; did you mean 'dimension'?"),
+            ("digits", {"dimension": 3}, r"digits: unknown key 'dimension'; valid: \(none\)"),
             ("cones", {"dimension": 2.0}, "cones: dimension: 2.0; must be a whole number: 2"),
             ("cones", {"dimension": True}, "cones: dimension: True; must be a whole number"),
-            ("cones", {"half_angle": "1"}, "cones: half_angle: '1'; must be a finite number: 1.0"),
+            ("cones", {"half_angle": "1"}, "cones: half_angle: '1'; must be a finite number > 0 and < 1.5708: 1.0"),
             ("cones", {"half_angle": (0.1, 0.2)}, r"cones: half_angle: \(0.1, 0.2\); must be a finite number"),
             ("cones", {"dimension": 1}, "cones: dimension: 1; must be a whole number, at least 2"),
             ("cone", {}, "datasets: unknown name 'cone'; did you mean 'cones'?"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from certsmooth._internal.registry import member, names
+from certsmooth._internal.registry import function, names
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._resnet_cifar import _Block
 
@@ -14,7 +14,7 @@ CIFAR = (3, 32, 32)
 
 
 def network(name: str, shape: tuple[int, ...], classes: int = 10) -> nn.Module:
-    return member("models", name).build(shape, classes)
+    return function("models", name, "build")(shape, classes)
 
 
 def input_of(module: nn.Module, run: nn.Module, shape: tuple[int, ...]) -> torch.Size:

@@ -7,7 +7,7 @@ from functools import cache
 import pytest
 import torch
 
-from certsmooth._internal.registry import member, names
+from certsmooth._internal.registry import function, names
 from certsmooth.artefacts import checkpoint
 from certsmooth.errors import ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
@@ -20,7 +20,7 @@ MODELS = names("models")
 def image_shape(name: str) -> tuple[int, ...]:
     for shape in ((2,), (1, 8, 8), (3, 8, 8), (1, 28, 28), (3, 32, 32)):
         try:
-            member("models", name).build(shape, CLASSES)
+            function("models", name, "build")(shape, CLASSES)
         except ConfigError:
             continue
         return shape

@@ -24,7 +24,7 @@ from certsmooth._internal.replicas import Replicas
 from certsmooth.errors import ModelError
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
-from certsmooth.science.sigma.data_dependent import Policy as DataDependent
+from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 
 CPU = torch.device("cpu")
 SEEN = []  # what a forward pass may write to from outside of its module

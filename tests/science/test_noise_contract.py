@@ -34,13 +34,13 @@ def words_of(seed, rows, columns):
 
 def from_words(name, words):
     out = torch.full(words.shape, math.nan)
-    member("noise", name).from_words(words, out)
+    member("noise", name)().from_words(words, out)
     return out
 
 
 def from_generator(name, seed, *shape, dtype=torch.float32):
     out = torch.full(shape, math.nan, dtype=dtype)
-    member("noise", name).from_generator(torch.Generator().manual_seed(seed), out)
+    member("noise", name)().from_generator(torch.Generator().manual_seed(seed), out)
     return out
 
 
@@ -115,7 +115,7 @@ def box_muller(words):
 @given(hnp.arrays(np.int32, st.tuples(st.integers(1, 3), st.sampled_from([2, 4, 10, 34]))))
 def test_gaussian_noise_is_box_mullers(words):
     noise = torch.empty(words.shape)
-    gaussian.from_words(torch.from_numpy(words), noise)
+    gaussian.Gaussian().from_words(torch.from_numpy(words), noise)
     expected, bound = box_muller(words)
     assert (np.abs(noise.numpy() - expected) <= bound).all()
 
@@ -123,7 +123,7 @@ def test_gaussian_noise_is_box_mullers(words):
 def test_gaussian_noise_of_random_and_extreme_words_is_box_mullers():
     words = np.concatenate([words_of(7, 1, 40_000).numpy(), np.resize(np.array(EXTREMES, np.int32), (1, 40_000))], 1)
     noise = torch.empty(words.shape)
-    gaussian.from_words(torch.from_numpy(words), noise)
+    gaussian.Gaussian().from_words(torch.from_numpy(words), noise)
     expected, bound = box_muller(words)
     assert (np.abs(noise.numpy() - expected) <= bound).all()
 
@@ -131,14 +131,14 @@ def test_gaussian_noise_of_random_and_extreme_words_is_box_mullers():
 def test_gaussian_tail_is_that_of_32_bits():
     words = torch.tensor([[0, 0], [-1, 0]], dtype=torch.int32)
     out = torch.empty(2, 2)
-    gaussian.from_words(words, out)
+    gaussian.Gaussian().from_words(words, out)
     assert out[:, 0].tolist() == pytest.approx([math.sqrt(64 * math.log(2))] * 2, rel=1e-6)  # 6.66
     assert out[:, 1].tolist() == [0.0, 0.0]
 
 
 def uniform_of(words):
     out = torch.empty(words.shape)
-    uniform.from_words(torch.from_numpy(words), out)
+    uniform.Uniform().from_words(torch.from_numpy(words), out)
     return out.numpy()
 
 

@@ -44,7 +44,7 @@ def exact_law(name, rest, scale, numbers):
 
 
 def streams(name="gaussian", seed=0):
-    return NoiseStreams(member("noise", name), seed, "test")
+    return NoiseStreams(member("noise", name)(), seed, "test")
 
 
 def noisy_images(images, sigma, levels, name="gaussian", seed=0):
@@ -85,7 +85,7 @@ def check_counts(found, name, rest, scale, level=1e-4):
 @pytest.mark.parametrize("scale", [0.02, 0.3, 1.0, 1.92, 4.0, 30.6, 63.75, 255.0, 800.0])
 def test_the_table_has_the_exact_probabilities(name, scale):
     """The sum of what they err by is the total variation distance at most; the bound leaves room for the quantile."""
-    law = Law(member("noise", name), scale)
+    law = Law(member("noise", name)(), scale)
     assert len(law.thresholds) == 2 * law.reach
     assert (np.diff(law.thresholds.astype(object)) >= 0).all()
     assert [int(t) + int(u) for t, u in zip(law.thresholds, law.thresholds[::-1], strict=True)] == [2**64] * len(
@@ -115,7 +115,7 @@ def test_the_quantile_is_exact_to_what_the_bound_assumes(name):
             [0, 1, 2, -1, -2, 2**63 - 1, -(2**63)],
         ]
     )
-    found = standard(member("noise", name), torch.from_numpy(words)).numpy()
+    found = standard(member("noise", name)(), torch.from_numpy(words)).numpy()
     with mpmath.workdps(40):
         for word, z in zip(words.tolist(), found.tolist(), strict=True):
             tail = (mpmath.mpf(word if word >= 0 else -1 - word) + mpmath.mpf(1) / 2) / 2**64
@@ -132,7 +132,7 @@ def test_the_quantile_is_exact_to_what_the_bound_assumes(name):
 @pytest.mark.parametrize("scale", [0.4, 4.0, 63.75, 255.0])
 def test_drawing_by_steps_is_comparing_64_bits(name, scale):
     """Against a comparison of whole numbers, for random words and for those on both sides of every threshold."""
-    law = Law(member("noise", name), scale)
+    law = Law(member("noise", name)(), scale)
     random = np.random.default_rng(1)
     thresholds = [int(t) for t in law.thresholds]
     words = [int(w) for w in random.integers(0, 2**64, 2000, dtype=np.uint64)]
@@ -209,7 +209,7 @@ def test_samples_off_the_grid_have_the_exact_law(name, rest, sigma, levels):
 @pytest.mark.parametrize("name", NAMES)
 def test_noise_too_wide_for_a_table_has_the_exact_law(name):
     sigma, levels = 60.0, 255
-    assert not Law.fits(member("noise", name), sigma * levels)
+    assert not Law.fits(member("noise", name)(), sigma * levels)
     out = drawn(noisy_images(torch.zeros(1, 64), sigma, levels, name), 0, 20, 64)
     found = (out.double() * levels).round().long().numpy()
     sample = (found + np.random.default_rng(0).random(found.shape) - 0.5).ravel() / (sigma * levels)
@@ -223,8 +223,8 @@ def test_words_of_a_generator_give_the_exact_law(name):
         [words_of(g, 100_000) for g, _ in zip(streams().generators("cpu", SOURCE, 3), "ab", strict=False)]
     )
     assert not torch.equal(words[0], words[1])
-    check_counts(Law(member("noise", name), 4.0).at(words).numpy(), name, 0.0, 4.0)
-    check_counts((0.25 + 4.0 * standard(member("noise", name), words)).round().long().numpy(), name, 0.25, 4.0)
+    check_counts(Law(member("noise", name)(), 4.0).at(words).numpy(), name, 0.0, 4.0)
+    check_counts((0.25 + 4.0 * standard(member("noise", name)(), words)).round().long().numpy(), name, 0.25, 4.0)
 
 
 def test_numbers_are_independent_of_each_other():

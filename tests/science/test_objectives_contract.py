@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from certsmooth._internal.registry import member, names
+from certsmooth.science.objectives import Batch
 
 SHAPE, CLASSES = (2, 3, 3), 4
 ADVERSARY = {"epsilon": 0.5, "steps": 3}
@@ -72,7 +73,7 @@ def drawing(images, seed, *, law="gaussian", dtype=None):
 
     def draw(samples):
         noise = torch.empty(samples, *images.shape, dtype=dtype or images.dtype)
-        member("noise", law).from_generator(generator, noise)
+        member("noise", law)().from_generator(generator, noise)
         return noise.to(images.dtype)
 
     return draw
@@ -112,9 +113,7 @@ def naive_adversarial(objective, model, images, labels, noise, weight=0.0):
         if objective.attacker == "pgd":
             found.append(naive_pgd(objective, model, images[i], labels[i], noise[:, i], weight))
             continue
-        attack = member("attacks", "ddn").Attack(
-            epsilon=objective.epsilon, steps=objective.steps, clamp=objective.clamp
-        )
+        attack = member("attacks", "ddn")(epsilon=objective.epsilon, steps=objective.steps, clamp=objective.clamp)
 
         def loss(log_p, y):
             others = log_p.clone()
@@ -204,7 +203,7 @@ def name(request):
 @pytest.fixture
 def objective(request, name):
     key = request.node.callspec.params["name"][1]
-    return member("objectives", name).Objective(**OPTIONS.get(name, {}).get(key, {}))
+    return member("objectives", name)(**OPTIONS.get(name, {}).get(key, {}))
 
 
 @pytest.fixture
@@ -230,11 +229,11 @@ def fixed_attack(monkeypatch):
         return images if self.epsilon == 0 else images + delta.to(images.dtype)
 
     for attacker in names("attacks"):
-        monkeypatch.setattr(member("attacks", attacker).Attack, "__call__", call)
+        monkeypatch.setattr(member("attacks", attacker), "__call__", call)
 
 
 def loss_at(objective, model, images, labels, sigma, *, seed=7, **noise):
-    return objective(model, images, labels, sigma, drawing(images, seed, **noise), epoch=LATE)
+    return objective(model, Batch(images, labels, sigma, drawing(images, seed, **noise), LATE))
 
 
 def test_one_finite_loss_per_example(objective, case):
@@ -330,7 +329,7 @@ def test_only_the_update_pass_moves_running_statistics(objective, case, fixed_at
 def _run_attacks_too(patch):
     """Let each attack run for real on the model, and then return what `fixed_attack` returns."""
     for attacker in names("attacks"):
-        attack = member("attacks", attacker).Attack
+        attack = member("attacks", attacker)
         fixed, real = attack.__call__, REAL_ATTACKS[attacker]
 
         def call(self, model, *args, fixed=fixed, real=real, **kwargs):
@@ -340,7 +339,7 @@ def _run_attacks_too(patch):
         patch.setattr(attack, "__call__", call)
 
 
-REAL_ATTACKS = {attacker: member("attacks", attacker).Attack.__call__ for attacker in names("attacks")}
+REAL_ATTACKS = {attacker: member("attacks", attacker).__call__ for attacker in names("attacks")}
 
 
 def test_is_a_frozen_dataclass(objective):
@@ -355,6 +354,6 @@ def test_options_are_what_params_yaml_can_give(objective):
 
 def test_gaussian_without_noise_is_the_clean_cross_entropy(case):
     model, images, labels, sigma = case
-    objective = member("objectives", "gaussian").Objective()
+    objective = member("objectives", "gaussian")()
     loss = loss_at(objective, model, images, labels, torch.zeros_like(sigma))
     torch.testing.assert_close(loss, F.cross_entropy(model(images), labels, reduction="none"), rtol=0, atol=0)

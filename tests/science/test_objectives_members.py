@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
-from certsmooth.science.attacks.pgd import Attack
-from certsmooth.science.objectives import adre, gaussian, macer, smoothadv, stability, standard
+from certsmooth.science.attacks.pgd import PGD
+from certsmooth.science.objectives import Batch, adre, gaussian, macer, smoothadv, stability, standard
 
 DTYPES = [torch.float32, torch.float64]
 ATTACK = {"epsilon": 0.5, "steps": 3, "warmup_epochs": 0}
@@ -46,7 +46,7 @@ def loss_of(objective, model, images, labels, sigma, *, epoch=0, seed=5):
     def draw(samples):
         return torch.randn(samples, *images.shape, generator=generator, dtype=images.dtype)
 
-    return objective(model, images, labels, sigma, draw, epoch=epoch)
+    return objective(model, Batch(images, labels, sigma, draw, epoch))
 
 
 def constant_case(rows, dtype):
@@ -69,23 +69,23 @@ def gradients(objective, case):
 @pytest.mark.parametrize(
     "objective",
     [
-        smoothadv.Objective(epsilon=0.0, samples=1),
-        smoothadv.Objective(epsilon=0, samples=1, attacker="ddn"),
-        smoothadv.Objective(epsilon=0.0, samples=1, target="base"),
-        adre.Objective(weight=0.0, samples=1),
-        adre.Objective(weight=0, samples=1, single_loss_sample=True),
-        stability.Objective(weight=0.0),
+        smoothadv.SmoothAdv(epsilon=0.0, samples=1),
+        smoothadv.SmoothAdv(epsilon=0, samples=1, attacker="ddn"),
+        smoothadv.SmoothAdv(epsilon=0.0, samples=1, target="base"),
+        adre.ADRE(weight=0.0, samples=1),
+        adre.ADRE(weight=0, samples=1, single_loss_sample=True),
+        stability.Stability(weight=0.0),
     ],
     ids=str,
 )
 def test_is_exactly_the_gaussian_objective(objective, case):
-    expected = loss_of(gaussian.Objective(), *case)
+    expected = loss_of(gaussian.GaussianAugmentation(), *case)
     assert torch.equal(loss_of(objective, *case), expected)
-    for found, wanted in zip(gradients(objective, case), gradients(gaussian.Objective(), case), strict=True):
+    for found, wanted in zip(gradients(objective, case), gradients(gaussian.GaussianAugmentation(), case), strict=True):
         assert torch.equal(found, wanted)
 
 
-@pytest.mark.parametrize("objective", [smoothadv.Objective(epsilon=0, samples=4), adre.Objective(weight=0, samples=4)])
+@pytest.mark.parametrize("objective", [smoothadv.SmoothAdv(epsilon=0, samples=4), adre.ADRE(weight=0, samples=4)])
 def test_many_samples_are_the_mean_of_gaussian_losses(objective, case):
     model, images, labels, sigma = case
     generator = torch.Generator().manual_seed(5)
@@ -97,13 +97,13 @@ def test_many_samples_are_the_mean_of_gaussian_losses(objective, case):
 
 def test_standard_is_the_clean_cross_entropy(case):
     model, images, labels, _ = case
-    assert torch.equal(loss_of(standard.Objective(), *case), F.cross_entropy(model(images), labels, reduction="none"))
+    assert torch.equal(loss_of(standard.Standard(), *case), F.cross_entropy(model(images), labels, reduction="none"))
 
 
 @pytest.mark.parametrize("weight", [0.0, 12.0])
 def test_macer_without_noise_is_cross_entropy_and_no_radius(case, weight):
     model, images, labels, sigma = case
-    loss = loss_of(macer.Objective(samples=3, weight=weight), model, images, labels, torch.zeros_like(sigma))
+    loss = loss_of(macer.MACER(samples=3, weight=weight), model, images, labels, torch.zeros_like(sigma))
     torch.testing.assert_close(loss, F.cross_entropy(model(images), labels, reduction="none"), rtol=0, atol=1e-6)
 
 
@@ -112,7 +112,7 @@ def test_macer_of_weight_zero_is_the_log_of_the_mean_softmax(case):
     noise = torch.randn((3, *images.shape), generator=torch.Generator().manual_seed(5), dtype=images.dtype)
     noise = noise * sigma.to(images.dtype).view(-1, 1, 1, 1)
     p = torch.stack([model(images + d).softmax(1) for d in noise]).mean(0)
-    loss = loss_of(macer.Objective(samples=3, weight=0), *case)
+    loss = loss_of(macer.MACER(samples=3, weight=0), *case)
     torch.testing.assert_close(loss, -p[torch.arange(7), labels].log(), rtol=0, atol=1e-6)
 
 
@@ -123,17 +123,17 @@ def test_macer_of_weight_zero_is_the_log_of_the_mean_softmax(case):
     ("warmup_epochs", "epoch", "radius"),
     [(10, 0, 0.05), (10, 4, 0.25), (10, 9, 0.5), (10, 500, 0.5), (1, 0, 0.5), (0, 0, 0.5)],
 )
-@pytest.mark.parametrize("make", [smoothadv.Objective, lambda **options: adre.Objective(weight=0.1, **options)])
+@pytest.mark.parametrize("make", [smoothadv.SmoothAdv, lambda **options: adre.ADRE(weight=0.1, **options)])
 def test_the_radius_grows_linearly_over_the_warmup(monkeypatch, case, make, warmup_epochs, epoch, radius):
     seen = []
-    real = Attack.__call__
+    real = PGD.__call__
 
     def call(self, *args, **kwargs):
         adversarial = real(self, *args, **kwargs)
         seen.append((self.epsilon, (adversarial - args[1]).flatten(1).norm(dim=1).max().item()))
         return adversarial
 
-    monkeypatch.setattr(Attack, "__call__", call)
+    monkeypatch.setattr(PGD, "__call__", call)
     loss_of(make(epsilon=0.5, warmup_epochs=warmup_epochs), *case, epoch=epoch)
     assert seen == [(pytest.approx(radius), pytest.approx(radius, rel=1e-5))]
 
@@ -146,31 +146,31 @@ def test_attack_and_update_have_the_same_noise(monkeypatch, case):
         seen.append(noise)
         return images
 
-    monkeypatch.setattr(Attack, "__call__", call)
-    loss = loss_of(smoothadv.Objective(samples=3, **ATTACK), *case)
+    monkeypatch.setattr(PGD, "__call__", call)
+    loss = loss_of(smoothadv.SmoothAdv(samples=3, **ATTACK), *case)
     expected = torch.stack([F.cross_entropy(model(images + d), labels, reduction="none") for d in seen[0]]).mean(0)
     torch.testing.assert_close(loss, expected, rtol=0, atol=1e-6)
-    loss_of(adre.Objective(weight=0.1, samples=3, **ATTACK), *case)
+    loss_of(adre.ADRE(weight=0.1, samples=3, **ATTACK), *case)
     assert torch.equal(seen[1], seen[0])
-    loss_of(smoothadv.Objective(samples=3, target="base", **ATTACK), *case)
+    loss_of(smoothadv.SmoothAdv(samples=3, target="base", **ATTACK), *case)
     assert torch.equal(seen[2], torch.zeros_like(images)[None])
 
 
 @pytest.mark.parametrize(
-    "objective", [smoothadv.Objective(samples=2, **ATTACK), adre.Objective(weight=0.3, samples=2, **ATTACK)]
+    "objective", [smoothadv.SmoothAdv(samples=2, **ATTACK), adre.ADRE(weight=0.3, samples=2, **ATTACK)]
 )
 def test_nothing_is_differentiated_through_the_attack(monkeypatch, case, objective):
     found = []
-    real = Attack.__call__
+    real = PGD.__call__
 
     def call(self, *args, **kwargs):
         found.append(real(self, *args, **kwargs))
         return found[-1]
 
-    monkeypatch.setattr(Attack, "__call__", call)
+    monkeypatch.setattr(PGD, "__call__", call)
     free = gradients(objective, case)
     constant = found[0].detach().clone()
-    monkeypatch.setattr(Attack, "__call__", lambda self, *args, **kwargs: constant)
+    monkeypatch.setattr(PGD, "__call__", lambda self, *args, **kwargs: constant)
     for a, b in zip(free, gradients(objective, case), strict=True):
         assert torch.equal(a, b)
     assert not torch.equal(constant, case[1])
@@ -181,7 +181,7 @@ def test_the_attack_runs_in_evaluation_mode_and_the_update_in_training_mode(case
     modes = []
     model = nn.Sequential(nn.Flatten(), nn.Linear(192, 5)).to(images.dtype).train()
     model.register_forward_hook(lambda module, _, __: modes.append(module.training))
-    loss_of(smoothadv.Objective(samples=2, **ATTACK), model, images, labels, sigma)
+    loss_of(smoothadv.SmoothAdv(samples=2, **ATTACK), model, images, labels, sigma)
     assert modes == [False, False, False, True]
 
 
@@ -192,8 +192,8 @@ def test_adre_attacks_its_own_objective(monkeypatch, case):
         losses.append(loss)
         return images
 
-    monkeypatch.setattr(Attack, "__call__", call)
-    loss_of(adre.Objective(weight=0.3, **ATTACK), *case)
+    monkeypatch.setattr(PGD, "__call__", call)
+    loss_of(adre.ADRE(weight=0.3, **ATTACK), *case)
     p = torch.tensor([[0.5, 0.1, 0.4], [0.1, 0.2, 0.7]], dtype=torch.float64)
     value = losses[0](p.log(), torch.tensor([0, 2]))
     expected = [-math.log(0.5) + 0.3 * math.log(0.4), -math.log(0.7) + 0.3 * math.log(0.2)]
@@ -220,12 +220,12 @@ EXTREME = [
 @pytest.mark.parametrize(
     "objective",
     [
-        macer.Objective(samples=2),
-        macer.Objective(samples=3, gamma=1e3, beta=1.0),
-        adre.Objective(weight=0.3),
-        adre.Objective(weight=2.0, single_loss_sample=True),
-        stability.Objective(weight=2.0),
-        smoothadv.Objective(epsilon=0),
+        macer.MACER(samples=2),
+        macer.MACER(samples=3, gamma=1e3, beta=1.0),
+        adre.ADRE(weight=0.3),
+        adre.ADRE(weight=2.0, single_loss_sample=True),
+        stability.Stability(weight=2.0),
+        smoothadv.SmoothAdv(epsilon=0),
     ],
     ids=str,
 )
@@ -238,7 +238,7 @@ def test_extreme_logits_have_finite_loss_and_gradient(objective, dtype):
     assert model.logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("objective", [macer.Objective(), adre.Objective(weight=0.1)])
+@pytest.mark.parametrize("objective", [macer.MACER(), adre.ADRE(weight=0.1)])
 def test_logits_that_are_not_finite_are_refused(objective):
     with pytest.raises(ModelError, match="not finite"):
         loss_of(objective, *constant_case([[0.0, math.nan, 1.0]], torch.float64))
@@ -247,7 +247,7 @@ def test_logits_that_are_not_finite_are_refused(objective):
 @pytest.mark.parametrize("margin", [1.0, 50.0, 1e3, 1e6])
 def test_adre_falls_without_end_by_its_weight_per_unit_of_margin(margin):
     model, *rest = constant_case([[margin, 0.0]], torch.float64)
-    loss = loss_of(adre.Objective(weight=0.3), model, *rest)
+    loss = loss_of(adre.ADRE(weight=0.3), model, *rest)
     expected = math.log1p(math.exp(-margin)) - 0.3 * (margin + math.log1p(math.exp(-margin)))
     assert loss.item() == pytest.approx(expected, rel=1e-12)
     loss.backward()
@@ -260,16 +260,16 @@ def test_macer_hinge_by_hand():
     """Two equal samples with p = 0.8, 0.2: the gap is 2 Phi^-1(0.8) = 1.683242467; wrong class: no second term."""
     z = math.log(4)
     case = constant_case([[z, 0.0], [0.0, z]], torch.float64)
-    near = loss_of(macer.Objective(samples=2, beta=1, gamma=2, weight=12), *case)
+    near = loss_of(macer.MACER(samples=2, beta=1, gamma=2, weight=12), *case)
     assert near.tolist() == pytest.approx([-math.log(0.8) + 12 * 0.25 * (2 - 1.6832424671), -math.log(0.2)], abs=1e-8)
-    far = loss_of(macer.Objective(samples=2, beta=1, gamma=1.6, weight=12), *case)
+    far = loss_of(macer.MACER(samples=2, beta=1, gamma=1.6, weight=12), *case)
     assert far.tolist() == pytest.approx([-math.log(0.8), -math.log(0.2)], abs=1e-12)
 
 
 def test_macer_beta_is_only_in_the_robustness_term():
     """beta = 0.5 and logits 2 log 4 give p = 0.8 in the second term, and 16 / 17 in the first."""
     case = constant_case([[2 * math.log(4), 0.0]], torch.float64)
-    loss = loss_of(macer.Objective(samples=2, beta=0.5, gamma=2, weight=12), *case)
+    loss = loss_of(macer.MACER(samples=2, beta=0.5, gamma=2, weight=12), *case)
     assert loss.item() == pytest.approx(-math.log(16 / 17) + 12 * 0.25 * (2 - 1.6832424671), abs=1e-8)
 
 
@@ -277,13 +277,13 @@ def test_stability_is_by_hand():
     """Logits that ignore the image: H(F(x), F(x + delta)) is the entropy of F(x)."""
     case = constant_case([[math.log(4), 0.0]], torch.float64)
     entropy = -0.8 * math.log(0.8) - 0.2 * math.log(0.2)
-    assert loss_of(stability.Objective(weight=2), *case).item() == pytest.approx(-math.log(0.8) + 2 * entropy)
+    assert loss_of(stability.Stability(weight=2), *case).item() == pytest.approx(-math.log(0.8) + 2 * entropy)
 
 
 # Bad options.
 
 
-@pytest.mark.parametrize("make", [smoothadv.Objective, lambda **options: adre.Objective(weight=0.1, **options)])
+@pytest.mark.parametrize("make", [smoothadv.SmoothAdv, lambda **options: adre.ADRE(weight=0.1, **options)])
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -306,20 +306,20 @@ def test_bad_options_of_an_attack_are_named(make, options, message):
 @pytest.mark.parametrize(
     ("make", "options", "message"),
     [
-        (smoothadv.Objective, {"epsilon": 1, "target": "basis"}, "target: unknown 'basis'"),
-        (smoothadv.Objective, {"epsilon": 1, "estimator": "plugin"}, "estimator: unknown 'plugin'"),
-        (smoothadv.Objective, {"epsilon": 1, "target": "base", "estimator": "gradient_free"}, "estimator: .*'base'"),
-        (macer.Objective, {"samples": 1}, "samples: 1; must be a whole number, at least 2"),
-        (macer.Objective, {"weight": -1.0}, "weight: -1.0"),
-        (macer.Objective, {"weight": math.nan}, "weight: nan"),
-        (macer.Objective, {"gamma": 0}, "gamma: 0"),
-        (macer.Objective, {"gamma": math.inf}, "gamma: inf"),
-        (macer.Objective, {"beta": 0.0}, "beta: 0.0"),
-        (adre.Objective, {"weight": math.nan}, "weight: nan"),
-        (adre.Objective, {"weight": -0.1}, "weight: -0.1"),
-        (adre.Objective, {"weight": 0.1, "single_loss_sample": "yes"}, "single_loss_sample: 'yes'"),
-        (stability.Objective, {"weight": -0.5}, "weight: -0.5"),
-        (stability.Objective, {"weight": math.nan}, "weight: nan"),
+        (smoothadv.SmoothAdv, {"epsilon": 1, "target": "basis"}, "target: unknown 'basis'"),
+        (smoothadv.SmoothAdv, {"epsilon": 1, "estimator": "plugin"}, "estimator: unknown 'plugin'"),
+        (smoothadv.SmoothAdv, {"epsilon": 1, "target": "base", "estimator": "gradient_free"}, "estimator: .*'base'"),
+        (macer.MACER, {"samples": 1}, "samples: 1; must be a whole number, at least 2"),
+        (macer.MACER, {"weight": -1.0}, "weight: -1.0"),
+        (macer.MACER, {"weight": math.nan}, "weight: nan"),
+        (macer.MACER, {"gamma": 0}, "gamma: 0"),
+        (macer.MACER, {"gamma": math.inf}, "gamma: inf"),
+        (macer.MACER, {"beta": 0.0}, "beta: 0.0"),
+        (adre.ADRE, {"weight": math.nan}, "weight: nan"),
+        (adre.ADRE, {"weight": -0.1}, "weight: -0.1"),
+        (adre.ADRE, {"weight": 0.1, "single_loss_sample": "yes"}, "single_loss_sample: 'yes'"),
+        (stability.Stability, {"weight": -0.5}, "weight: -0.5"),
+        (stability.Stability, {"weight": math.nan}, "weight: nan"),
     ],
 )
 def test_bad_options_are_named(make, options, message):
@@ -327,7 +327,6 @@ def test_bad_options_are_named(make, options, message):
         make(**options)
 
 
-def test_an_attack_without_an_option_that_training_needs_is_named(monkeypatch):
-    monkeypatch.delitem(Attack.__dataclass_fields__, "estimator")
-    with pytest.raises(ConfigError, match="attacker: 'pgd' has no option 'estimator'"):
-        smoothadv.Objective(epsilon=0.5)
+def test_an_attack_without_an_option_that_training_needs_is_named():
+    with pytest.raises(ConfigError, match="attacker: 'base_pgd' has no option 'estimator'"):
+        smoothadv.SmoothAdv(epsilon=0.5, attacker="base_pgd")

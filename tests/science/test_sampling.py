@@ -19,8 +19,8 @@ from torch import nn
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan, default_batch_size
-from certsmooth.science.sigma.data_dependent import Policy as DataDependent
-from certsmooth.science.sigma.fixed import Policy as Fixed
+from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
+from certsmooth.science.sigma.fixed import FixedSigma as Fixed
 from noise_laws import LAWS
 from row_models import CoupledRows, RowLinear, half_space
 

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.sigma import border_distance
-from certsmooth.science.sigma.border_distance import Policy
+from certsmooth.science.sigma.border_distance import BorderDistanceSigma
 
 INFINITE = {"rate": math.inf, "lower": 0.6, "upper": 1.2}
 
@@ -63,7 +63,7 @@ def as_images(x):
 
 @pytest.mark.parametrize(("k", "share"), [(1, 0.1), (5, 0.1), (5, 0.3), (20, 1.0), (3, 1e-6)])
 def test_is_the_distance_to_the_nearest_image_of_smallest_margin(digits, flat, k, share):
-    policy = Policy(sigma=0.5, rate=0.3, neighbours=k, share=share, offset=1.0).fit(*digits)
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.3, neighbours=k, share=share, offset=1.0).fit(*digits)
     x = np.random.default_rng(0).random((20, 64))
     nearest = cdist(x, flat[naive_border(flat, digits[1], k, share)]).min(axis=1)
     expected = 0.5 * np.exp(0.3 * (nearest - 1))
@@ -74,7 +74,7 @@ def test_by_hand():
     """Class 0 at 0, 1, 5 and class 1 at 6, 9, 10: with k = 1 margins are 2.5, 2, -1.5, -1, 1.5, 1.5; border 5 and 6."""
     training = np.array([[0.0], [1.0], [5.0], [6.0], [9.0], [10.0]], dtype=np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])
-    policy = Policy(sigma=0.5, rate=0.1, neighbours=1, share=0.3, offset=2.0, lower=0.9, upper=1.5).fit(
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.1, neighbours=1, share=0.3, offset=2.0, lower=0.9, upper=1.5).fit(
         training, labels
     )
     found = sigma(policy, torch.tensor([[5.5], [5.0], [3.0], [4.0], [9.0], [100.0]]))
@@ -90,7 +90,7 @@ def test_by_hand():
 
 def test_only_some_images_are_looked_at_where_there_are_many(digits, flat, monkeypatch):
     monkeypatch.setattr(border_distance, "CANDIDATES", 250)
-    policy = Policy(sigma=0.5, rate=0.3, share=0.2, offset=0.0).fit(*digits)
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.3, share=0.2, offset=0.0).fit(*digits)
     margins = naive_margins(flat, digits[1], 5)[::2]  # against all
     border = flat[::2][np.argsort(margins, kind="stable")[:50]]
     x = np.random.default_rng(0).random((20, 64))
@@ -100,7 +100,7 @@ def test_only_some_images_are_looked_at_where_there_are_many(digits, flat, monke
 
 def test_a_border_image_is_at_distance_0_from_itself(digits, flat):
     """Training images are images like others: sigma is one function, continuous at them as well."""
-    policy = Policy(sigma=0.5, rate=0.3, offset=1.0).fit(*digits)
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.3, offset=1.0).fit(*digits)
     border = flat[naive_border(flat, digits[1], 5, 0.1)]
     expected = torch.full((len(border),), 0.5 * math.exp(-0.3), dtype=torch.float64)
     torch.testing.assert_close(sigma(policy, as_images(border)), expected, rtol=1e-12, atol=0)
@@ -120,7 +120,7 @@ class TestOffset:
         ],
     )
     def test_makes_sigma_b_the_average_of_the_training_images(self, digits, flat, options):
-        policy = Policy(sigma=0.5, **options).fit(*digits)
+        policy = BorderDistanceSigma(sigma=0.5, **options).fit(*digits)
         distances = naive_distances(flat, naive_border(flat, digits[1], 5, 0.1))
         found = np.exp(policy.rate * (distances - policy.m)).clip(options.get("lower", 0), options.get("upper", np.inf))
         assert policy.sigma0 == 0.5 * options.get("factor", 1)
@@ -129,35 +129,35 @@ class TestOffset:
 
     @pytest.mark.parametrize("upper", [1.01, 1.2, 3.0])
     def test_with_an_infinite_rate_but_for_a_step(self, digits, flat, upper):
-        policy = Policy(**(INFINITE | {"sigma": 0.5, "upper": upper})).fit(*digits)
+        policy = BorderDistanceSigma(**(INFINITE | {"sigma": 0.5, "upper": upper})).fit(*digits)
         distances = naive_distances(flat, naive_border(flat, digits[1], 5, 0.1))
         found = np.where(distances < policy.m, 0.6, upper)
         assert found.mean() == pytest.approx(1, abs=(upper - 0.6) / 500 * 1.01)
 
     def test_makes_sigma_b_the_average_of_other_images(self, digits):
         images, labels = digits
-        policy = Policy(sigma=0.5, rate=0.3).fit(images[::2], labels[::2])
+        policy = BorderDistanceSigma(sigma=0.5, rate=0.3).fit(images[::2], labels[::2])
         found = sigma(policy, torch.from_numpy(images[1::2].astype(np.float32) / 255))
         assert found.mean().item() == pytest.approx(0.5, rel=0.05)
         assert found.std() > 0.02
 
     def test_where_all_distances_are_equal(self):
         training = np.eye(8, dtype=np.float32)
-        policy = Policy(sigma=0.5, rate=2.0, neighbours=1).fit(training, np.arange(8) % 2)
+        policy = BorderDistanceSigma(sigma=0.5, rate=2.0, neighbours=1).fit(training, np.arange(8) % 2)
         assert policy.m == pytest.approx(math.sqrt(2), rel=1e-9)
 
     def test_may_be_given(self, digits):
-        given = Policy(sigma=0.5, rate=0.1, offset=1.5)
+        given = BorderDistanceSigma(sigma=0.5, rate=0.1, offset=1.5)
         assert given.m == given.fit(*digits).m == 1.5
 
     def test_is_unknown_before_the_fit(self):
         with pytest.raises(ConfigError, match="fit"):
-            _ = Policy(sigma=0.5, rate=0.1).m
+            _ = BorderDistanceSigma(sigma=0.5, rate=0.1).m
 
 
 class TestInfiniteRate:
     def test_takes_two_values(self, digits):
-        policy = Policy(sigma=0.5, factor=1.5, **INFINITE).fit(*digits)
+        policy = BorderDistanceSigma(sigma=0.5, factor=1.5, **INFINITE).fit(*digits)
         x = torch.from_numpy(digits[0].astype(np.float32) / 255)
         assert set(sigma(policy, x).tolist()) == {1.5 * 0.5 * 0.6, 1.5 * 0.5 * 1.2}
         assert policy.semi_elasticity == math.inf
@@ -166,7 +166,7 @@ class TestInfiniteRate:
         """In the plane, border images at 0 and 1 on an axis; other images on it, toward the far one."""
         training = np.array([[0, 0], [1, 0], [9, 0], [10, 0], [20, 0], [30, 0]], dtype=np.float32)
         labels = np.array([0, 1, 0, 0, 1, 1])
-        policy = Policy(sigma=1.0, neighbours=1, share=0.3, offset=3.0, **INFINITE).fit(training, labels)
+        policy = BorderDistanceSigma(sigma=1.0, neighbours=1, share=0.3, offset=3.0, **INFINITE).fit(training, labels)
         inside, outside = torch.tensor([[-1.0, 0]]).double(), torch.tensor([[-7.0, 0]]).double()
         for x, c in ((inside, 2.0), (outside, 4.0)):
             (found,) = policy.constant_within(x).tolist()
@@ -177,7 +177,7 @@ class TestInfiniteRate:
 
     def test_at_the_threshold_itself(self):
         training, labels = np.array([[0], [1], [10], [11]], dtype=np.float32), np.array([0, 1, 0, 1])
-        policy = Policy(sigma=1.0, neighbours=1, share=0.5, offset=3.0, **INFINITE).fit(training, labels)
+        policy = BorderDistanceSigma(sigma=1.0, neighbours=1, share=0.5, offset=3.0, **INFINITE).fit(training, labels)
         x = torch.tensor([[-3.0]])
         assert sigma(policy, x).item() == 1.2
         assert policy.constant_within(x).item() == 0.0
@@ -197,7 +197,7 @@ def test_is_the_same_number_where_it_says_so(seed, scale, rate, lower, upper):
     training = (scale * generator.random((30, 6))).astype(np.float32)
     labels = np.arange(30) % 3
     options = {"rate": rate / scale, "lower": lower, "upper": upper, "neighbours": 2, "share": 0.2}
-    policy = Policy(sigma=0.5, **options).fit(training, labels)
+    policy = BorderDistanceSigma(sigma=0.5, **options).fit(training, labels)
     border = naive_border(training.astype(np.float64), labels, 2, 0.2)
     x = scale * generator.random((20, 6)) * generator.choice([0.1, 1, 10])
     nearest = training[border][cdist(x, training[border]).argmin(axis=1)]
@@ -212,10 +212,10 @@ def test_is_the_same_number_where_it_says_so(seed, scale, rate, lower, upper):
 def test_the_batch_and_the_order_of_training_images_change_nothing(digits):
     images, labels = digits
     x = torch.rand(30, 8, 8, generator=torch.Generator().manual_seed(0))
-    policy = Policy(sigma=0.5, rate=0.3).fit(images, labels)
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.3).fit(images, labels)
     expected = sigma(policy, x)
     assert torch.equal(torch.cat([sigma(policy, one) for one in x.split(1)]), expected)
-    backwards = Policy(sigma=0.5, rate=0.3, offset=policy.m).fit(images[::-1], labels[::-1])
+    backwards = BorderDistanceSigma(sigma=0.5, rate=0.3, offset=policy.m).fit(images[::-1], labels[::-1])
     assert torch.equal(sigma(backwards, x), expected)
     assert torch.equal(sigma(pickle.loads(pickle.dumps(policy)), x), expected)  # noqa: S301
 
@@ -223,7 +223,7 @@ def test_the_batch_and_the_order_of_training_images_change_nothing(digits):
 class TestBadInput:
     training = np.random.default_rng(0).random((12, 2, 2), dtype=np.float32)
     labels = np.arange(12) % 3
-    policy = Policy(sigma=0.5, rate=0.1, neighbours=3)
+    policy = BorderDistanceSigma(sigma=0.5, rate=0.1, neighbours=3)
 
     def test_no_labels(self):
         with pytest.raises(ConfigError, match="labels: None; must be the classes"):
@@ -253,9 +253,9 @@ class TestBadInput:
     def test_an_infinite_rate_without_bounds(self):
         for bounds in ({}, {"lower": 0.5}, {"upper": 1.5}):
             with pytest.raises(ConfigError, match=r"rate: inf.*must be finite, or both given"):
-                Policy(sigma=0.5, rate=math.inf, **bounds)
+                BorderDistanceSigma(sigma=0.5, rate=math.inf, **bounds)
 
     def test_sigma_out_of_range(self):
-        steep = Policy(sigma=0.5, rate=1e4, neighbours=1, offset=0.0).fit(self.training, self.labels)
+        steep = BorderDistanceSigma(sigma=0.5, rate=1e4, neighbours=1, offset=0.0).fit(self.training, self.labels)
         with pytest.raises(ConfigError, match=r"rate: 10000.0; must be smaller"):
             sigma(steep, 9 * torch.ones(1, 2, 2))

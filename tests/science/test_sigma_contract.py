@@ -52,7 +52,7 @@ def one_thread():
 
 @pytest.fixture(params=names("sigma"))
 def policy_class(request):
-    return member("sigma", request.param).Policy
+    return member("sigma", request.param)
 
 
 def required(policy_class):
@@ -196,7 +196,7 @@ def test_constant_within_and_semi_elasticity(name, seed, length):
     )
     directions = nn.functional.normalize(directions.flatten(1)).view_as(directions)
     images = images.repeat(3, 1, 1, 1)
-    for unfitted in variants(member("sigma", name).Policy):
+    for unfitted in variants(member("sigma", name)):
         policy = unfitted.fit(training, LABELS)
         constant = policy.constant_within(images)
         assert constant.shape == (27,)

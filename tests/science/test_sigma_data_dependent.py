@@ -12,7 +12,7 @@ from scipy.stats import norm
 from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
-from certsmooth.science.sigma.data_dependent import Policy, probability_gap, radius_gradient
+from certsmooth.science.sigma.data_dependent import DataDependentSigma, probability_gap, radius_gradient
 from certsmooth.science.soft import quantile_gap
 
 
@@ -54,7 +54,7 @@ class Interval(nn.Module):
 
 
 def policy(**options):
-    return Policy(**({"sigma": 0.5, "iterations": 1, "class_samples": 1} | options))
+    return DataDependentSigma(**({"sigma": 0.5, "iterations": 1, "class_samples": 1} | options))
 
 
 def random_draw(samples, images, norm="l2"):
@@ -179,7 +179,7 @@ def test_equals_an_independent_version(norm_of, variant, samples):
     with torch.no_grad():
         model[1].weight *= 4  # probabilities on both sides of 0.02 and 0.98
     lower = 0.45 if norm_of == "l2" else 0.495  # acts on some of the images
-    options = Policy(
+    options = DataDependentSigma(
         sigma=0.5,
         iterations=25,
         samples=samples,

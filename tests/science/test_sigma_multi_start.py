@@ -11,7 +11,7 @@ from scipy.special import ndtri
 from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
-from certsmooth.science.sigma.multi_start import Policy
+from certsmooth.science.sigma.multi_start import MultiStartSigma
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_equals_a_plain_version(options):
     images = torch.rand(8, 2, 2, 2, dtype=torch.float64)
     with torch.no_grad():
         model[1].weight *= torch.linspace(0.5, 8, 5).double()[:, None]
-    policy = Policy(**({"sigma": 0.5, "evaluation_samples": 40, "samples": 20} | options))
+    policy = MultiStartSigma(**({"sigma": 0.5, "evaluation_samples": 40, "samples": 20} | options))
     draw = random_draw(policy.samples, images)
     found = run(policy, model, images, draw)
     weight, bias = (p.detach().numpy() for p in model[1].parameters())
@@ -110,7 +110,7 @@ def radius(x, sigma):
 def test_finds_the_best_of_its_local_maxima():
     """Sigma from 0.2 to 0.8: R at x = 0.1 rises, falls, and rises again when class 0 wins, without end."""
     images = torch.tensor([[0.1]], dtype=torch.float64)
-    policy = Policy(sigma=0.2, starts=16, steps=60, evaluation_samples=1001, samples=1001)
+    policy = MultiStartSigma(sigma=0.2, starts=16, steps=60, evaluation_samples=1001, samples=1001)
     found = run(policy, Interval(), images, lambda step: quantiles(1001, images)).item()
     grid = np.sqrt(np.linspace(1, 16, 301)) * 0.2
     best = max(radius(0.1, s) for s in grid)
@@ -126,20 +126,20 @@ def test_goes_to_the_largest_where_sigma_changes_no_probability():
             return torch.tensor([2.0, 0.0]).expand(len(x), 2)
 
     images = torch.zeros(3, 1, 2, 2)
-    policy = Policy(sigma=0.1, starts=5, steps=200, evaluation_samples=2, samples=2)
+    policy = MultiStartSigma(sigma=0.1, starts=5, steps=200, evaluation_samples=2, samples=2)
     found = run(policy, Constant(), images, random_draw(2, images))
     ends = [start + s * math.ceil((16 - start + 1e-12) / s) for start, s in policy.searches() if s > 0]
     torch.testing.assert_close(found, torch.full((3,), 0.1 * math.sqrt(max(ends)), dtype=torch.float64))
 
 
 def test_searches_cover_the_intervals():
-    pairs = Policy(sigma=0.1, starts=64, largest=16.0).searches()
+    pairs = MultiStartSigma(sigma=0.1, starts=64, largest=16.0).searches()
     assert ((pairs[:, 0] >= 1) & (pairs[:, 0] <= 16)).all()
     assert (np.abs(pairs[:, 1]) < 1).all()
     assert (pairs[:, 1] != 0).all()
     counts = np.histogram2d(*pairs.T, bins=4, range=((1, 16), (-1, 1)))[0]
     assert counts.min() >= 2
-    assert np.array_equal(Policy(sigma=0.1, starts=5).searches(), pairs[:5])
+    assert np.array_equal(MultiStartSigma(sigma=0.1, starts=5).searches(), pairs[:5])
 
 
 def test_sharp_classifiers_give_finite_sigma():
@@ -150,7 +150,7 @@ def test_sharp_classifiers_give_finite_sigma():
             return 1e4 * torch.stack([x[:, 0], -x[:, 0]], dim=1)
 
     images = torch.tensor([[30.0], [-0.01]])
-    found = run(Policy(sigma=0.5), Sharp(), images, random_draw(50, images))
+    found = run(MultiStartSigma(sigma=0.5), Sharp(), images, random_draw(50, images))
     assert ((found >= 0.01) & (found <= 2.0)).all()
 
 
@@ -162,7 +162,7 @@ def test_stops_asking_when_every_search_has_ended():
         asked.append(step)
         return random_draw(50, images)(step)
 
-    policy = Policy(sigma=0.2, starts=2, steps=1000, evaluation_samples=100)
+    policy = MultiStartSigma(sigma=0.2, starts=2, steps=1000, evaluation_samples=100)
     run(policy, Interval(), images, draw)
     assert asked == list(range(len(asked)))
     assert len(asked) < 500
@@ -171,11 +171,11 @@ def test_stops_asking_when_every_search_has_ended():
 def test_a_model_that_is_not_a_classifier():
     images = torch.zeros(2, 1, 2, 2)
     with pytest.raises(ModelError, match="logits"):
-        run(Policy(sigma=0.5), nn.Identity(), images, random_draw(50, images))
+        run(MultiStartSigma(sigma=0.5), nn.Identity(), images, random_draw(50, images))
 
 
 def test_sigma_outside_its_bounds():
     with pytest.raises(ConfigError, match=r"sigma: 3.0; must be in \[lower, upper\]"):
-        Policy(sigma=3.0)
+        MultiStartSigma(sigma=3.0)
     with pytest.raises(ConfigError, match=r"lower: 0.5; must be below upper, which is 0.4"):
-        Policy(sigma=0.45, lower=0.5, upper=0.4)
+        MultiStartSigma(sigma=0.45, lower=0.5, upper=0.4)

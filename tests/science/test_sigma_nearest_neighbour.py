@@ -18,7 +18,7 @@ import certsmooth
 from certsmooth.errors import ConfigError
 from certsmooth.science import datasets
 from certsmooth.science.sigma import _neighbours
-from certsmooth.science.sigma.nearest_neighbour import OFFSET_IMAGES, Policy
+from certsmooth.science.sigma.nearest_neighbour import OFFSET_IMAGES, NearestNeighbourSigma
 
 MNIST = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "mnist"
 
@@ -42,7 +42,7 @@ def sigma(policy, x):
 
 def mean_distance(training, x, k):
     """The policy's mean distance, from its sigma."""
-    policy = Policy(sigma=1.0, rate=1.0, neighbours=k, offset=0.0).fit(training)
+    policy = NearestNeighbourSigma(sigma=1.0, rate=1.0, neighbours=k, offset=0.0).fit(training)
     return sigma(policy, x).log()
 
 
@@ -122,7 +122,7 @@ def test_equals_sorting_all_distances_on_mnist():
 def test_equation_1_by_hand():
     """Training images at 0, 3 and 7; x = 1: distances 1, 2, 6. At k = 2 and m = 1.5 sigma is sigma_b."""
     training = np.array([[0.0], [3.0], [7.0]], dtype=np.float32)
-    policy = Policy(sigma=0.5, rate=0.1, neighbours=2, offset=1.5).fit(training)
+    policy = NearestNeighbourSigma(sigma=0.5, rate=0.1, neighbours=2, offset=1.5).fit(training)
     found = sigma(policy, torch.tensor([[1.0], [7.0], [-3.0]]))
     expected = [0.5, 0.5 * math.exp(0.1 * (2 - 1.5)), 0.5 * math.exp(0.1 * (4.5 - 1.5))]
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), rtol=1e-14, atol=0)
@@ -136,7 +136,7 @@ def test_a_training_image_is_its_own_neighbour_at_distance_0():
 
 def test_rate_0_is_the_constant():
     training = random_images(np.random.default_rng(2), 50)
-    found = sigma(Policy(sigma=0.25, rate=0).fit(training), torch.rand(9, 1, 4, 4))
+    found = sigma(NearestNeighbourSigma(sigma=0.25, rate=0).fit(training), torch.rand(9, 1, 4, 4))
     assert torch.equal(found, torch.full((9,), 0.25, dtype=torch.float64))
 
 
@@ -152,7 +152,7 @@ def test_log_sigma_is_lipschitz(seed, n, k, rate, step):
     """IDRS, Theorem 4.1, for steps of any length, also from training images and towards them."""
     generator = np.random.default_rng(seed)
     training = random_images(generator, n)
-    policy = Policy(sigma=0.5, rate=rate, neighbours=min(k, n), offset=1.0).fit(training)
+    policy = NearestNeighbourSigma(sigma=0.5, rate=rate, neighbours=min(k, n), offset=1.0).fit(training)
     assert policy.semi_elasticity == rate
     x = torch.from_numpy(generator.random((10, 1, 4, 4)))
     x[:3] = as_float(training)[generator.integers(0, n, 3)].view(-1, 1, 4, 4).double()
@@ -168,7 +168,7 @@ def searched():
     """Training images, queries, some of which the bound cannot decide, and their sigmas."""
     training = np.concatenate([clusters(1e-3, n=130), clusters(0.3, n=270)])
     x = torch.cat([torch.from_numpy(training[::40]), torch.rand(20, 64, generator=torch.Generator().manual_seed(0))])
-    policy = Policy(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training)
+    policy = NearestNeighbourSigma(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training)
     return training, x, policy, sigma(policy, x)
 
 
@@ -179,7 +179,7 @@ def searched():
 def test_blocks_change_nothing(searched, monkeypatch, name, value):
     training, x, policy, expected = searched
     monkeypatch.setattr(_neighbours, name, value)
-    fitted = Policy(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training)
+    fitted = NearestNeighbourSigma(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training)
     assert torch.equal(sigma(fitted, x), expected)
     assert torch.equal(sigma(policy, x), expected)
 
@@ -188,7 +188,7 @@ def test_the_batch_the_order_and_threads_change_nothing(searched):
     training, x, policy, expected = searched
     assert torch.equal(torch.cat([sigma(policy, one) for one in x.split(1)]), expected)
     assert torch.equal(sigma(policy, x.flip(0)).flip(0), expected)
-    fitted = Policy(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training[::-1])
+    fitted = NearestNeighbourSigma(sigma=0.25, rate=0.7, neighbours=7, offset=2.0).fit(training[::-1])
     assert torch.equal(sigma(fitted, x), expected)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -213,7 +213,7 @@ def test_no_other_point_is_nearer_than_the_bound(training):
 
 def test_images_of_double_precision_are_not_rounded():
     training = np.zeros((1, 2), dtype=np.float32)
-    policy = Policy(sigma=1.0, rate=1.0, neighbours=1, offset=0.0).fit(training)
+    policy = NearestNeighbourSigma(sigma=1.0, rate=1.0, neighbours=1, offset=0.0).fit(training)
     x = torch.tensor([[1 + 1e-12, 0.0]], dtype=torch.float64)
     assert sigma(policy, x).log().item() == pytest.approx(1 + 1e-12, rel=1e-15)
 
@@ -239,7 +239,7 @@ def test_files_are_read_in_blocks():
     generator = np.random.default_rng(0)
     files = Files(random_images(generator, 5000))
     x = torch.from_numpy(random_images(generator, 5, kind=np.float32))
-    policy = Policy(sigma=0.5, rate=0.1)
+    policy = NearestNeighbourSigma(sigma=0.5, rate=0.1)
     assert torch.equal(sigma(policy.fit(files), x), sigma(policy.fit(files.images), x))
     assert files.largest <= 2048
 
@@ -254,7 +254,7 @@ def test_byte_images_stay_bytes():
 def test_the_policy_does_not_follow_changes_of_the_array():
     training = random_images(np.random.default_rng(0), 30, kind=np.float32)
     x = torch.rand(4, 1, 4, 4)
-    policy = Policy(sigma=0.5, rate=0.1, offset=1.0).fit(training)
+    policy = NearestNeighbourSigma(sigma=0.5, rate=0.1, offset=1.0).fit(training)
     before = sigma(policy, x)
     training[:] = 0
     assert torch.equal(sigma(policy, x), before)
@@ -266,36 +266,38 @@ class TestOffset:
         distances = cdist(*[as_float(digits).double().numpy()] * 2)
         np.fill_diagonal(distances, np.inf)
         expected = np.sort(distances, axis=1)[:, :20].mean()
-        assert Policy(sigma=0.5, rate=0.01).fit(digits).m == pytest.approx(expected, rel=1e-12)
+        assert NearestNeighbourSigma(sigma=0.5, rate=0.01).fit(digits).m == pytest.approx(expected, rel=1e-12)
 
     def test_is_estimated_on_images_at_equal_intervals(self):
         training = random_images(np.random.default_rng(0), 2 * OFFSET_IMAGES, (2,))
         distances = cdist(as_float(training[::2]).double().numpy(), as_float(training).double().numpy())
         expected = np.sort(distances, axis=1)[:, 1:4].mean()
-        assert Policy(sigma=0.5, rate=0.01, neighbours=3).fit(training).m == pytest.approx(expected, rel=1e-12)
+        assert NearestNeighbourSigma(sigma=0.5, rate=0.01, neighbours=3).fit(training).m == pytest.approx(
+            expected, rel=1e-12
+        )
 
     def test_makes_sigma_b_the_average(self):
         """Of images that are not in the training set, to second order in the rate."""
         digits = load_digits().images.astype(np.float32) / 16
-        policy = Policy(sigma=0.5, rate=0.1).fit(digits[::2])
+        policy = NearestNeighbourSigma(sigma=0.5, rate=0.1).fit(digits[::2])
         average = sigma(policy, torch.from_numpy(digits[1::2])).mean().item()
         assert average == pytest.approx(0.5, rel=0.01)
         assert sigma(policy, torch.from_numpy(digits[1::2])).std() > 0.005
 
     def test_may_be_given(self):
         training = random_images(np.random.default_rng(0), 30)
-        given = Policy(sigma=0.5, rate=0.1, offset=1.5)
+        given = NearestNeighbourSigma(sigma=0.5, rate=0.1, offset=1.5)
         assert given.m == given.fit(training).m == 1.5
 
     def test_is_found_anew_by_another_fit(self):
         training = random_images(np.random.default_rng(0), 30)
-        policy = Policy(sigma=0.5, rate=0.1).fit(training)
+        policy = NearestNeighbourSigma(sigma=0.5, rate=0.1).fit(training)
         halved = policy.fit(as_float(training).numpy() / 2)
         assert halved.m == pytest.approx(policy.m / 2, rel=1e-6)
 
     def test_is_unknown_before_the_fit(self):
         with pytest.raises(ConfigError, match="fit"):
-            _ = Policy(sigma=0.5, rate=0.1).m
+            _ = NearestNeighbourSigma(sigma=0.5, rate=0.1).m
 
 
 def test_survives_pickling(searched):
@@ -304,11 +306,11 @@ def test_survives_pickling(searched):
 
 
 def test_is_public():
-    assert certsmooth.NearestNeighbourSigma is Policy
+    assert certsmooth.NearestNeighbourSigma is NearestNeighbourSigma
 
 
 class TestBadInput:
-    policy = Policy(sigma=0.5, rate=0.1, neighbours=3, offset=1.0)
+    policy = NearestNeighbourSigma(sigma=0.5, rate=0.1, neighbours=3, offset=1.0)
     training = np.random.default_rng(0).random((5, 1, 2, 2), dtype=np.float32)
 
     def test_too_few_training_images(self):
@@ -317,7 +319,7 @@ class TestBadInput:
                 self.policy.fit(self.training[:n])
         self.policy.fit(self.training[:3])
         with pytest.raises(ConfigError, match=r"neighbours: 3 others .* must be >= 4"):
-            Policy(sigma=0.5, rate=0.1, neighbours=3).fit(self.training[:3])
+            NearestNeighbourSigma(sigma=0.5, rate=0.1, neighbours=3).fit(self.training[:3])
 
     def test_training_images_of_another_type(self):
         with pytest.raises(ConfigError, match="float64; must be uint8 or float32"):
@@ -343,10 +345,12 @@ class TestBadInput:
             sigma(self.policy.fit(self.training), torch.zeros(2, 1, 2, 2, dtype=torch.uint8))
 
     def test_sigma_out_of_range(self):
-        steep = Policy(sigma=0.5, rate=1e4, neighbours=1, offset=0.0).fit(self.training)
+        steep = NearestNeighbourSigma(sigma=0.5, rate=1e4, neighbours=1, offset=0.0).fit(self.training)
         with pytest.raises(ConfigError, match=r"rate: 10000.0; must be smaller"):
             sigma(steep, torch.ones(1, 1, 2, 2))
 
     def test_more_pixels_than_the_bound_covers(self):
         with pytest.raises(ConfigError, match=f"must be at most {2**22}"):
-            Policy(sigma=0.5, rate=0.1, neighbours=1, offset=0.0).fit(np.zeros((1, 2**22 + 1), dtype=np.uint8))
+            NearestNeighbourSigma(sigma=0.5, rate=0.1, neighbours=1, offset=0.0).fit(
+                np.zeros((1, 2**22 + 1), dtype=np.uint8)
+            )

@@ -19,16 +19,17 @@ from torch import nn
 
 from certsmooth._internal.registry import member
 from certsmooth._internal.seeds import derive_seed
+from certsmooth.artefacts.training_state import train_resumably
 from certsmooth.errors import CertsmoothError, CheckpointError, ConfigError, ModelError
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.objectives import gaussian
-from certsmooth.science.sigma import data_dependent, fixed
-from certsmooth.science.training import Recipe, train
+from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
+from certsmooth.science.training import Recipe
 from certsmooth.science.training.batches import augment
 
-FIXED = fixed.Policy(0.25)
-ADAPTIVE = data_dependent.Policy(sigma=0.25, iterations=2, step=0.05, class_samples=2)
+FIXED = fixed.FixedSigma(0.25)
+ADAPTIVE = data_dependent.DataDependentSigma(sigma=0.25, iterations=2, step=0.05, class_samples=2)
 SGD = Recipe(epochs=4, batch_size=20, learning_rate=0.05, schedule="step", milestones=(2,))
 ADAMW = dataclasses.replace(SGD, optimizer="adamw", learning_rate=0.01, augmentation=("crop", "flip"), padding=1)
 
@@ -63,7 +64,7 @@ def run(folder, **changes):
         "model": make_model(),
         "training": digits(),
         "validation": digits(70, 100),
-        "objective": gaussian.Objective(),
+        "objective": gaussian.GaussianAugmentation(),
         "policy": FIXED,
         "recipe": SGD,
         "seed": 5,
@@ -73,7 +74,7 @@ def run(folder, **changes):
         "progress": False,
     } | changes
     model, training, validation = (options.pop(key) for key in ("model", "training", "validation"))
-    return train(model, training, validation, **options)
+    return train_resumably(model, training, validation, **options)
 
 
 def weights(result):
@@ -95,10 +96,10 @@ class Failing:
     calls: list[int] = dataclasses.field(default_factory=list, repr=False)
 
     def __repr__(self):
-        return repr(gaussian.Objective())  # so that the run is the same run
+        return repr(gaussian.GaussianAugmentation())  # so that the run is the same run
 
-    def __call__(self, model, images, labels, sigma, draw, *, epoch):
-        loss = gaussian.Objective()(model, images, labels, sigma, draw, epoch=epoch)
+    def __call__(self, model, batch):
+        loss = gaussian.GaussianAugmentation()(model, batch)
         self.calls.append(len(self.calls))
         if self.calls[-1] == self.at:
             if self.how == "interrupt":
@@ -107,9 +108,6 @@ class Failing:
                 os.kill(os.getpid(), signal.SIGKILL)
             return loss * math.nan
         return loss
-
-
-Failing.__module__ = gaussian.Objective.__module__
 
 
 # --- the loop ---
@@ -221,16 +219,13 @@ def test_another_noise_is_refused(tmp_path):
 
 
 @dataclass(frozen=True)
-class Brighter:
+class Brighter(SigmaPolicy):
     """Adds to sigma the mean pixel of the image: it shows which example was asked for, and how often."""
 
     sigma0: float = 0.1
-    samples: int = 0
-    semi_elasticity = None
     uses_model = True
-    uses_training_images = False
 
-    def __call__(self, model, images, sigma, draw):
+    def _choose(self, model, images, sigma, draw):
         return sigma + images.flatten(1).mean(1).double()
 
 
@@ -240,9 +235,9 @@ class Recording:
 
     seen: list = dataclasses.field(default_factory=list, repr=False)
 
-    def __call__(self, model, images, labels, sigma, draw, *, epoch):
-        self.seen.append((images, sigma))
-        return F.cross_entropy(model(images), labels, reduction="none")
+    def __call__(self, model, batch):
+        self.seen.append((batch.images, batch.sigma))
+        return F.cross_entropy(model(batch.images), batch.labels, reduction="none")
 
 
 def test_each_example_keeps_its_sigma_from_epoch_to_epoch(tmp_path):
@@ -310,10 +305,10 @@ def test_settings_of_cudnn_come_back(tmp_path, monkeypatch):
 
     @dataclass(frozen=True)
     class Check:
-        def __call__(self, model, images, labels, sigma, draw, *, epoch):
+        def __call__(self, model, batch):
             assert torch.backends.cudnn.deterministic
             assert not torch.backends.cudnn.benchmark
-            return F.cross_entropy(model(images), labels, reduction="none")
+            return F.cross_entropy(model(batch.images), batch.labels, reduction="none")
 
     run(tmp_path, objective=Check())
     assert torch.backends.cudnn.benchmark
@@ -406,7 +401,7 @@ def test_log_is_complete_after_a_kill_between_state_and_log(tmp_path, monkeypatc
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("certsmooth.science.training.loop.write_log", interrupted)
+        patch.setattr("certsmooth.artefacts.training_state.write_log", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path / "part")
     assert_same_run(tmp_path / "part", tmp_path / "whole", run(tmp_path / "part"), whole)
@@ -424,7 +419,7 @@ def test_a_finished_run_returns_at_once(tmp_path):
 OTHERS = {
     "seed": lambda: {"seed": 6},
     "noise": lambda: {"noise": "uniform"},
-    "policy": lambda: {"policy": fixed.Policy(0.5)},
+    "policy": lambda: {"policy": fixed.FixedSigma(0.5)},
     "recipe": lambda: {"recipe": dataclasses.replace(SGD, weight_decay=0.0)},
     "objective": lambda: {"objective": Recording()},
     "training": lambda: {"training": digits(0, 60)},
@@ -500,7 +495,7 @@ def test_an_error_of_the_policy_names_epoch_and_batch(tmp_path):
 def test_an_error_of_the_objective_names_epoch_and_batch_and_what_is_kept(tmp_path):
     model = make_model()
     model[4].bias.data[0] = math.nan
-    macer = member("objectives", "macer").Objective(samples=2)
+    macer = member("objectives", "macer")(samples=2)
     with pytest.raises(ModelError, match=r"^epoch 0, batch 0: the model returned logits .* no epoch was finished"):
         run(tmp_path, model=model, objective=macer)
 
@@ -541,9 +536,9 @@ def test_the_objective_is_told_the_epoch(tmp_path):
 
     @dataclass(frozen=True)
     class Telling:
-        def __call__(self, model, images, labels, sigma, draw, *, epoch):
-            seen.append(epoch)
-            return F.cross_entropy(model(images), labels, reduction="none")
+        def __call__(self, model, batch):
+            seen.append(batch.epoch)
+            return F.cross_entropy(model(batch.images), batch.labels, reduction="none")
 
     run(tmp_path, objective=Telling())
     assert seen == [epoch for epoch in range(4) for _ in range(4)]

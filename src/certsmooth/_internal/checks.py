@@ -57,8 +57,11 @@ def check_number(
     minimum: float = -math.inf,
     below: float = math.inf,
     maximum: float = math.inf,
+    infinite: bool = False,
 ) -> float:
     """Return a finite number with above < value < below and minimum <= value <= maximum as a plain ``float``.
+
+    With ``infinite``, infinity is a number as well.
 
     Raises:
         ConfigError: it is a boolean, complex, no number or not so; names the key, the value and what would be right.
@@ -67,11 +70,13 @@ def check_number(
     try:
         number = math.nan if isinstance(plain, bool) or not isinstance(plain, Real) else float(plain)
     except OverflowError:  # a whole number
-        number = math.inf
-    if not (math.isfinite(number) and above < number < below and minimum <= number <= maximum):
+        number = math.nan
+    is_right = math.isfinite(number) and above < number < below and minimum <= number <= maximum
+    if not is_right and not (infinite and number == math.inf):
         bounds = {">": above, ">=": minimum, "<": below, "<=": maximum}
         right = " and ".join(f"{sign} {bound:g}" for sign, bound in bounds.items() if math.isfinite(bound))
-        raise ConfigError(f"{key}: {value!r}; must be a finite number {right}".rstrip() + number_meant(plain))
+        kind = "number" if infinite else "finite number"
+        raise ConfigError(f"{key}: {value!r}; must be a {kind} {right}".rstrip() + number_meant(plain))
     return number
 
 
@@ -99,8 +104,9 @@ def store_number(
     Raises:
         ConfigError: as `check_number`; the key is the field's name.
     """
-    limits = {"above": above, "minimum": minimum, "below": below, "maximum": maximum}
-    object.__setattr__(instance, name, check_number(name, getattr(instance, name), **limits))
+    value = getattr(instance, name)
+    number = check_number(name, value, above=above, minimum=minimum, below=below, maximum=maximum)
+    object.__setattr__(instance, name, number)
 
 
 def check_samples(key: str, value: object, *, minimum: int = 1) -> int:

@@ -1,17 +1,23 @@
 """Finds the members of a family: each member is one module of the family's package, named after the module.
 
 Nothing lists the members: a new file in the folder is a new member. Modules whose name starts with an underscore
-are shared helpers, not members.
+are shared helpers, not members. A member is a class, a subclass of the family's base class, which the package has under
+the name ``BASE``; architectures are functions.
 """
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from certsmooth.errors import ConfigError, nearest
+
+_FOLDER = Path(__file__).parents[1] / "science"
 
 
 def names(family: str) -> tuple[str, ...]:
@@ -21,21 +27,112 @@ def names(family: str) -> tuple[str, ...]:
         family: the name of a sub-package of certsmooth.science, for example ``"models"``.
     """
     # The folder, not the imported package: names are needed where torch is not.
-    folder = Path(__file__).parents[1] / "science" / family
-    return tuple(sorted(m.name for m in pkgutil.iter_modules([str(folder)]) if not m.name.startswith("_")))
+    found = pkgutil.iter_modules([str(_FOLDER / family)])
+    return tuple(sorted(m.name for m in found if not m.name.startswith("_")))
 
 
-def member(family: str, name: str) -> ModuleType:
-    """Import and return the module of one member.
+def member(family: str, name: str) -> type[Any]:
+    """Return the class of one member.
+
+    Args:
+        family: the name of a sub-package of certsmooth.science whose members are classes.
+        name: the member, for example ``"cohen"``.
+
+    Raises:
+        ConfigError: the family has no such member (the message names the nearest one); or its module does not define
+            exactly one subclass of the family's base class, or that one lacks something (the message names the file).
+    """
+    module = _module(family, name)
+    base = importlib.import_module(f"certsmooth.science.{family}").BASE
+    return member_class(module, base)
+
+
+def function(family: str, name: str, attribute: str) -> Callable[..., Any]:
+    """Return the function of one member of a family whose members are functions.
+
+    Args:
+        family: the name of a sub-package of certsmooth.science, for example ``"models"``.
+        name: the member, for example ``"resnet20"``.
+        attribute: the name of the function in its module.
+
+    Raises:
+        ConfigError: the family has no such member, or its module no such function.
+    """
+    module = _module(family, name)
+    found = getattr(module, attribute, None)
+    if not callable(found):
+        raise ConfigError(f"{module.__file__}: no function {attribute!r}; must define it")
+    return found  # type: ignore[no-any-return]
+
+
+def literal(family: str, name: str, attribute: str, *, default: object = None) -> object:
+    """Return a class attribute of a member that its file gives as a literal, without importing the file.
 
     Args:
         family: the name of a sub-package of certsmooth.science.
-        name: the member, for example ``"resnet20"``.
+        name: the member.
+        attribute: of its class.
+        default: where the file does not give it; None if it must.
 
     Raises:
-        ConfigError: the family has no such member; the message names the nearest one.
+        ConfigError: the family has no such member, or its file does not give the attribute.
     """
+    _check_name(family, name)
+    path = _FOLDER / family / f"{name}.py"
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            for each in node.body:
+                target = getattr(each, "target", None)
+                if isinstance(each, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == attribute:
+                    return ast.literal_eval(each.value) if each.value is not None else default
+    if default is None:
+        raise ConfigError(f"{path}: no {attribute}; must be a class attribute, {attribute}: ClassVar[...] = ...")
+    return default
+
+
+def member_class(module: ModuleType, base: type) -> type[Any]:
+    """Return the subclass of a family's base class that a module defines.
+
+    Raises:
+        ConfigError: there is not exactly one, or it lacks something; the message names the file.
+    """
+    found = [cls for cls in _classes(module) if issubclass(cls, base) and not cls.__name__.startswith("_")]
+    if len(found) != 1:
+        classes = ", ".join(cls.__name__ for cls in found) or "no class"
+        raise ConfigError(f"{module.__file__}: {classes}; must define one subclass of {base.__name__}")
+    (cls,) = found
+    if lacks := [*_abstract(cls), *_missing_attributes(cls, base)]:
+        right = f"must define what {base.__name__} asks for"
+        raise ConfigError(f"{module.__file__}: {cls.__name__} lacks {', '.join(lacks)}; {right}")
+    if "__dataclass_params__" not in vars(cls):
+        right = "must be decorated with @dataclass(frozen=True)"
+        raise ConfigError(f"{module.__file__}: {cls.__name__} is no dataclass; {right}")
+    return cls
+
+
+def _check_name(family: str, name: str) -> None:
     valid = names(family)
     if name not in valid:
         raise ConfigError(f"{family}: unknown name {name!r}; {nearest(name, valid)}")
+
+
+def _module(family: str, name: str) -> ModuleType:
+    _check_name(family, name)
     return importlib.import_module(f"certsmooth.science.{family}.{name}")
+
+
+def _classes(module: ModuleType) -> Iterator[type]:
+    for thing in vars(module).values():
+        if isinstance(thing, type) and thing.__module__ == module.__name__:
+            yield thing
+
+
+def _abstract(cls: type) -> list[str]:
+    """Return the abstract methods and properties that a class does not define."""
+    return sorted(getattr(cls, "__abstractmethods__", ()))
+
+
+def _missing_attributes(cls: type, base: type) -> list[str]:
+    """Return the class attributes that the base declares, and that neither it nor the class has a value of."""
+    declared = [name for name, kind in base.__annotations__.items() if str(kind).startswith("ClassVar")]
+    return sorted(name for name in declared if not hasattr(cls, name))

@@ -10,38 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
+
+from certsmooth.science.metrics import average_certified_radius as average_certified_radius
+from certsmooth.science.metrics import certified as certified
+from certsmooth.science.metrics import certified_accuracy as certified_accuracy
+from certsmooth.science.metrics import certified_radii as certified_radii
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Bootstrap resamples; the Monte Carlo error of an interval's end is then about 3 % of the interval's
 half-width."""
-
-
-def certified(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"], at: float) -> Float[np.ndarray, " n"]:
-    """Return, for each image, the fraction of seeds whose model is correct with a radius of at least ``at``.
-
-    Args:
-        correct: the prediction is the label (an abstention is not).
-        radius: certified radii, in the norm and the coordinates of the certificate.
-        at: the radius asked for, >= 0. At 0, correct predictions count whatever their radius.
-    """
-    return np.asarray((correct & (radius >= at)).mean(axis=0))
-
-
-def certified_accuracy(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"], at: float) -> float:
-    """Return the certified accuracy at a radius (Cohen et al. 2019, section 4), the mean over seeds."""
-    return float((correct & (radius >= at)).sum() / correct.size)
-
-
-def certified_radii(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"]) -> Float[np.ndarray, " n"]:
-    """Return the radius of each image, 0 where the prediction is wrong, as the mean over seeds."""
-    return np.asarray(np.where(correct, radius, 0.0).mean(axis=0))
-
-
-def average_certified_radius(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"]) -> float:
-    """Return the ACR (DDRS, section 4; from MACER), the mean over seeds."""
-    return float(certified_radii(correct, radius).mean())
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:

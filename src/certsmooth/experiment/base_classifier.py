@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from certsmooth.experiment.build import construct
+from certsmooth._internal.options import make
 from certsmooth.science.models import ModelSpec, Normalisation
 from certsmooth.science.training import Recipe
 
@@ -44,7 +44,7 @@ def model_of(chosen: Described, *, image_shape: Sequence[int], num_classes: int,
         "numeric_type": chosen.numeric_type,
         "channels_last": chosen.channels_last,
     }
-    return construct(ModelSpec, options, key)
+    return make(ModelSpec, options, key)
 
 
 def normalisation_of(options: Mapping[str, Any] | None, *, key: str) -> Normalisation | None:
@@ -53,7 +53,7 @@ def normalisation_of(options: Mapping[str, Any] | None, *, key: str) -> Normalis
     Raises:
         ConfigError: a value is not valid.
     """
-    return construct(Normalisation, options, f"{key}.normalisation") if options else None
+    return make(Normalisation, options, f"{key}.normalisation") if options else None
 
 
 def recipe_of(options: Mapping[str, Any], *, key: str) -> Recipe:
@@ -62,4 +62,4 @@ def recipe_of(options: Mapping[str, Any], *, key: str) -> Recipe:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    return construct(Recipe, options, key)
+    return make(Recipe, options, key)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar
 
+from certsmooth._internal.options import make
 from certsmooth._internal.registry import member
-from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.errors import CertsmoothError, ConfigError
 
 T = TypeVar("T")
 
@@ -24,9 +24,6 @@ class Chosen(Protocol):
         """Arguments."""
 
 
-_CLASSES = {"sigma": "Policy", "certificates": "Certificate", "objectives": "Objective", "attacks": "Attack"}
-
-
 def build(family: str, chosen: Chosen, *, key: str, **given: object) -> Any:  # noqa: ANN401 - of any family
     """Build a member of a family.
 
@@ -39,8 +36,7 @@ def build(family: str, chosen: Chosen, *, key: str, **given: object) -> Any:  # 
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    cls = getattr(member(family, chosen.name), _CLASSES[family])
-    return construct(cls, chosen.options, f"{key}.options", **given)
+    return make(member(family, chosen.name), chosen.options, f"{key}.options", **given)
 
 
 def under(key: str, function: Callable[..., T], *arguments: object) -> T:
@@ -58,21 +54,3 @@ def under(key: str, function: Callable[..., T], *arguments: object) -> T:
         return function(*arguments)
     except CertsmoothError as error:
         raise ConfigError(f"{key}: {error}") from error
-
-
-def construct(cls: type[T], options: Mapping[str, Any], key: str, **given: object) -> T:
-    """Call a dataclass with options of params.yaml, and others that it cannot give; name the key in every error.
-
-    Raises:
-        ConfigError: unknown, missing or bad option.
-    """
-    known = {f.name: f for f in fields(cast(Any, cls)) if f.init and f.name not in given}
-    for name in options:
-        if name not in known:
-            raise ConfigError(f"{key}: unknown key {name!r}; {nearest(name, known)}")
-        if str(known[name].type).startswith("tuple") and not isinstance(options[name], tuple):
-            raise ConfigError(f"{key}.{name}: {options[name]!r}; must be a list")
-    for name, f in known.items():
-        if name not in options and f.default is MISSING and f.default_factory is MISSING:
-            raise ConfigError(f"{key}: missing key {name!r}")
-    return under(key, lambda: cls(**options, **given))

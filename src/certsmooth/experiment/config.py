@@ -263,8 +263,6 @@ class Method:
 
     Attributes:
         label: as the table prints it.
-        train: as the table prints it (FS or DS in DDRS).
-        certify: as the table prints it.
         training: a key of ``trainings``.
         policy: sigma policy of the certification; an option that is a list makes one run per value.
         certificate: a member of science.certificates. Methods that differ in nothing but this, alpha and memory
@@ -275,8 +273,6 @@ class Method:
     """
 
     label: Text
-    train: Text
-    certify: Text
     training: str
     policy: Member
     certificate: Member

@@ -1,12 +1,17 @@
-"""Checks the options of all members that params.yaml names, before anything runs."""
+"""Checks the options of all members that params.yaml names, before anything runs; and says what they can be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, fields
 from functools import partial
 from itertools import product
-from typing import cast
+from typing import Annotated, Any, cast
 
+from pydantic import ConfigDict, Field, create_model
+
+from certsmooth._internal.options import option_descriptions, option_types
+from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
@@ -28,11 +33,6 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
     return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
 
 
-def _policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
-    policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
-    return policy
-
-
 def _policy_key(params: Params, dataset: str, method: str) -> str:
     changed = method in params.datasets[dataset].methods
     return f"datasets.{dataset}.methods.{method}.policy" if changed else f"methods.{method}.policy"
@@ -48,6 +48,55 @@ def certificate_of(params: Params, method: str) -> Certificate:
         "certificates", params.methods[method].certificate, key=f"methods.{method}.certificate"
     )
     return certificate
+
+
+def _policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
+    policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
+    return policy
+
+
+def options_schema(family: str, name: str) -> dict[str, Any]:
+    """Return the JSON schema of the options of a member that params.yaml can give.
+
+    Args:
+        family: the name of a sub-package of certsmooth.science whose members are classes.
+        name: the member.
+
+    Raises:
+        ConfigError: there is no such member.
+    """
+    return dataclass_schema(member(family, name), without=_NOT_OPTIONS.get(family, ()))
+
+
+_NOT_OPTIONS = {"sigma": ("sigma",), "attacks": ("epsilon",)}
+"""Of params.yaml: what the experiment gives."""
+
+
+def dataclass_schema(cls: type, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """Return the JSON schema of a mapping with the options of a dataclass.
+
+    Descriptions are those of its docstring's ``Attributes:``.
+
+    Args:
+        cls: a member, or another dataclass with options, such as `Recipe`.
+        without: options that are left out.
+    """
+    told, defaults = option_descriptions(cls), {field.name: field.default for field in fields(cast(Any, cls))}
+    options: dict[str, Any] = {
+        name: (Annotated[kind, Field(description=told.get(name))], _or_required(defaults[name]))
+        for name, kind in option_types(cls).items()
+        if name not in without
+    }
+    model = create_model("Options", __config__=ConfigDict(extra="forbid"), **options)
+    schema: dict[str, Any] = model.model_json_schema()
+    del schema["title"]
+    for each in schema["properties"].values():
+        del each["title"]
+    return schema
+
+
+def _or_required(default: object) -> object:
+    return ... if default is MISSING else default
 
 
 def check_members(params: Params) -> None:

@@ -30,6 +30,7 @@ from certsmooth.experiment.config import (
     merge_certification,
     rows_of,
 )
+from certsmooth.experiment.labels import labels_of
 
 Part = Literal["test", "validation"]
 PARTS: tuple[Part, ...] = ("test", "validation")
@@ -337,7 +338,7 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
     chosen = _chosen(params, table)
     methods = {name: params.methods[name] for name in rows_of(chosen)}
-    labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
+    labels = {name: (method.label, *labels_of(params, name)) for name, method in methods.items()}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]
     return {"choices": choices, "table": described, "labels": labels}

@@ -7,6 +7,7 @@ from typing import Any
 
 from tabulate import tabulate
 
+from certsmooth._internal.labels import legend
 from certsmooth.analysis.result import Entry, PairedTest, Row, Source, TableResult
 
 _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
@@ -56,7 +57,7 @@ def _summary(result: TableResult) -> str:
     first, seeds = result.on_test[0], result.on_test[0].seeds
     mean = f"mean over {len(seeds)} training seeds" if len(seeds) > 1 else "one training seed"
     found = {g for row in result.on_test for g in row.guarantee}
-    legend = [f"- `{name}`: {text}" for name, text in LEGEND.items() if name in found]
+    promises = [f"- `{name}`: {text}" for name, text in LEGEND.items() if name in found]
     return "\n".join(
         [
             paragraph(
@@ -68,10 +69,10 @@ def _summary(result: TableResult) -> str:
             ),
             "",
             *([_LINF] if result.norm == "linf" else []),
-            "FS: one fixed sigma. DS, NN: sigma depends on the image (data-dependent smoothing; nearest neighbours).",
+            legend(label for row in result.on_test for label in (row.train, row.certify)),
             "Guarantee: what a certificate promises:",
             "",
-            *legend,
+            *promises,
         ]
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Literal
 
@@ -10,10 +11,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from tqdm import tqdm
 
 from certsmooth._internal.checks import check_alpha, check_integer, check_samples
 from certsmooth.errors import ConfigError, DataError
-from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
+from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee, linf_radius
+from certsmooth.science.certify import certify_counts
 from certsmooth.science.inputs import BaseModel, ImageBatch, accepting, as_module, as_policy, as_tensor, device_of
 from certsmooth.science.memory import Memory
 from certsmooth.science.noise import image_identities
@@ -50,16 +53,16 @@ class SmoothedClassifier:
             sigma policy and certificate.
 
     Example:
-        >>> smoothed = SmoothedClassifier(model, num_classes=10, sigma=FixedSigma(0.25))
+        >>> smoothed = SmoothedClassifier(model, 10, 0.25)
         >>> smoothed.certify(images, n0=100, n=10_000, alpha=0.001, seed=0)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         model: BaseModel,
-        *,
         num_classes: int,
         sigma: SigmaPolicy | float,
+        *,
         pixel_range: tuple[float, float] | None = (0.0, 1.0),
         step: float | Literal["auto"] | None = "auto",
         certificate: Certificate | None = None,
@@ -73,7 +76,7 @@ class SmoothedClassifier:
         if step == "auto":
             step = 1 / 255 if pixel_range == (0.0, 1.0) else None
         self.grid = None if step is None else PixelGrid.of_step(step)
-        self.certificate = certificate or cohen.Certificate()
+        self.certificate = certificate or cohen.CohenCertificate()
         self.memory = memory
         guarantee(self.certificate, sigma.semi_elasticity, self.grid)  # a policy without semi-elasticity may be refused
         for name, part in (("sigma", sigma), ("memory", memory)):
@@ -83,7 +86,15 @@ class SmoothedClassifier:
             fitted = sigma if sigma.uses_training_images else None  # equal policies may be fitted to other images
             memory.bind(model, fitted, settings=(self.num_classes, sigma, self.certificate, self.grid))
 
-    def sample(self, x: ImageBatch, *, n0: int, n: int, seed: int) -> Counts:
+    def __repr__(self) -> str:
+        model = type(self.model).__name__
+        rounded = "float32 noise" if self.grid is None else f"step=1/{self.grid.levels}"
+        memory = "" if self.memory is None else f", memory of {len(self.memory)} answers"
+        return f"SmoothedClassifier({model}, {self.num_classes}, {self.sigma}, {self.certificate}, {rounded}{memory})"
+
+    def sample(
+        self, x: ImageBatch, *, n0: int, n: int, seed: int, batch_size: int | None = None, progress: bool = False
+    ) -> Counts:
         """Count the classes of n0 + n noisy copies of each image.
 
         Args:
@@ -91,6 +102,9 @@ class SmoothedClassifier:
             n0: selection samples.
             n: estimation samples, independent of the selection samples.
             seed: of the noise.
+            batch_size: noisy images per forward pass, rounded down to hundreds if it is more than 100; None for one
+                that is fast on the device. When memory runs out it is halved, with a warning.
+            progress: show a bar of the images on the standard error stream.
 
         Returns:
             The counts; ``index`` is the position in the batch, ``label`` is -1.
@@ -99,13 +113,18 @@ class SmoothedClassifier:
             DataError: x is not a batch of finite images in the pixel range.
             ModelError: the model fails on the images; it returned NaN, only -inf for a row, or not one score per class;
                 or the class of a row depends on the other rows of its batch.
-            ConfigError: n0, n or seed is no whole number, n0 < 1, n < 1 or seed < 0.
+            ConfigError: n0, n, seed or batch_size is no whole number, n0, n or batch_size < 1 or seed < 0.
         """
         images = self._checked(x)
         model = accepting(self.model, images)
         plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
-        sampler = Sampler(model, num_classes=self.num_classes, plan=plan)
-        rows = [row for start in range(0, len(x), GROUP) for row in self._group(sampler, images[start : start + GROUP])]
+        sampler = Sampler(model, num_classes=self.num_classes, plan=plan, batch_size=batch_size)
+        rows = []
+        with tqdm(total=len(images), unit="image", file=sys.stderr, disable=not progress) as bar:
+            for start in range(0, len(images), GROUP):
+                for row in self._group(sampler, images[start : start + GROUP]):
+                    rows.append(row)
+                    bar.update()
         sigma, constant_within, selection, estimation, batch_size = zip(*rows, strict=True)
         return Counts(
             index=np.arange(len(x)),
@@ -127,7 +146,15 @@ class SmoothedClassifier:
             yield float(sigma[at]), float(within[at]), row.selection, row.estimation, row.batch_size
 
     def certify(
-        self, x: ImageBatch, *, n0: int = 100, n: int = 100_000, alpha: float = 0.001, seed: int
+        self,
+        x: ImageBatch,
+        *,
+        n0: int = 100,
+        n: int = 100_000,
+        alpha: float = 0.001,
+        seed: int,
+        batch_size: int | None = None,
+        progress: bool = False,
     ) -> pd.DataFrame:
         """Certify each image (CERTIFY of Cohen et al. 2019).
 
@@ -137,6 +164,8 @@ class SmoothedClassifier:
             n: estimation samples.
             alpha: each certificate is wrong with at most this probability.
             seed: of the noise.
+            batch_size: as `sample`.
+            progress: as `sample`.
 
         Returns:
             One row per image: ``predict`` (-1: abstain), ``radius`` (in the certificate's norm and pixel coordinates; 0
@@ -154,20 +183,36 @@ class SmoothedClassifier:
         n, alpha = check_samples("n", n), check_alpha(alpha)
         check_can_certify(self.certificate, n=n, alpha=alpha)
         x = as_tensor(x)
-        counts = self.sample(x, n0=n0, n=n, seed=seed)
-        semi_elasticity = self.sigma.semi_elasticity
-        smoothing = Smoothing(counts.sigma, x[0].numel(), semi_elasticity, counts.constant_within, grid=self.grid)
-        bound = self.certificate(counts.selection, counts.estimation, smoothing, alpha=alpha)
-        predict, radius = bound.predict, bound.radius
-        promise = guarantee(self.certificate, semi_elasticity, self.grid)
+        counts = self.sample(x, n0=n0, n=n, seed=seed, batch_size=batch_size, progress=progress)
+        found = certify_counts(
+            counts.selection,
+            counts.estimation,
+            counts.sigma,
+            alpha=alpha,
+            certificate=self.certificate,
+            semi_elasticity=self.sigma.semi_elasticity,
+            constant_within=counts.constant_within,
+            dimension=x[0].numel(),
+            step=None if self.grid is None else 1 / self.grid.levels,
+        )
         if self.memory is not None:
-            predict, radius = self.memory.enter(self._points(x), predict, radius)
-            promise = "memory"
-        linf = linf_radius(radius, norm=self.certificate.norm, dimension=smoothing.dimension)
-        columns = {"predict": predict, "radius": radius, "radius_linf": linf, "p_a_lower": bound.p_a_lower}
-        return pd.DataFrame(columns | {"sigma": counts.sigma, "guarantee": promise})
+            points, predict, radius = self._points(x), found["predict"].to_numpy(), found["radius"].to_numpy()
+            found["predict"], found["radius"] = self.memory.enter(points, predict, radius)
+            found["guarantee"] = "memory"
+        radius = found["radius"].to_numpy()
+        found["radius_linf"] = linf_radius(radius, norm=self.certificate.norm, dimension=x[0].numel())
+        return found[["predict", "radius", "radius_linf", "p_a_lower", "sigma", "guarantee"]]
 
-    def predict(self, x: ImageBatch, *, n: int = 100_000, alpha: float = 0.001, seed: int) -> Int[np.ndarray, " b"]:
+    def predict(
+        self,
+        x: ImageBatch,
+        *,
+        n: int = 100_000,
+        alpha: float = 0.001,
+        seed: int,
+        batch_size: int | None = None,
+        progress: bool = False,
+    ) -> Int[np.ndarray, " b"]:
         """Predict the class of each image (PREDICT of Cohen et al. 2019).
 
         Args:
@@ -175,6 +220,8 @@ class SmoothedClassifier:
             n: samples.
             alpha: with at most this probability the answer is neither the smoothed classifier's class nor -1.
             seed: of the noise.
+            batch_size: as `sample`.
+            progress: as `sample`.
 
         Returns:
             int64 [b]: the class, or -1 (abstain). With a memory, an image in a certified ball gets the ball's class.
@@ -185,7 +232,7 @@ class SmoothedClassifier:
         n, alpha = check_samples("n", n), check_alpha(alpha)
         cohen.check_can_predict(n=n, alpha=alpha)
         x = as_tensor(x)
-        counts = self.sample(x, n0=1, n=n, seed=seed)
+        counts = self.sample(x, n0=1, n=n, seed=seed, batch_size=batch_size, progress=progress)
         predict = cohen.predict(counts.estimation, alpha=alpha)
         return predict if self.memory is None else self.memory.recall(self._points(x), predict)
 

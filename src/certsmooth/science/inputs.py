@@ -8,7 +8,7 @@ from numbers import Real
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from certsmooth._internal.checks import check_number
@@ -16,11 +16,17 @@ from certsmooth._internal.modes import evaluation
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth._internal.replicas import Replicas
 from certsmooth.errors import CertsmoothError, ConfigError, DataError, ModelError
+from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.sigma.fixed import Policy as FixedSigma
+from certsmooth.science.sigma.fixed import FixedSigma
 
 BaseModel = nn.Module | Callable[[Tensor], Tensor]
 """Images [b, *shape] in, one score per class [b, k] out. A function has no evaluation mode that could be set."""
+
+Images = Shaped[np.ndarray, " n *shape"] | Shaped[Tensor, " n *shape"]
+Labels = Int[np.ndarray, " n"] | Int[Tensor, " n"]
+Arrays = tuple[Images, Labels]
+"""Images and labels, of torch or NumPy."""
 
 ImageBatch = Float[Tensor, " b *shape"] | Float[np.ndarray, " b *shape"]
 """Images, floating point, on any device."""
@@ -75,9 +81,26 @@ def as_policy(sigma: SigmaPolicy | float) -> SigmaPolicy:
     if isinstance(number, Real):
         check_number("sigma", number, above=0)
         return FixedSigma(float(number))
-    if isinstance(sigma, type | float) or not hasattr(sigma, "semi_elasticity"):
+    if not isinstance(sigma, SigmaPolicy):
         raise ConfigError(f"sigma: {sigma!r}; must be a number above 0, or a policy such as FixedSigma(0.25)")
     return sigma
+
+
+def as_split(name: str, given: Split | Arrays) -> Split:
+    """Return a split; images and labels are made one.
+
+    Raises:
+        DataError: they are no images and labels, or not as a data set's must be.
+    """
+    if isinstance(given, Split):
+        return given
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise DataError(f"{name}: {type(given).__name__}; must be images and labels, or a split of a data set")
+    images, labels = (np.asarray(part.detach().cpu() if isinstance(part, Tensor) else part) for part in given)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or images.ndim < 2:
+        found = f"images {images.dtype} {list(images.shape)}, labels {labels.dtype} {list(labels.shape)}"
+        raise DataError(f"{name}: {found}; must be images [n, *shape] and whole numbers [n]")
+    return array_split(images, labels, name=name, num_classes=int(labels.max(initial=0)) + 1)
 
 
 def as_tensor(x: ImageBatch) -> Float[Tensor, " b *shape"]:

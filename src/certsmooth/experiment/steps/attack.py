@@ -93,7 +93,7 @@ class AttackPlan:
             samples: how many of each image's stream.
             like: the images: their shape, type and device.
         """
-        streams = NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+        streams = NoiseStreams(member("noise", self.noise)(), self.seed, self.dataset)
         noise = like.new_zeros(len(identities), max(samples, 1), *like.shape[1:])
         if samples > 0:
             for part, identity in zip(noise, identities, strict=True):

@@ -163,7 +163,7 @@ def _break_groups(certified: _Certified, spec: BreakSpec, plan: BreakPlan, loade
     with tqdm(total=total, initial=finished, unit="certificate", desc=sampled.base.name) as bar:
         for group in groups[done:]:
             since = time.perf_counter()
-            broken = break_group(
+            answers = break_group(
                 classifier,
                 certified.balls(group, plan.norm, loaded.device),
                 num_classes=classifier.spec.num_classes,
@@ -171,5 +171,5 @@ def _break_groups(certified: _Certified, spec: BreakSpec, plan: BreakPlan, loade
                 reached=(float(certified.sigma.min()), float(certified.sigma.max())),
                 plan=plan,
             )
-            journal.append({"seconds": time.perf_counter() - since, "broken": broken.lists()})
+            journal.append({"seconds": time.perf_counter() - since, "broken": Broken(**vars(answers)).lists()})
             bar.update(len(group))

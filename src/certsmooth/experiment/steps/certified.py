@@ -9,6 +9,7 @@ from certsmooth._internal.storage import file_digest
 from certsmooth.analysis import CertifiedRun
 from certsmooth.artefacts.certificates import CertificatesPart, find_certificates, read_certificates
 from certsmooth.errors import CountsError
+from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun
 from certsmooth.experiment.specs import CertifySpec, Split, certificates_path, plain
@@ -35,7 +36,8 @@ class Certified:
         Raises:
             CountsError: certificates are missing or damaged, or of something else.
         """
-        method, spec = self.experiment.params.methods[run.method], self.experiment.certify(run, split)
+        params, spec = self.experiment.params, self.experiment.certify(run, split)
+        train, certify = labels_of(params, run.method)
         part = self._part(spec, self.results / certificates_path(self.experiment.certificates(run).name))
         frame = part.frame.copy()
         if linf:
@@ -44,9 +46,9 @@ class Certified:
                 frame[column] = linf_radius(frame[column].to_numpy(), norm=norm, dimension=dimension)
         return CertifiedRun(
             method=run.method,
-            label=method.label,
-            train=method.train,
-            certify=method.certify,
+            label=params.methods[run.method].label,
+            train=train,
+            certify=certify,
             sigma=run.sigma,
             variant={key: plain(value) for key, value in run.variant if value is not None},
             seed=run.seed,

@@ -13,6 +13,7 @@ from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.training_state import train_resumably
 from certsmooth.errors import CheckpointError
 from certsmooth.experiment.base_classifier import model_of, recipe_of
 from certsmooth.experiment.build import build
@@ -22,7 +23,6 @@ from certsmooth.experiment.steps.label import with_pseudo_labels
 from certsmooth.science import models
 from certsmooth.science.models import BaseClassifier, numerics
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import train
 
 
 def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None:
@@ -48,7 +48,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
         state = output.with_name(f".{output.name}.state")
         classifier = _initial(spec, record, results)
         with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
-            train(
+            train_resumably(
                 classifier,
                 used,
                 validation,

@@ -6,17 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certsmooth.errors import ConfigError, DataError
-
-
-def check_clamp(value: object) -> None:
-    """Raise unless the option ``clamp`` is true or false.
-
-    Raises:
-        ConfigError: names the key, the value and what would be right.
-    """
-    if not isinstance(value, bool):
-        raise ConfigError(f"clamp: {value!r}; must be true or false")
+from certsmooth.errors import DataError
 
 
 def check_range(images: Float[Tensor, " b *shape"]) -> None:

@@ -9,22 +9,21 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_integer, store_number
-from certsmooth._internal.modes import evaluation
 from certsmooth.errors import ConfigError
-from certsmooth.science.attacks import Loss
+from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import check_differentiable, check_finite
-from certsmooth.science.attacks._l2 import check_clamp, check_range
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class BasePGD(L2Attack):
     """T steps of foolbox's L2ProjectedGradientDescentAttack on the cross entropy, from the image itself.
 
     The noise is not used. `science.attacks.pgd` with one noise sample of zeros differs from it in the order of a
@@ -32,51 +31,23 @@ class Attack:
     the gradient's norm is below 1e-12.
 
     Attributes:
-        epsilon: largest l2 norm of a perturbation, pixel coordinates; 0 returns the images.
         steps: T.
-        step_size: l2 length of a step; None for 2 epsilon / T.
-        clamp: whether pixels are kept in [0, 1]; false for data that are no images.
+        step_size: l2 length of a step, pixel coordinates; None for 2 epsilon / T.
     """
 
-    epsilon: float
-    steps: int
-    step_size: float | None = None
-    clamp: bool = True
+    step_size: Annotated[float, Gt(0)] | None = None
 
-    def __post_init__(self) -> None:
-        store_number(self, "epsilon", minimum=0)
-        store_integer(self, "steps", minimum=1)
-        if self.step_size is not None:
-            store_number(self, "step_size", above=0)
-        check_clamp(self.clamp)
-
-    def __call__(
+    def _perturbed(
         self,
         model: nn.Module,
         images: Float[Tensor, " b *shape"],
         labels: Int[Tensor, " b"],
         noise: Float[Tensor, "m b *shape"],
-        *,
-        loss: Loss | None = None,
+        loss: Loss | None,
     ) -> Float[Tensor, " b *shape"]:
-        """Return the images after T steps; see `certsmooth.science.attacks.L2Attack`.
-
-        Must not be called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
-
-        Raises:
-            ConfigError: a loss; this attack has its own.
-            DataError: pixels outside [0, 1] with ``clamp``.
-            ModelError: the model returned something else than finite logits [b, k], k >= 2, that are differentiable in
-                the images, or its gradient is not finite.
-        """
         if loss is not None:
             raise ConfigError("loss: given; must be None, because foolbox's attack maximises the cross entropy")
-        images = images.detach()
-        if self.clamp:
-            check_range(images)
-        if self.epsilon == 0:
-            return images
-        with evaluation(model), _fixed(model), torch.enable_grad():
+        with _fixed(model), torch.enable_grad():
             return check_finite(self._run(model, images, labels))
 
     def _run(

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Annotated
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import check_choice, store_integer, store_number
-from certsmooth._internal.modes import evaluation
-from certsmooth.science.attacks import Loss
+from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import Estimator, loss_gradient
-from certsmooth.science.attacks._l2 import check_clamp, check_range, norms, per_example, project, unit
+from certsmooth.science.attacks._l2 import norms, per_example, project, unit
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits
 
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01  # Rony et al., Section 4: l2 lengths in pixel coordinates, cosine in between
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attack:
+class DDN(L2Attack):
     """Looks for the smallest perturbation, of norm at most epsilon, that changes the class of the smoothed classifier.
 
     Each step turns the perturbation along the normalised gradient of the loss, and then sets its norm: a factor
@@ -32,72 +31,44 @@ class Attack:
     pixels, epsilon should be well above sqrt(d) / 510.
 
     Attributes:
-        epsilon: largest l2 norm of a perturbation, pixel coordinates; 0 returns the images.
         steps: K in Rony et al., T in SmoothAdv.
         initial_norm: norm that the first step changes by its factor; no norm is above epsilon.
         gamma: rate at which the norm changes, in (0, 1).
         levels: of a pixel in [0, 1], 256 for images of 8 bits; None: nothing is rounded.
         estimator: how the gradient is estimated, see `certsmooth.science.attacks._gradients.loss_gradient`.
-        clamp: whether pixels are kept in [0, 1]; false for data that are no images.
     """
 
-    epsilon: float
-    steps: int
-    initial_norm: float = 1.0
-    gamma: float = 0.05
-    levels: int | None = 256
+    initial_norm: Annotated[float, Gt(0)] = 1.0
+    gamma: Annotated[float, Gt(0), Lt(1)] = 0.05
+    levels: Annotated[int, Ge(2)] | None = 256
     estimator: Estimator = "plug_in"
-    clamp: bool = True
 
-    def __post_init__(self) -> None:
-        store_number(self, "epsilon", minimum=0)
-        store_integer(self, "steps", minimum=1)
-        store_number(self, "initial_norm", above=0)
-        store_number(self, "gamma", above=0, below=1)
-        if self.levels is not None:
-            store_integer(self, "levels", minimum=2)
-        check_choice("estimator", self.estimator, get_args(Estimator))
-        check_clamp(self.clamp)
-
-    def __call__(
+    def _perturbed(
         self,
         model: nn.Module,
         images: Float[Tensor, " b *shape"],
         labels: Int[Tensor, " b"],
         noise: Float[Tensor, "m b *shape"],
-        *,
-        loss: Loss | None = None,
+        loss: Loss | None,
     ) -> Float[Tensor, " b *shape"]:
         """Return the nearest image found whose class is not the label, else the last one tried.
 
         The class is the most probable one of the soft smoothed classifier at the given noise; an image that has
-        another one than its label from the start is returned as it is. ``loss`` gives the gradient only. See
-        `science.attacks.L2Attack`. Must not be called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
-
-        Raises:
-            DataError: pixels outside [0, 1] with ``clamp``.
-            ModelError: the model returned something else than finite logits [m b, k], k >= 2, or its gradient is not
-                finite.
+        another one than its label from the start is returned as it is. ``loss`` gives the gradient only.
         """
-        images = images.detach()
-        if self.clamp:
-            check_range(images)
-        if self.epsilon == 0:
-            return images
         points, best = images, images
         lengths = images.new_full((len(images),), self.initial_norm)
         best_length = torch.full_like(lengths, math.inf)
-        with evaluation(model):
-            for step in range(self.steps):
-                gradient, log_p = loss_gradient(model, points, labels, noise, loss=loss, estimator=self.estimator)
-                changed = log_p.argmax(1) != labels
-                best, best_length = _nearer(best, best_length, points, norms(points - images), changed)
-                lengths = torch.where(changed, lengths * (1 - self.gamma), lengths * (1 + self.gamma))
-                lengths = lengths.clamp(max=self.epsilon)
-                direction = unit(points - images + self._step_size(step) * unit(gradient))
-                points = self._place(images, per_example(lengths, images) * direction)
-            with torch.no_grad():
-                changed = mean_log_probabilities(noisy_logits(model, points, noise)).argmax(1) != labels
+        for step in range(self.steps):
+            gradient, log_p = loss_gradient(model, points, labels, noise, loss=loss, estimator=self.estimator)
+            changed = log_p.argmax(1) != labels
+            best, best_length = _nearer(best, best_length, points, norms(points - images), changed)
+            lengths = torch.where(changed, lengths * (1 - self.gamma), lengths * (1 + self.gamma))
+            lengths = lengths.clamp(max=self.epsilon)
+            direction = unit(points - images + self._step_size(step) * unit(gradient))
+            points = self._place(images, per_example(lengths, images) * direction)
+        with torch.no_grad():
+            changed = mean_log_probabilities(noisy_logits(model, points, noise)).argmax(1) != labels
         best, best_length = _nearer(best, best_length, points, norms(points - images), changed)
         return torch.where(per_example(best_length, images).isfinite(), best, points)
 

@@ -39,9 +39,9 @@ from torch import Tensor, nn
 from certsmooth._internal.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
 from certsmooth._internal.modes import cpu_threads, evaluation
 from certsmooth._internal.registry import member
-from certsmooth.artefacts.audits import Broken
 from certsmooth.science.attacks._gradients import check_differentiable, check_finite
 from certsmooth.science.attacks._l2 import per_example, unit
+from certsmooth.science.audit.answers import Answers
 from certsmooth.science.certificates import Norm
 from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sampling.sampler import BLOCK, Sampler, SamplingPlan
@@ -102,7 +102,7 @@ class BreakPlan:
         self, stage: str, samples: int, identities: Sequence[int | str], like: Tensor
     ) -> Float[Tensor, "m b *shape"]:
         """Return standard noise of each image for the search: independent of what sampling draws."""
-        streams = NoiseStreams(member("noise", self.noise), self.seed, f"{self.dataset}/break")
+        streams = NoiseStreams(member("noise", self.noise)(), self.seed, f"{self.dataset}/break")
         noise = like.new_zeros(len(identities), samples, *like.shape[1:])
         for part, identity in zip(noise, identities, strict=True):
             streams.fill(part, (stage, identity), 0)
@@ -143,7 +143,7 @@ def break_group(
     policy: SigmaPolicy,
     reached: tuple[float, float],
     plan: BreakPlan,
-) -> Broken:
+) -> Answers:
     """Attack the certificates of a group of images.
 
     Args:
@@ -170,7 +170,7 @@ def break_group(
         chosen = torch.where(per_example(better, points).bool(), points, chosen)
         kind, best, tried = np.where(lead > best, KINDS.index(name), kind), np.maximum(lead, best), tried + 1
     sigma, counts, batch_size = _answer(sampler.drawing(predict), chosen, balls.identities, policy)
-    return Broken(
+    return Answers(
         index=np.asarray(balls.identities, dtype=np.int64),
         predict=classes,
         radius=balls.radius.cpu().numpy(),

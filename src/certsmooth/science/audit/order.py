@@ -40,9 +40,9 @@ from scipy.spatial.distance import cdist
 
 from certsmooth._internal.checks import check_integer, check_seed
 from certsmooth._internal.seeds import derive_seed
-from certsmooth.analysis.metrics import average_certified_radius, certified_accuracy
 from certsmooth.science.certificates import ABSTAIN, Norm
 from certsmooth.science.memory import memory_pass, shuffled_order
+from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 
 METRICS: Mapping[Norm, Literal["cityblock", "euclidean"]] = {"l1": "cityblock", "l2": "euclidean"}
 """What SciPy calls the metric of a norm."""

@@ -1,20 +1,22 @@
 """Certificates: pure functions from class counts to a prediction and a radius, one file each.
 
-A member module defines one frozen dataclass named ``Certificate`` that follows `Certificate`; its fields are the
-options that params.yaml may give.
+A member module defines one frozen dataclass, a subclass of `Certificate`; its fields are the options that params.yaml
+may give. One that bounds the probability of the selected class alone is a radius, see `_one_sided`.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, get_args
+from typing import ClassVar, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from certsmooth._internal.checks import MAX_SAMPLES, check_integer, store_integer
+from certsmooth._internal.checks import MAX_SAMPLES, check_alpha, check_integer, store_integer
+from certsmooth._internal.options import Member
 from certsmooth.errors import ConfigError
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.pixel_grid import PixelGrid
@@ -113,8 +115,9 @@ class Bound:
     p_b_upper: Float[np.ndarray, " N"]
 
 
-class Certificate(Protocol):
-    """A certificate.
+@dataclass(frozen=True)
+class Certificate(Member, ABC):
+    """Base of the certificates: a member defines `_certify`, and its class attributes where they are others.
 
     Attributes:
         noise: the member of certsmooth.science.noise that the counts were sampled with.
@@ -123,9 +126,9 @@ class Certificate(Protocol):
             about one constant sigma, infinity where it uses the semi-elasticity, None where there is no theorem.
     """
 
-    noise: ClassVar[str]
-    norm: ClassVar[Norm]
-    max_semi_elasticity: ClassVar[float | None]
+    noise: ClassVar[str] = "gaussian"
+    norm: ClassVar[Norm] = "l2"
+    max_semi_elasticity: ClassVar[float | None] = 0.0
 
     def __call__(
         self,
@@ -137,15 +140,32 @@ class Certificate(Protocol):
     ) -> Bound:
         """Certify N images.
 
+        With probability at least 1 - alpha per image over the samples: where ``predict`` is a class, it is that of the
+        smoothed classifier everywhere in the open ball of that radius, for every sigma(x) that ``max_semi_elasticity``
+        allows. Radii are rounded down.
+
         Args:
-            selection: class counts of the samples that select the class.
-            estimation: class counts of the samples, drawn independently, that bound its probability.
+            selection: class counts of the samples that select the class: the most frequent one, the smallest
+                class index among equals.
+            estimation: class counts of the samples, drawn independently of the others, that bound its probability.
             smoothing: the noise.
-            alpha: the probability, per image, that the certificate is wrong.
+            alpha: the probability of error per image, in (0, 1).
 
         Raises:
-            ConfigError: an argument is not valid.
+            ConfigError: an argument is not valid; the message names it.
         """
+        alpha = check_alpha(alpha)
+        check_counts(selection, estimation, smoothing)
+        return self._certify(selection, estimation, smoothing, alpha)
+
+    @abstractmethod
+    def _certify(
+        self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
+    ) -> Bound:
+        """Certify N images; the arguments are checked."""
+
+
+BASE = Certificate
 
 
 def guarantee(certificate: Certificate, semi_elasticity: float | None, grid: PixelGrid | None) -> Guarantee:
@@ -166,7 +186,7 @@ def guarantee(certificate: Certificate, semi_elasticity: float | None, grid: Pix
     largest = certificate.max_semi_elasticity
     if semi_elasticity is None:
         if largest:
-            name = type(certificate).__module__.rpartition(".")[2]
+            name = certificate.member_name()
             raise ConfigError(
                 f"certificate: {name} needs a sigma policy that states its semi-elasticity; this one has none"
             )

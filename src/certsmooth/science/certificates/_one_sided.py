@@ -8,21 +8,21 @@ it is a maximum of k counts, and the bound may then fail with a probability of u
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from certsmooth.science.certificates import Bound, Norm, Smoothing, check_counts, concluded, selected_class, taken_off
+from certsmooth.science.certificates import Bound, Certificate, Smoothing, concluded, selected_class, taken_off
 
 
-class OneSided(ABC):
-    """A certificate that is a radius for a lower bound on the probability of the selected class, or abstention."""
+@dataclass(frozen=True)
+class OneSided(Certificate):
+    """A certificate that is a radius for a lower bound on the probability of the selected class, or abstention.
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
-    max_semi_elasticity: ClassVar[float | None] = 0.0
+    It abstains if that bound is at most 1/2.
+    """
 
     @abstractmethod
     def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
@@ -36,31 +36,9 @@ class OneSided(ABC):
             ConfigError: the certificate needs to know more of the smoothing.
         """
 
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
+    def _certify(
+        self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        """Certify N images.
-
-        For each image, with probability at least 1 - alpha over the samples: if ``predict`` is a class, then g, which
-        smooths at every x' with the sigma of x', is that class everywhere in the open ball of that radius. That holds
-        for every sigma(x) that ``max_semi_elasticity`` allows. It abstains if p_a_lower <= 1/2. Radii are rounded down.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound its probability.
-            smoothing: the noise.
-            alpha: the probability of error per image, in (0, 1).
-
-        Raises:
-            ConfigError: an argument is not valid; the message names it.
-        """
-        check_counts(selection, estimation, smoothing)
         selected, lower = selected_class(selection, estimation, alpha=alpha)
         p_a_lower = taken_off(lower, smoothing.distance())
         radius = self.radius(p_a_lower, smoothing)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from scipy.special import ndtri
 
 from certsmooth._internal.checks import check_alpha
-from certsmooth.science.certificates import Bound, Smoothing, check_counts, concluded, selected_class, taken_off
+from certsmooth.science.certificates import Bound, Smoothing, concluded, selected_class, taken_off
 from certsmooth.science.theory.bounds import clopper_pearson_upper
 
 _ROUNDING = 2.0**-46
@@ -32,10 +32,9 @@ def bound_at_split(
         share: in (0, 1]; 1 leaves nothing for p_B, which is then 1 - p_A.
 
     Raises:
-        ConfigError: an argument is not valid; the message names it.
+        ConfigError: alpha is too small for the numerical functions.
     """
     alpha = check_alpha(alpha)
-    check_counts(selection, estimation, smoothing)
     selected, lower = selected_class(selection, estimation, alpha=share * alpha)
     cost = smoothing.distance()
     p_a_lower = taken_off(lower, cost)

@@ -32,7 +32,7 @@ from certsmooth.science.theory.worst_case import constant_radius
 
 
 @dataclass(frozen=True)
-class Certificate(OneSided):
+class CohenCertificate(OneSided):
     """CERTIFY of Cohen et al.: radius = sigma Phi^-1(p_a_lower), or abstention."""
 
     def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:

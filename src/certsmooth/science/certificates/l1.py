@@ -28,7 +28,7 @@ from certsmooth.science.certificates._one_sided import OneSided
 
 
 @dataclass(frozen=True)
-class Certificate(OneSided):
+class L1Certificate(OneSided):
     """Uniform noise on [-lambda, lambda]^d, lambda its sigma: l1 radius = lambda (2 p_a_lower - 1), or abstention."""
 
     noise: ClassVar[str] = "uniform"

@@ -74,7 +74,7 @@ _ROUNDS = 6
 
 
 @dataclass(frozen=True)
-class Certificate(OneSided):
+class RenyiCertificate(OneSided):
     """The Renyi certificate with p_B = 1 - p_a_lower, or abstention."""
 
     max_semi_elasticity: ClassVar[float | None] = inf

@@ -23,7 +23,7 @@ from certsmooth.science.theory.worst_case import semi_elastic_radius
 
 
 @dataclass(frozen=True)
-class Certificate(OneSided):
+class SemiElasticCertificate(OneSided):
     """IDRS: the worst case over all regions and all sigma(x') that r allows, or abstention."""
 
     max_semi_elasticity: ClassVar[float | None] = inf

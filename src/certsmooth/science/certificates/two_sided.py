@@ -30,18 +30,18 @@ Against the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Gt, Lt
 from jaxtyping import Int
 
-from certsmooth._internal.checks import store_number
-from certsmooth.science.certificates import Bound, Norm, Smoothing
+from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.certificates._two_sided import bound_at_split
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class TwoSidedCertificate(Certificate):
     """T-CERTIFY at one split: radius = sigma / 2 (Phi^-1(p_a_lower) - Phi^-1(p_b_upper)), or abstention.
 
     Attributes:
@@ -49,33 +49,9 @@ class Certificate:
             0.9, the mean radius changes by less than 1 % (see docs/two_sided.md).
     """
 
-    split: float = 0.5
+    split: Annotated[float, Gt(0), Lt(1)] = 0.5
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
-    max_semi_elasticity: ClassVar[float | None] = 0.0
-
-    def __post_init__(self) -> None:
-        store_number(self, "split", above=0, below=1)
-
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
+    def _certify(
+        self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        """Certify N images; see the theorem above.
-
-        Args:
-            selection: class counts of the samples that select the class: the most frequent one, the smallest
-                class index among equals.
-            estimation: class counts of the samples, drawn independently of the others, that bound the probabilities.
-            smoothing: the noise.
-            alpha: the probability of error per image, in (0, 1).
-
-        Raises:
-            ConfigError: an argument is not valid; the message names it.
-        """
         return bound_at_split(selection, estimation, smoothing, alpha=alpha, share=self.split)

@@ -16,18 +16,18 @@ least that of the paper's form.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 from jaxtyping import Int
 
-from certsmooth._internal.checks import store_integer
-from certsmooth.science.certificates import Bound, Norm, Smoothing
+from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.certificates._two_sided import best_of_splits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class TwoSidedAdaptiveCertificate(Certificate):
     """T-CERTIFY's largest radius over a grid of splits, each at level alpha.
 
     Attributes:
@@ -35,25 +35,11 @@ class Certificate:
             the share 1, p_B is 1 - p_A as in CERTIFY.
     """
 
-    grid: int = 10
+    grid: Annotated[int, Ge(1)] = 10
 
-    noise: ClassVar[str] = "gaussian"
-    norm: ClassVar[Norm] = "l2"
     max_semi_elasticity: ClassVar[float | None] = None
 
-    def __post_init__(self) -> None:
-        store_integer(self, "grid", minimum=1)
-
-    def __call__(
-        self,
-        selection: Int[np.ndarray, "N k"],
-        estimation: Int[np.ndarray, "N k"],
-        smoothing: Smoothing,
-        *,
-        alpha: float,
+    def _certify(
+        self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        """Certify N images; the arguments and errors are those of `two_sided.Certificate`.
-
-        The probability of error per image is below 2 alpha for certain; that it is at most alpha is not proved.
-        """
         return best_of_splits(selection, estimation, smoothing, alpha=alpha, grid=self.grid)

@@ -1,30 +1,26 @@
 """Data sets, one file each, behind one small interface.
 
-A member module is named like its data set and defines ``load(*, source: Path | None, download: Path) ->
-Dataset``. A member with settings of its own also defines a frozen dataclass ``Options`` of int and float
-fields, whose ``__post_init__`` checks their range; its ``load`` then takes ``options: Options`` as well. A member that
-is about images published in one form defines ``PUBLISHED``: ``image_shape``, ``num_classes`` and ``sizes`` (training,
-test), so that a run can be planned without the data.
+A member module defines one frozen dataclass, a subclass of `DatasetMember`; its fields are the options that params.yaml
+may give.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Float, Int
 
+from certsmooth._internal import registry
 from certsmooth._internal.checks import check_integer, check_number
-from certsmooth._internal.registry import member
-from certsmooth.errors import ConfigError, DataError, nearest
+from certsmooth._internal.options import Member, make
+from certsmooth.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -179,6 +175,51 @@ class Dataset:
     test: Callable[[], Split]
 
 
+class Form(Protocol):
+    """What is known of published images without reading them."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape of one image, (c, h, w)."""
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of training and of test images."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+
+
+@dataclass(frozen=True)
+class DatasetMember(Member, ABC):
+    """Base of the data sets: a member is one with its options.
+
+    Attributes:
+        PUBLISHED: of a member that is about images published in one form: that form, so that a run can be planned
+            without the data.
+    """
+
+    PUBLISHED: ClassVar[Form | None] = None
+
+    @abstractmethod
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Load the data set; the splits are read when they are asked for.
+
+        Args:
+            source: a local copy, in a form that the member documents; None for the member's own way (download, or
+                none).
+            download: the folder that downloads go to.
+
+        Raises:
+            ConfigError: a source where none can be used, or none where it is needed.
+            DataError: missing or corrupt files, or a wrong checksum; the message names the file.
+        """
+
+
+BASE = DatasetMember
+
+
 def load(
     name: str,
     *,
@@ -193,16 +234,13 @@ def load(
         source: a local copy, in a form that the member documents; None for the member's own way (download, or
             none).
         download: the folder that downloads go to.
-        options: fields of the member's ``Options``; None for its defaults.
+        options: fields of the member; None for its defaults.
 
     Raises:
         ConfigError: no such data set or option, an option out of range, or a source where none can be used.
         DataError: missing or corrupt files, or a wrong checksum; the message names the file.
     """
-    module = member("datasets", name)
-    given = _make_options(name, module, options or {})
-    dataset: Dataset = module.load(source=source, download=download, **given)
-    return dataset
+    return _make(name, options or {}).load(source=source, download=download)
 
 
 def check_options(name: str, options: Mapping[str, int | float]) -> None:
@@ -215,25 +253,12 @@ def check_options(name: str, options: Mapping[str, int | float]) -> None:
     Raises:
         ConfigError: no such data set or option, or an option of the wrong type or out of range.
     """
-    _make_options(name, member("datasets", name), options)
+    _make(name, options)
 
 
-def _make_options(name: str, module: ModuleType, options: Mapping[str, int | float]) -> dict[str, Any]:
-    """Return the keyword arguments that carry ``options`` to the member's ``load``."""
-    cls = getattr(module, "Options", None)
-    types = {} if cls is None else {field.name: field.type for field in fields(cls)}
-    values: dict[str, int | float] = {}
-    for key, value in options.items():
-        if key not in types:
-            raise ConfigError(f"{name}: unknown option {key!r}; {nearest(key, types)}")
-        check = partial(check_integer, maximum=math.inf) if types[key] == "int" else check_number
-        values[key] = check(f"{name}: {key}", value)
-    if cls is None:
-        return {}
-    try:
-        return {"options": cls(**values)}
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
+def _make(name: str, options: Mapping[str, int | float]) -> DatasetMember:
+    cls: type[DatasetMember] = registry.member("datasets", name)
+    return make(cls, options, name)
 
 
 def array_split(

@@ -10,15 +10,17 @@ import hashlib
 import pickletools
 import tarfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torchvision.datasets import CIFAR10
+import torchvision.datasets
 from torchvision.datasets.utils import download_url
 
 from certsmooth.errors import DataError
-from certsmooth.science.datasets import Dataset, Split, array_split
+from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, array_split
 from certsmooth.science.datasets._copies import FORMS, Published, SplitName, open_copy
 from certsmooth.science.datasets._files import reading
 
@@ -27,6 +29,7 @@ _BINARY: dict[SplitName, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     "test": ("test_batch.bin",),
 }
+_PYTHON = torchvision.datasets.CIFAR10  # what is known of the Python version
 _BATCH_IMAGES = 10_000
 _IMAGE_BYTES = 3 * 32 * 32
 _RECORD_BYTES = 1 + _IMAGE_BYTES
@@ -35,30 +38,36 @@ Records = npt.NDArray[np.uint8]
 """Of a batch, uint8 [10000, 3073]: the label, then the image [3, 32, 32]."""
 
 
-def load(*, source: Path | None, download: Path) -> Dataset:
-    """Load CIFAR-10; images are uint8 [3, 32, 32].
+@dataclass(frozen=True)
+class CIFAR10(DatasetMember):
+    """CIFAR-10; no options."""
 
-    Args:
-        source: None, to download; or a folder of the binary version's batches (``data_batch_1.bin``,
-            ``test_batch.bin`` and so on); or a folder of the Python version's batches (``data_batch_1``,
-            ``test_batch``), each with its published checksum; or a folder or tar archive of numbered images or
-            an .npz of test images, see `certsmooth.science.datasets._copies`.
-        download: the folder that the archive goes to.
+    PUBLISHED: ClassVar[Form | None] = PUBLISHED
 
-    Raises:
-        DataError: source is in no such form or damaged; the splits' loaders raise it for damaged files, for a
-            wrong checksum, and for a download that failed.
-    """
-    if source is None:
-        return PUBLISHED.dataset("CIFAR-10", lambda split: _downloaded(download, split))
-    dataset = open_copy(source, PUBLISHED) or _open_batches(source)
-    if dataset is None:
-        state = "not one of the forms read here" if source.exists() else "no such file or folder"
-        raise DataError(
-            f"cifar10: source {source}: {state}; must be a folder of the batches of the binary version "
-            f"(data_batch_1.bin ...) or of the Python version (data_batch_1 ...), or {FORMS}"
-        )
-    return dataset
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Load CIFAR-10; images are uint8 [3, 32, 32].
+
+        Args:
+            source: None, to download; or a folder of the binary version's batches (``data_batch_1.bin``,
+                ``test_batch.bin`` and so on); or a folder of the Python version's batches (``data_batch_1``,
+                ``test_batch``), each with its published checksum; or a folder or tar archive of numbered images or
+                an .npz of test images, see `certsmooth.science.datasets._copies`.
+            download: the folder that the archive goes to.
+
+        Raises:
+            DataError: source is in no such form or damaged; the splits' loaders raise it for damaged files, for a
+                wrong checksum, and for a download that failed.
+        """
+        if source is None:
+            return PUBLISHED.dataset("CIFAR-10", lambda split: _downloaded(download, split))
+        dataset = open_copy(source, PUBLISHED) or _open_batches(source)
+        if dataset is None:
+            state = "not one of the forms read here" if source.exists() else "no such file or folder"
+            raise DataError(
+                f"cifar10: source {source}: {state}; must be a folder of the batches of the binary version "
+                f"(data_batch_1.bin ...) or of the Python version (data_batch_1 ...), or {FORMS}"
+            )
+        return dataset
 
 
 def _open_batches(folder: Path) -> Dataset | None:
@@ -67,24 +76,24 @@ def _open_batches(folder: Path) -> Dataset | None:
         # The checksums of these files were not published, only that of their archive.
         description = PUBLISHED.describe(note="binary batches", train=50_000, test=10_000)
         return PUBLISHED.dataset(description, lambda split: _read_binary(folder, split))
-    if any((folder / name).is_file() for name, _ in [*CIFAR10.train_list, *CIFAR10.test_list]):
+    if any((folder / name).is_file() for name, _ in [*_PYTHON.train_list, *_PYTHON.test_list]):
         return PUBLISHED.dataset("CIFAR-10", lambda split: _read_python(folder, split))
     return None
 
 
 def _downloaded(download: Path, split: SplitName) -> Split:
-    archive = download / CIFAR10.filename
+    archive = download / _PYTHON.filename
     try:
-        download_url(CIFAR10.url, download, filename=archive.name, md5=CIFAR10.tgz_md5)
+        download_url(_PYTHON.url, download, filename=archive.name, md5=_PYTHON.tgz_md5)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{archive}: download failed ({error}); must be the file with md5 {CIFAR10.tgz_md5}, "
+            f"{archive}: download failed ({error}); must be the file with md5 {_PYTHON.tgz_md5}, "
             f"or give a local copy as source"
         ) from error
     with reading(archive, expected="the published archive"), tarfile.open(archive) as files:
 
         def read(name: str) -> bytes:
-            file = files.extractfile(f"{CIFAR10.base_folder}/{name}")
+            file = files.extractfile(f"{_PYTHON.base_folder}/{name}")
             return b"" if file is None else file.read()
 
         return _python_split(archive, split, read)
@@ -103,7 +112,7 @@ def _read_python(folder: Path, split: SplitName) -> Split:
 def _python_split(where: Path, split: SplitName, read: Callable[[str], bytes]) -> Split:
     """Read a split from the batches of the Python version, of which ``read`` returns the bytes by name."""
     batches = []
-    for name, md5 in CIFAR10.train_list if split == "train" else CIFAR10.test_list:
+    for name, md5 in _PYTHON.train_list if split == "train" else _PYTHON.test_list:
         content = read(name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise DataError(f"{where / name}: wrong checksum; must have the published md5 {md5}")

@@ -23,14 +23,16 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
+from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float
 
-from certsmooth._internal.checks import LARGEST_SEED, store_integer, store_number
+from certsmooth._internal.checks import LARGEST_SEED
 from certsmooth.errors import ConfigError
-from certsmooth.science.datasets import Dataset, Split, array_split
+from certsmooth.science.datasets import Dataset, DatasetMember, Split, array_split
 
 CONE, REST = 0, 1
 """The labels."""
@@ -39,8 +41,8 @@ _MAX_NUMBERS = 2**28  # of a split; 2 GB while it is made
 
 
 @dataclass(frozen=True)
-class Options:
-    """Settings of the toy problem.
+class Cones(DatasetMember):
+    """The toy problem with its settings; the defaults are those of A.1.
 
     Attributes:
         dimension: of the points, 2 or more.
@@ -54,53 +56,46 @@ class Options:
         ConfigError: a value is out of range.
     """
 
-    dimension: int = 2
-    half_angle: float = math.pi / 12
-    scale: float = 7.0
-    train_per_class: int = 500
-    test_per_class: int = 100
-    seed: int = 0
+    dimension: Annotated[int, Ge(2)] = 2
+    half_angle: Annotated[float, Gt(0), Lt(math.pi / 2)] = math.pi / 12
+    scale: Annotated[float, Gt(0)] = 7.0
+    train_per_class: Annotated[int, Ge(1)] = 500
+    test_per_class: Annotated[int, Ge(1)] = 100
+    seed: Annotated[int, Ge(0), Le(LARGEST_SEED)] = 0
 
     def __post_init__(self) -> None:
-        for key, low in (("dimension", 2), ("train_per_class", 1), ("test_per_class", 1)):
-            store_integer(self, key, minimum=low)
-        store_integer(self, "seed", minimum=0, maximum=LARGEST_SEED)
-        store_number(self, "half_angle", above=0, below=math.pi / 2)
-        store_number(self, "scale", above=0)
+        super().__post_init__()
         for key in ("train_per_class", "test_per_class"):
             if (numbers := 2 * self.dimension * getattr(self, key)) > _MAX_NUMBERS:
                 found = f"{key}: {getattr(self, key)} in {self.dimension} dimensions"
                 raise ConfigError(f"{found} makes {numbers} numbers; must be at most {_MAX_NUMBERS}")
 
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Make the toy problem; a point is float32 [dimension], unbounded.
 
-def load(*, source: Path | None, download: Path, options: Options | None = None) -> Dataset:
-    """Make the toy problem; a point is float32 [dimension], unbounded.
+        Args:
+            source: must be None.
+            download: not used.
 
-    Args:
-        source: must be None.
-        download: not used.
-        options: the settings; None for the defaults, which are those of A.1.
-
-    Raises:
-        ConfigError: a source was given.
-    """
-    if source is not None:
-        raise ConfigError(f"cones: source = {str(source)!r}; must be empty, the points are made from a seed")
-    chosen = options or Options()
-    return Dataset(
-        name="cones",
-        description=f"cones in {chosen.dimension} dimensions, half-angle {chosen.half_angle:.4g} radians, "
-        f"scale {chosen.scale:g}, {chosen.train_per_class} training and {chosen.test_per_class} test points "
-        f"per class, seed {chosen.seed}",
-        image_shape=(chosen.dimension,),
-        num_classes=2,
-        pixel_range=None,
-        train=lambda: _make(chosen, split=0, per_class=chosen.train_per_class),
-        test=lambda: _make(chosen, split=1, per_class=chosen.test_per_class),
-    )
+        Raises:
+            ConfigError: a source was given.
+        """
+        if source is not None:
+            raise ConfigError(f"cones: source = {str(source)!r}; must be empty, the points are made from a seed")
+        return Dataset(
+            name="cones",
+            description=f"cones in {self.dimension} dimensions, half-angle {self.half_angle:.4g} radians, "
+            f"scale {self.scale:g}, {self.train_per_class} training and {self.test_per_class} test points "
+            f"per class, seed {self.seed}",
+            image_shape=(self.dimension,),
+            num_classes=2,
+            pixel_range=None,
+            train=lambda: _make(self, split=0, per_class=self.train_per_class),
+            test=lambda: _make(self, split=1, per_class=self.test_per_class),
+        )
 
 
-def _make(options: Options, *, split: int, per_class: int) -> Split:
+def _make(options: Cones, *, split: int, per_class: int) -> Split:
     # Each split has its own stream: the training points do not depend on how many test points there are.
     rng = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(split,)))
     directions = np.concatenate(

@@ -6,6 +6,7 @@ They have no published split into training and test images, so this module fixes
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from certsmooth.errors import ConfigError
-from certsmooth.science.datasets import Dataset, Split, array_split
+from certsmooth.science.datasets import Dataset, DatasetMember, Split, array_split
 
 TEST_IMAGES = 360
 """A fifth, rounded; the other 1,437 images are for training."""
@@ -22,30 +23,34 @@ _SPLIT_SEED = 0
 _MAX_VALUE = 16
 
 
-def load(*, source: Path | None, download: Path) -> Dataset:
-    """Load the digits: 1,437 training and 360 test images with the same part of each class.
+@dataclass(frozen=True)
+class Digits(DatasetMember):
+    """scikit-learn's digits; no options."""
 
-    Images are float32 [1, 8, 8], the scan's values 0 .. 16 divided by 16; ``index`` is the position in
-    scikit-learn's array.
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Load the digits: 1,437 training and 360 test images with the same part of each class.
 
-    Args:
-        source: must be None.
-        download: not used.
+        Images are float32 [1, 8, 8], the scan's values 0 .. 16 divided by 16; ``index`` is the position in
+        scikit-learn's array.
 
-    Raises:
-        ConfigError: a source was given.
-    """
-    if source is not None:
-        raise ConfigError(f"digits: source = {str(source)!r}; must be empty, the images come with scikit-learn")
-    return Dataset(
-        name="digits",
-        description="scikit-learn digits",
-        image_shape=(1, 8, 8),
-        num_classes=10,
-        pixel_range=(0.0, 1.0),
-        train=lambda: _read("train"),
-        test=lambda: _read("test"),
-    )
+        Args:
+            source: must be None.
+            download: not used.
+
+        Raises:
+            ConfigError: a source was given.
+        """
+        if source is not None:
+            raise ConfigError(f"digits: source = {str(source)!r}; must be empty, the images come with scikit-learn")
+        return Dataset(
+            name="digits",
+            description="scikit-learn digits",
+            image_shape=(1, 8, 8),
+            num_classes=10,
+            pixel_range=(0.0, 1.0),
+            train=lambda: _read("train"),
+            test=lambda: _read("test"),
+        )
 
 
 def _read(split: str) -> Split:

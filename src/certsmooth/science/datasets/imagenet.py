@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +19,7 @@ from torchvision.transforms.functional import center_crop, resize
 from tqdm import tqdm
 
 from certsmooth.errors import ConfigError, DataError
-from certsmooth.science.datasets import Dataset, Split
+from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split
 from certsmooth.science.datasets._copies import Published
 from certsmooth.science.datasets._files import decode, reading
 
@@ -60,41 +61,49 @@ class ImageFiles:
         return images
 
 
-def load(*, source: Path | None, download: Path) -> Dataset:
-    """Load ImageNet; images are uint8 [3, 224, 224], the test split is ``val/``.
+@dataclass(frozen=True)
+class ImageNet(DatasetMember):
+    """ImageNet; no options."""
 
-    Labels number the class folders in the order of their names; ``index`` numbers the files in the order of
-    class and name. The fingerprint is over each file's path in ``source``, label, size and bytes, so making a
-    split reads every file of it once.
+    PUBLISHED: ClassVar[Form | None] = PUBLISHED
 
-    Args:
-        source: the folder that holds ``train/`` and ``val/``; it cannot be downloaded.
-        download: not used.
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Load ImageNet; images are uint8 [3, 224, 224], the test split is ``val/``.
 
-    Raises:
-        ConfigError: no source.
-        DataError: no such folders, a class without images, or classes that differ between ``train/`` and
-            ``val/``.
-    """
-    if source is None:
-        raise ConfigError(f"imagenet: no source; it cannot be downloaded, so source must be {_FORM}")
-    train, val = _list(source / "train"), _list(source / "val")
-    if train.classes != val.classes:
-        odd = sorted(set(train.classes) ^ set(val.classes))[0]
-        raise DataError(f"{source}: class folder {odd} is in only one of train/ and val/; both must have each class")
-    sizes = (len(train.classes), len(train.samples), len(val.samples))
-    published = (PUBLISHED.num_classes, *PUBLISHED.sizes)
-    # Nothing short of its 150 GB tells ImageNet from other images in the same layout.
-    counts = "" if sizes == published else ", {:,} classes, {:,} training images, {:,} test images".format(*sizes)
-    return Dataset(
-        name=PUBLISHED.name,
-        description=f"data in {PUBLISHED.title}'s format{counts}",
-        image_shape=PUBLISHED.image_shape,
-        num_classes=len(train.classes),
-        pixel_range=(0.0, 1.0),
-        train=lambda: _split(source, train),
-        test=lambda: _split(source, val),
-    )
+        Labels number the class folders in the order of their names; ``index`` numbers the files in the order of
+        class and name. The fingerprint is over each file's path in ``source``, label, size and bytes, so making a
+        split reads every file of it once.
+
+        Args:
+            source: the folder that holds ``train/`` and ``val/``; it cannot be downloaded.
+            download: not used.
+
+        Raises:
+            ConfigError: no source.
+            DataError: no such folders, a class without images, or classes that differ between ``train/`` and
+                ``val/``.
+        """
+        if source is None:
+            raise ConfigError(f"imagenet: no source; it cannot be downloaded, so source must be {_FORM}")
+        train, val = _list(source / "train"), _list(source / "val")
+        if train.classes != val.classes:
+            odd = sorted(set(train.classes) ^ set(val.classes))[0]
+            raise DataError(
+                f"{source}: class folder {odd} is in only one of train/ and val/; both must have each class"
+            )
+        sizes = (len(train.classes), len(train.samples), len(val.samples))
+        published = (PUBLISHED.num_classes, *PUBLISHED.sizes)
+        # Nothing short of its 150 GB tells ImageNet from other images in the same layout.
+        counts = "" if sizes == published else ", {:,} classes, {:,} training images, {:,} test images".format(*sizes)
+        return Dataset(
+            name=PUBLISHED.name,
+            description=f"data in {PUBLISHED.title}'s format{counts}",
+            image_shape=PUBLISHED.image_shape,
+            num_classes=len(train.classes),
+            pixel_range=(0.0, 1.0),
+            train=lambda: _split(source, train),
+            test=lambda: _split(source, val),
+        )
 
 
 def _list(folder: Path) -> ImageFolder:

@@ -7,13 +7,15 @@ if they have it.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
-from torchvision.datasets import MNIST
+import torchvision.datasets
 from torchvision.datasets.utils import download_url
 
 from certsmooth.errors import DataError
-from certsmooth.science.datasets import Dataset, Split, _idx, array_split
+from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, _idx, array_split
 from certsmooth.science.datasets._copies import FORMS, Published, SplitName, open_copy
 
 PUBLISHED = Published(name="mnist", title="MNIST", image_shape=(1, 28, 28), sizes=(60_000, 10_000))
@@ -28,27 +30,33 @@ _MD5 = {
 _PREFIX: dict[SplitName, str] = {"train": "train", "test": "t10k"}
 
 
-def load(*, source: Path | None, download: Path) -> Dataset:
-    """Load MNIST; images are uint8 [1, 28, 28].
+@dataclass(frozen=True)
+class MNIST(DatasetMember):
+    """MNIST; no options."""
 
-    Args:
-        source: None, to download; or a folder of the four IDX files (``train-images-idx3-ubyte`` and so on,
-            with or without ``.gz``; fewer images than published, only one split, and other data in this form are
-            allowed, and described); or a folder or tar archive of numbered images or an .npz of test images, see
-            `certsmooth.science.datasets._copies`.
-        download: the folder that downloads go to, as torchvision lays it out.
+    PUBLISHED: ClassVar[Form | None] = PUBLISHED
 
-    Raises:
-        DataError: source is in no such form or damaged; the splits' loaders raise it for damaged files, for a
-            wrong checksum, and for a download that failed.
-    """
-    if source is None:
-        return PUBLISHED.dataset("MNIST", lambda split: _downloaded(download, split))
-    dataset = open_copy(source, PUBLISHED) or _open_idx(source)
-    if dataset is None:
-        state = "not one of the forms read here" if source.exists() else "no such file or folder"
-        raise DataError(f"mnist: source {source}: {state}; must be a folder of IDX files, or {FORMS}")
-    return dataset
+    def load(self, *, source: Path | None, download: Path) -> Dataset:
+        """Load MNIST; images are uint8 [1, 28, 28].
+
+        Args:
+            source: None, to download; or a folder of the four IDX files (``train-images-idx3-ubyte`` and so on,
+                with or without ``.gz``; fewer images than published, only one split, and other data in this form are
+                allowed, and described); or a folder or tar archive of numbered images or an .npz of test images, see
+                `certsmooth.science.datasets._copies`.
+            download: the folder that downloads go to, as torchvision lays it out.
+
+        Raises:
+            DataError: source is in no such form or damaged; the splits' loaders raise it for damaged files, for a
+                wrong checksum, and for a download that failed.
+        """
+        if source is None:
+            return PUBLISHED.dataset("MNIST", lambda split: _downloaded(download, split))
+        dataset = open_copy(source, PUBLISHED) or _open_idx(source)
+        if dataset is None:
+            state = "not one of the forms read here" if source.exists() else "no such file or folder"
+            raise DataError(f"mnist: source {source}: {state}; must be a folder of IDX files, or {FORMS}")
+        return dataset
 
 
 def _open_idx(folder: Path) -> Dataset | None:
@@ -98,9 +106,9 @@ def _fetch(folder: Path, filename: str) -> Path:
     File by file, because torchvision's MNIST class wants both splits and checks no file that it has unpacked
     before.
     """
-    md5 = dict(MNIST.resources)[filename]
+    md5 = dict(torchvision.datasets.MNIST.resources)[filename]
     failures = []
-    for mirror in MNIST.mirrors:
+    for mirror in torchvision.datasets.MNIST.mirrors:
         try:
             download_url(f"{mirror}{filename}", folder, filename=filename, md5=md5)
         except (OSError, RuntimeError) as error:

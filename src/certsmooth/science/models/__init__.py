@@ -20,7 +20,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
-from certsmooth._internal.registry import member, names
+from certsmooth._internal.registry import function, names
 from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
@@ -193,7 +193,7 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that would seed the generators of every GPU as well.
         torch.default_generator.manual_seed(seed)
-        network: nn.Module = member("models", spec.architecture).build(spec.image_shape, spec.num_classes)
+        network: nn.Module = function("models", spec.architecture, "build")(spec.image_shape, spec.num_classes)
     if spec.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return BaseClassifier(spec, network)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from types import ModuleType
 from typing import Protocol
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from certsmooth.science.noise._law import Noise
 from certsmooth.science.noise._streams import NoiseStreams, Source
 from certsmooth.science.theory.pixel_grid import LARGEST, SUBSTEPS, PixelGrid
 
@@ -111,10 +111,10 @@ def words_of(generator: torch.Generator, size: int) -> Int[Tensor, " size"]:
     return words.random_(-(2**63), None, generator=generator)
 
 
-def standard(noise: ModuleType, words: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
+def standard(noise: Noise, words: Int[Tensor, " m"]) -> Float[Tensor, " m"]:
     """Return standard noise, float64, of uniform 64-bit words: a sign, and the quantile of 63 bits and a half."""
     magnitude = (words ^ (words >> 63)).to(torch.float64).add_(0.5).mul_(2.0**-64)
-    lower: Tensor = noise.quantile(magnitude)
+    lower = noise.quantile(magnitude)
     return torch.where(words < 0, lower, -lower)
 
 
@@ -129,7 +129,7 @@ class Law:
         scale: s.
     """
 
-    def __init__(self, noise: ModuleType, scale: float) -> None:
+    def __init__(self, noise: Noise, scale: float) -> None:
         bounds = (np.arange(-self._width(noise, scale), 0) + 0.5) / scale
         below = np.rint(noise.lower_tail(bounds) * 2.0**64)  # below 2^63
         below = below[below > 0].astype(np.uint64)
@@ -143,13 +143,13 @@ class Law:
         self.signed = torch.from_numpy((self.thresholds ^ _SIGN).view(np.int64))  # the same order, as int64
 
     @staticmethod
-    def _width(noise: ModuleType, scale: float) -> int:
-        return int(noise.REACH * scale) + 1
+    def _width(noise: Noise, scale: float) -> int:
+        return int(noise.reach * scale) + 1
 
     @classmethod
-    def fits(cls, noise: ModuleType, scale: float) -> bool:
+    def fits(cls, noise: Noise, scale: float) -> bool:
         """Return whether noise of a scale is narrow enough for a table."""
-        return bool(noise.REACH * scale < _WIDEST)
+        return noise.reach * scale < _WIDEST
 
     def _passed(self, bits: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the number of thresholds at or below the bits."""

@@ -14,7 +14,6 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,8 @@ import torch
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from jaxtyping import Float
 from torch import Generator, Tensor
+
+from certsmooth.science.noise._law import Noise
 
 _CIPHER_BYTES = 16  # one counter step of AES
 
@@ -48,15 +49,15 @@ class NoiseStreams:
         dataset: name of the data set.
     """
 
-    noise: ModuleType
+    noise: Noise
     seed: int
     dataset: str
 
     def key(self, source: Source) -> bytes:
         """Return the 128-bit key of a stream."""
-        # Not the module's full name: noise must not change because a file moved.
-        name = "certsmooth.noise." + self.noise.__name__.rpartition(".")[2]
-        parts = repr((name, self.seed, self.dataset, *source))
+        # The name under which counts were sampled, wherever the member's file lies now.
+        noise = f"certsmooth.noise.{self.noise.member_name()}"
+        parts = repr((noise, self.seed, self.dataset, *source))
         return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
     def fill(self, out: Float[Tensor, "g block d"], source: Source, first: int) -> None:

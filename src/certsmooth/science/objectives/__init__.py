@@ -1,42 +1,71 @@
 """Training objectives: what training minimises, given one sigma per example; one file each.
 
-A member module defines one frozen dataclass named ``Objective`` that follows `TrainingObjective`; its fields
-are the options that params.yaml may give.
+A member module defines one frozen dataclass, a subclass of `TrainingObjective`; its fields are the options that
+params.yaml may give.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from certsmooth._internal.options import Member
+from certsmooth.science.soft import scaled
 
 DrawSamples = Callable[[int], Float[Tensor, "m b *shape"]]
 """Number of samples m -> standard noise (sigma = 1): m samples for each image of the batch, with the device and dtype
 of the images; each call draws new ones. The law is a member of `certsmooth.science.noise`, chosen by the training."""
 
 
-class TrainingObjective(Protocol):
-    """An objective."""
+@dataclass(frozen=True)
+class Batch:
+    """What an objective is about.
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
+    Attributes:
+        images: without noise, pixel range [0, 1].
+        labels: in 0 .. k - 1.
+        sigma: noise level of each example, pixel coordinates, float64.
+        draw: where all randomness comes from.
+        epoch: from 0; an attack radius may grow with it.
+    """
+
+    images: Float[Tensor, " b *shape"]
+    labels: Int[Tensor, " b"]
+    sigma: Float[Tensor, " b"]
+    draw: DrawSamples
+    epoch: int
+
+    def noise(self, samples: int) -> Float[Tensor, "m b *shape"]:
+        """Draw new noise: some samples for each image, scaled by its sigma, in the dtype of the images."""
+        return scaled(self.draw(samples), self.sigma)
+
+
+@dataclass(frozen=True)
+class TrainingObjective(Member, ABC):
+    """Base of the objectives.
+
+    Attributes:
+        uses_noise: whether it uses noise; a literal in the member's file, where it does not.
+    """
+
+    uses_noise: ClassVar[bool] = True
+
+    @abstractmethod
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return one loss per example, differentiable in the model's parameters; the loop takes the mean.
 
         Args:
             model: base classifier in the mode the loop wants (training mode), images in, logits [b, k] out.
-            images: without noise, pixel range [0, 1].
-            labels: in 0 .. k - 1.
-            sigma: noise level of each example, pixel coordinates, float64.
-            draw: where all randomness comes from.
-            epoch: from 0; an attack radius may grow with it.
+            batch: images, labels, sigma and noise.
+
+        Raises:
+            ModelError: the model returned something else than logits [b, k], k >= 2, or such that no loss is finite.
         """
+
+
+BASE = TrainingObjective

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import cast
 
 from certsmooth._internal.checks import check_choice
+from certsmooth._internal.options import option_types
 from certsmooth._internal.registry import member, names
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack
@@ -18,8 +18,8 @@ def build_attack(attacker: str, **options: float | str) -> L2Attack:
         ConfigError: there is none, it does not have one of the options, or a value is not valid.
     """
     check_choice("attacker", attacker, names("attacks"))
-    attack = member("attacks", attacker).Attack
-    missing = sorted(options.keys() - {field.name for field in fields(attack)})
+    attack = member("attacks", attacker)
+    missing = sorted(options.keys() - option_types(attack).keys())
     if missing:
         raise ConfigError(f"attacker: {attacker!r} has no option {missing[0]!r}; must be an attack that has")
     return cast(L2Attack, attack(**options))

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_integer, store_number
-from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack, Loss
-from certsmooth.science.objectives import DrawSamples
+from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
 from certsmooth.science.objectives._samples import cross_entropies
-from certsmooth.science.soft import mean_log_probabilities, noisy_logits, scaled
+from certsmooth.science.soft import mean_log_probabilities, noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class ADRE(TrainingObjective):
     """Mean_j CE(F(x + delta_j), y) - weight * CE(G(x), y_hat), with y_hat = argmax over c != y of G(x)_c.
 
     F is the softmax and G(x) the mean of F over the k noise samples (eq. 8); both terms use the same samples. The
@@ -53,43 +53,24 @@ class Objective:
         clamp: adversarial images stay in the pixel range [0, 1].
     """
 
-    weight: float
-    samples: int = 8
+    weight: Annotated[float, Ge(0)]
+    samples: Annotated[int, Ge(1)] = 8
     single_loss_sample: bool = False
-    epsilon: float = 0.0
+    epsilon: Annotated[float, Ge(0)] = 0.0
     attacker: str = "pgd"
-    steps: int = 2
-    warmup_epochs: int = 0
+    steps: Annotated[int, Ge(1)] = 2
+    warmup_epochs: Annotated[int, Ge(0)] = 0
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        store_number(self, "weight", minimum=0)
-        store_integer(self, "samples", minimum=1)
-        store_number(self, "epsilon", minimum=0)
-        store_integer(self, "steps", minimum=1)
-        store_integer(self, "warmup_epochs", minimum=0)
-        if not isinstance(self.single_loss_sample, bool):
-            raise ConfigError(f"single_loss_sample: {self.single_loss_sample!r}; must be true or false")
+        super().__post_init__()
         self._attack(self.epsilon)
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
-
-        Raises:
-            ModelError: the model returned something else than finite logits, k >= 2.
-        """
-        noise = scaled(draw(self.samples), sigma)
-        attack = self._attack(radius_at(epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
-        images = attack(model, images, labels, noise, loss=self._attack_loss())
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        noise, labels = batch.noise(self.samples), batch.labels
+        attack = self._attack(radius_at(batch.epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
+        images = attack(model, batch.images, labels, noise, loss=self._attack_loss())
         logits = noisy_logits(model, images, noise)
         losses = cross_entropies(logits[:1] if self.single_loss_sample else logits, labels).mean(0)
         reward = self.weight * _log_runner_up(mean_log_probabilities(logits), labels)

@@ -5,26 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.objectives import DrawSamples
-from certsmooth.science.soft import scaled
+from certsmooth.science.objectives import Batch, TrainingObjective
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class GaussianAugmentation(TrainingObjective):
     """Cross entropy at x + sigma_x eps, with eps of the training's noise; it has no options."""
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the cross entropy of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        return F.cross_entropy(model(images + scaled(draw(1), sigma)[0]), labels, reduction="none")
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        return F.cross_entropy(model(batch.images + batch.noise(1)[0]), batch.labels, reduction="none")

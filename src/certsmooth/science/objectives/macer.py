@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
-from jaxtyping import Float, Int
+from annotated_types import Ge, Gt
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_integer, store_number
-from certsmooth.science.objectives import DrawSamples
-from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
+from certsmooth.science.objectives import Batch, TrainingObjective
+from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class MACER(TrainingObjective):
     """-log G(x)_y + weight * sigma_x / 2 * max(gamma - (Phi^-1(p_A) - Phi^-1(p_B)), 0) [argmax p = y].
 
     G(x) is the mean over the noise samples of softmax(logits), p that of softmax(beta * logits) at the same samples;
@@ -34,36 +35,17 @@ class Objective:
         beta: inverse temperature of the softmax in the second term, above 0.
     """
 
-    samples: int = 16
-    weight: float = 12.0
-    gamma: float = 8.0
-    beta: float = 16.0
+    samples: Annotated[int, Ge(2)] = 16
+    weight: Annotated[float, Ge(0)] = 12.0
+    gamma: Annotated[float, Gt(0)] = 8.0
+    beta: Annotated[float, Gt(0)] = 16.0
 
-    def __post_init__(self) -> None:
-        store_integer(self, "samples", minimum=2)
-        store_number(self, "weight", minimum=0)
-        store_number(self, "gamma", above=0)
-        store_number(self, "beta", above=0)
-
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
-
-        Raises:
-            ModelError: the model returned something else than finite logits, k >= 2.
-        """
-        logits = noisy_logits(model, images, scaled(draw(self.samples), sigma))
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        logits = noisy_logits(model, batch.images, batch.noise(self.samples))
         log_g = mean_log_probabilities(logits)
-        classification = -log_g.gather(1, labels.unsqueeze(1)).squeeze(1)
+        classification = -log_g.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
         log_p = mean_log_probabilities(self.beta * logits.to(torch.float64))
-        hinge = (self.gamma - quantile_gap(log_p, labels)).clamp(min=0)
-        hinge = torch.where(log_p.argmax(1) == labels, hinge, 0.0)
-        return (classification + self.weight * sigma / 2 * hinge).to(logits.dtype)
+        hinge = (self.gamma - quantile_gap(log_p, batch.labels)).clamp(min=0)
+        hinge = torch.where(log_p.argmax(1) == batch.labels, hinge, 0.0)
+        return (classification + self.weight * batch.sigma / 2 * hinge).to(logits.dtype)

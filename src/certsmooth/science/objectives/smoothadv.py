@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import torch
-from jaxtyping import Float, Int
+from annotated_types import Ge
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import check_choice, store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack
-from certsmooth.science.objectives import DrawSamples
+from certsmooth.science.attacks._gradients import Estimator
+from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
 from certsmooth.science.objectives._samples import cross_entropies
-from certsmooth.science.soft import noisy_logits, scaled
+from certsmooth.science.soft import noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class SmoothAdv(TrainingObjective):
     """Mean cross entropy at x_hat + delta_1 .. x_hat + delta_m, with x_hat adversarial to the smoothed classifier.
 
     Pseudocode 1: the m noise samples with which the attack estimates the smoothed classifier (eq. 6) are those of the
@@ -44,45 +46,28 @@ class Objective:
         clamp: adversarial images stay in the pixel range [0, 1], as in the authors' program.
     """
 
-    epsilon: float
+    epsilon: Annotated[float, Ge(0)]
     attacker: str = "pgd"
-    steps: int = 2
-    samples: int = 1
-    warmup_epochs: int = 10
-    target: str = "smoothed"
-    estimator: str = "plug_in"
+    steps: Annotated[int, Ge(1)] = 2
+    samples: Annotated[int, Ge(1)] = 1
+    warmup_epochs: Annotated[int, Ge(0)] = 10
+    target: Literal["smoothed", "base"] = "smoothed"
+    estimator: Estimator = "plug_in"
     clamp: bool = True
 
     def __post_init__(self) -> None:
-        store_integer(self, "samples", minimum=1)
-        store_number(self, "epsilon", minimum=0)
-        store_integer(self, "steps", minimum=1)
-        store_integer(self, "warmup_epochs", minimum=0)
-        check_choice("target", self.target, ("smoothed", "base"))
+        super().__post_init__()
         self._attack(self.epsilon)
         if self.target == "base" and self.estimator == "gradient_free":
             raise ConfigError("estimator: 'gradient_free'; must be 'plug_in' with target 'base', which has no noise")
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
-
-        Raises:
-            ModelError: the model returned something else than logits, k >= 2, or the attack met logits not finite.
-        """
-        noise = scaled(draw(self.samples), sigma)
-        attack = self._attack(radius_at(epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        noise = batch.noise(self.samples)
+        attack = self._attack(radius_at(batch.epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
         seen = noise if self.target == "smoothed" else torch.zeros_like(noise[:1])
-        adversarial = attack(model, images, labels, seen)
-        return cross_entropies(noisy_logits(model, adversarial, noise), labels).mean(0)
+        adversarial = attack(model, batch.images, batch.labels, seen)
+        return cross_entropies(noisy_logits(model, adversarial, noise), batch.labels).mean(0)
 
     def _attack(self, epsilon: float) -> L2Attack:
         return build_attack(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from annotated_types import Ge
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_number
-from certsmooth.science.objectives import DrawSamples
-from certsmooth.science.soft import noisy_logits, scaled
+from certsmooth.science.objectives import Batch, TrainingObjective
+from certsmooth.science.soft import noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Stability(TrainingObjective):
     """CE(F(x + delta), y) + weight * H(F(x), F(x + delta)), with F the softmax and H(p, q) = -sum_c p_c log q_c.
 
     One noise sample per image, delta ~ N(0, sigma_x^2 I). The second term pulls the prediction at the noisy image
@@ -43,29 +44,13 @@ class Objective:
         weight: lambda, at least 0.
     """
 
-    weight: float
+    weight: Annotated[float, Ge(0)]
 
-    def __post_init__(self) -> None:
-        store_number(self, "weight", minimum=0)
-
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`.
-
-        Raises:
-            ModelError: the model returned something else than logits, k >= 2.
-        """
-        noise = scaled(draw(1), sigma)
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        noise, labels = batch.noise(1), batch.labels
         if self.weight == 0:
-            return F.cross_entropy(noisy_logits(model, images, noise)[0], labels, reduction="none")
-        clean, noisy = noisy_logits(model, images, torch.cat([torch.zeros_like(noise), noise]))
+            return F.cross_entropy(noisy_logits(model, batch.images, noise)[0], labels, reduction="none")
+        clean, noisy = noisy_logits(model, batch.images, torch.cat([torch.zeros_like(noise), noise]))
         stability = F.cross_entropy(noisy, clean.softmax(1), reduction="none")
         return F.cross_entropy(noisy, labels, reduction="none") + self.weight * stability

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.objectives import DrawSamples
+from certsmooth.science.objectives import Batch, TrainingObjective
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
+class Standard(TrainingObjective):
     """Cross entropy at x; it has no options, and ignores sigma and noise.
 
     The baseline that training with noise is measured against, and the teacher that labels unlabelled images for
     self-training (SmoothAdv, Section 4.2).
     """
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        labels: Int[Tensor, " b"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawSamples,
-        *,
-        epoch: int,
-    ) -> Float[Tensor, " b"]:
-        """Return the cross entropy of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        return F.cross_entropy(model(images), labels, reduction="none")
+    uses_noise: ClassVar[bool] = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
+        """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
+        return F.cross_entropy(model(batch.images), batch.labels, reduction="none")

@@ -81,7 +81,7 @@ class SamplingPlan:
 
     def streams(self) -> NoiseStreams:
         """Return the noise that is drawn."""
-        return NoiseStreams(member("noise", self.noise), self.seed, self.dataset)
+        return NoiseStreams(member("noise", self.noise)(), self.seed, self.dataset)
 
     def noisy_images(self, images: Float[Tensor, " g *shape"], sigma: Float[Tensor, " g"]) -> NoisyImages:
         """Return what makes noisy copies of some float32 images; sigma is rounded to float32."""
@@ -206,7 +206,7 @@ class Sampler:
             with Replicas(self.model, images.device).lend() as model:
                 sigma = policy(model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
-            raise ModelError(f"sigma policy {type(policy).__module__}: returned {sigma.tolist()}; must be > 0")
+            raise ModelError(f"sigma policy {type(policy).__name__}: returned {sigma.tolist()}; must be > 0")
         return sigma
 
     def count(

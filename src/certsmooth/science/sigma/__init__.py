@@ -1,20 +1,24 @@
 """Sigma policies: x -> sigma(x), for training, certification or both, one file each.
 
-A member module defines one frozen dataclass named ``Policy`` that follows `SigmaPolicy`; its fields are the
-options that params.yaml may give. Sigma is a vector with one value per example everywhere; a fixed sigma is a
-constant vector. Sigma is float64 (a step of 1e-4 of an optimisation is not rounded away); the noise that it
-scales has the dtype of the images.
+A member module defines one frozen dataclass, a subclass of `SigmaPolicy`; its fields are the options that params.yaml
+may give. Sigma is a vector with one value per example everywhere; a fixed sigma is a constant vector. Sigma is float64
+(a step of 1e-4 of an optimisation is not rounded away); the noise that it scales has the dtype of the images.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from certsmooth._internal.options import Member
+from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 
 DrawNoise = Callable[[int], Float[Tensor, "n b *shape"]]
@@ -23,41 +27,48 @@ the batch, with the device and dtype of the images. A pure function of the step 
 steps in order, each at most once, and has no other randomness."""
 
 
-class SigmaPolicy(Protocol):
-    """A policy.
+@dataclass(frozen=True)
+class SigmaPolicy(Member, ABC):
+    """Base of the policies: a member defines `sigma0`, `_choose`, and of the rest what is other than here.
 
     Attributes:
-        sigma0: the constant sigma, or the one that an optimisation starts from; > 0, in pixel coordinates.
-        samples: noise samples per image in each draw (0: the policy draws nothing).
-        semi_elasticity: r such that log sigma(x) is r-Lipschitz in l2 (IDRS, Definition 3.1 and Theorem 3.2):
-            0 for a constant sigma, None where nothing is known. Only certificates that allow it give a
-            ``global`` guarantee.
+        label: in the columns Train and Certify of tables; two letters.
+        legend: what it stands for there: a sentence without its full stop. Both are literals in the member's file.
         uses_model: whether sigma(x) depends on the base classifier. Where it does not, training evaluates it once
             for each training image, without augmentation, and keeps it.
         uses_training_images: whether sigma(x) depends on the training images; such a policy must be fitted first.
     """
 
+    label: ClassVar[str]
+    legend: ClassVar[str]
+    uses_model: ClassVar[bool] = False
+    uses_training_images: ClassVar[bool] = False
+
     @property
+    @abstractmethod
     def sigma0(self) -> float:
-        """The constant, or the start."""
+        """The constant sigma, or the one that an optimisation starts from; > 0, in pixel coordinates."""
 
     @property
     def samples(self) -> int:
-        """Noise samples per image in each draw."""
+        """Noise samples per image in each draw; 0: the policy draws nothing."""
+        return 0
 
     @property
     def semi_elasticity(self) -> float | None:
-        """Lipschitz constant of log sigma(x), if known."""
+        """The r such that log sigma(x) is r-Lipschitz in l2 (IDRS, Definition 3.1 and Theorem 3.2).
+
+        0 for a constant sigma, None where nothing is known. Only certificates that allow it give a ``global``
+        guarantee.
+        """
+        return None
 
     @property
-    def uses_model(self) -> bool:
-        """Whether sigma(x) depends on the base classifier."""
+    def is_fitted(self) -> bool:
+        """Whether the policy can be called: one that uses training images must be fitted first."""
+        return True
 
-    @property
-    def uses_training_images(self) -> bool:
-        """Whether the policy must be fitted."""
-
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> SigmaPolicy:
+    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Self:
         """Return the policy for these training images; one that does not use them returns itself.
 
         Args:
@@ -67,6 +78,7 @@ class SigmaPolicy(Protocol):
         Raises:
             ConfigError: the policy needs labels, and there are none.
         """
+        return self
 
     def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
         """Return how far sigma(x) is known to be constant around each image: l2, float64, rounded down.
@@ -77,6 +89,7 @@ class SigmaPolicy(Protocol):
         Args:
             images: pixel range [0, 1].
         """
+        return torch.zeros(len(images), dtype=torch.float64)
 
     def __call__(
         self,
@@ -88,7 +101,7 @@ class SigmaPolicy(Protocol):
         """Return the sigma of each image, float64, > 0.
 
         The result for an image is a function of the model, that image, its starting sigma and its noise: not
-        of the other images of the batch.
+        of the other images of the batch. The model runs in evaluation mode, if at all.
 
         Args:
             model: base classifier, images [b, *shape] in, logits [b, k] out; its parameters, their gradients
@@ -98,5 +111,18 @@ class SigmaPolicy(Protocol):
             draw: where all randomness comes from.
 
         Raises:
+            ConfigError: ``sigma`` is not one number per image, or the policy cannot be used for these images.
             ModelError: the model returned something else than finite logits [b, k].
         """
+        if sigma.shape != images.shape[:1]:
+            raise ConfigError(f"sigma: shape {list(sigma.shape)}; must be one per image, {list(images.shape[:1])}")
+        return self._choose(model, images, sigma.detach().to(torch.float64), draw)
+
+    @abstractmethod
+    def _choose(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
+    ) -> Float[Tensor, " b"]:
+        """Return the sigma of each image; the arguments are those of the call, with sigma in float64."""
+
+
+BASE = SigmaPolicy

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_number
 from certsmooth.errors import ConfigError
-from certsmooth.science.sigma import DrawNoise
+from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 from certsmooth.science.sigma._neighbours import Neighbours, flattened
 
 
@@ -26,32 +26,23 @@ class Fitted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exponential(ABC):
+class Exponential(SigmaPolicy):
     """Base of these policies; f is a mean of l2 distances to nearest points, in pixel coordinates [0, 1].
 
     Attributes:
         sigma: > 0, in pixel coordinates.
-        rate: r; the subclass checks it.
+        rate: r >= 0, per unit of l2 distance.
         offset: m, >= 0; None for one that fitting finds.
         factor: > 0; sigma_b is factor times sigma.
-        samples: it draws no noise.
     """
 
-    sigma: float
-    rate: float
-    offset: float | None = None
-    factor: float = 1.0
+    sigma: Annotated[float, Gt(0)]
+    rate: Annotated[float, Ge(0)]
+    offset: Annotated[float, Ge(0)] | None = None
+    factor: Annotated[float, Gt(0)] = 1.0
     _fitted: Fitted | None = field(default=None, init=False, repr=False, compare=False)
 
-    samples = 0
-    uses_model = False
-    uses_training_images = True
-
-    def __post_init__(self) -> None:
-        store_number(self, "sigma", above=0)
-        store_number(self, "factor", above=0)
-        if self.offset is not None:
-            store_number(self, "offset", minimum=0)
+    uses_training_images: ClassVar[bool] = True
 
     @property
     def sigma0(self) -> float:
@@ -61,7 +52,12 @@ class Exponential(ABC):
     @property
     def semi_elasticity(self) -> float:
         """The rate."""
-        return float(self.rate)
+        return self.rate
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether `fit` made it."""
+        return self._fitted is not None
 
     @property
     def m(self) -> float:
@@ -70,32 +66,21 @@ class Exponential(ABC):
         Raises:
             ConfigError: the offset is None, and the policy is not fitted.
         """
-        return self._state().m if self.offset is None else float(self.offset)
+        return self._state().m if self.offset is None else self.offset
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
+    def _choose(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
-        """Return sigma(x), float64; neither the model, nor the starting sigma, nor the noise is used.
+        return self._sigma_at(images)
 
-        Args:
-            model: not used.
-            images: of the shape of the training images.
-            sigma: not used.
-            draw: not used.
+    @abstractmethod
+    def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
+        """Return sigma(x), a function of the image alone.
 
         Raises:
             ConfigError: the policy is not fitted; images of another shape, or not finite; or a sigma that is not in
                 the range of float64.
         """
-        return self._sigma_at(images)
-
-    @abstractmethod
-    def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
-        """Return sigma(x); errors as those of calling the policy."""
 
     def _with(self, fitted: Fitted) -> Self:
         """Return the policy with what fitting found; this one stays as it is."""
@@ -105,8 +90,7 @@ class Exponential(ABC):
 
     def _state(self) -> Fitted:
         if self._fitted is None:
-            name = type(self).__module__.rpartition(".")[2]
-            raise ConfigError(f"{name}: not fitted; must be what fit(training images, labels) returns")
+            raise ConfigError(f"{self.member_name()}: not fitted; must be what fit(training images, labels) returns")
         return self._fitted
 
     def _mean_distances(self, images: Float[Tensor, " b *shape"], k: int) -> Float64[Tensor, " b"]:

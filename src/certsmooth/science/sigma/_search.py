@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Self
+from typing import Annotated, ClassVar
 
-import numpy as np
-import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from annotated_types import Gt
 
-from certsmooth._internal.checks import store_number
 from certsmooth.errors import ConfigError
-from certsmooth.science.datasets import Images
+from certsmooth.science.sigma import SigmaPolicy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
-    """Base of these policies.
+class Search(SigmaPolicy):
+    """Base of these policies; nothing is known of how much their sigma(x) changes with x.
 
     Attributes:
         sigma: sigma_0, in pixel coordinates [0, 1], in [lower, upper].
         lower: smallest sigma; what is below is projected to it.
         upper: largest sigma.
-        semi_elasticity: None, nothing is known.
     """
 
-    sigma: float
-    lower: float = 0.01
-    upper: float = 2.0
+    sigma: Annotated[float, Gt(0)]
+    lower: Annotated[float, Gt(0)] = 0.01
+    upper: Annotated[float, Gt(0)] = 2.0
 
-    semi_elasticity = None
-    uses_model = True
-    uses_training_images = False
+    uses_model: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name in ("sigma", "lower", "upper"):
-            store_number(self, name, above=0)
+        super().__post_init__()
         if self.lower >= self.upper:
             raise ConfigError(f"lower: {self.lower}; must be below upper, which is {self.upper}")
         if not self.lower <= self.sigma <= self.upper:
@@ -47,11 +39,3 @@ class Search:
     def sigma0(self) -> float:
         """sigma_0."""
         return self.sigma
-
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Self:
-        """Return the policy itself: it does not depend on the training images."""
-        return self
-
-    def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
-        """Return 0: nothing is known."""
-        return torch.zeros(len(images), dtype=torch.float64)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Float64, Int, Shaped
 from scipy.optimize import brentq
 from scipy.special import logsumexp
 from torch import Tensor
 
-from certsmooth._internal.checks import store_integer, store_number
+from certsmooth._internal.options import AllowInfinity
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 from certsmooth.science.sigma._exponential import Exponential, Fitted
@@ -26,7 +28,7 @@ SLACK = 1e-11
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy(Exponential):
+class BorderDistanceSigma(Exponential):
     """sigma(x) = sigma_b exp(r (f(x) - m)), kept in [lower sigma_b, upper sigma_b]; f the distance to border images.
 
     A constant sigma loses radius where x is far from every other class and n samples cannot show it (sigma
@@ -63,32 +65,25 @@ class Policy(Exponential):
         offset: m, >= 0. None: such that sigma(x) is sigma_b on average over the training images looked at, where a
             border image is not its own neighbour; for an infinite rate, but for (upper - lower) sigma_b / number of
             these images, as that average takes steps.
-        samples: it draws no noise.
     """
 
-    lower: float | None = None
-    upper: float | None = None
-    share: float = 0.1
-    neighbours: int = 5
+    label: ClassVar[str] = "BD"
+    legend: ClassVar[str] = "sigma grows with the distance to the border between classes"
+
+    rate: Annotated[float, Gt(0), AllowInfinity()]
+    lower: Annotated[float, Gt(0), Lt(1)] | None = None
+    upper: Annotated[float, Gt(1)] | None = None
+    share: Annotated[float, Gt(0), Le(1)] = 0.1
+    neighbours: Annotated[int, Ge(1)] = 5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        store_number(self, "share", above=0, maximum=1)
-        store_integer(self, "neighbours", minimum=1)
-        if self.lower is not None:
-            store_number(self, "lower", above=0, below=1)
-        if self.upper is not None:
-            store_number(self, "upper", above=1)
-        if self.rate != math.inf:
-            store_number(self, "rate", above=0)
-            return
-        object.__setattr__(self, "rate", math.inf)  # a plain float, as the others
-        if self.lower is None or self.upper is None:
+        if math.isinf(self.rate) and (self.lower is None or self.upper is None):
             raise ConfigError(
                 f"rate: inf, with lower {self.lower} and upper {self.upper}; must be finite, or both given"
             )
 
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
+    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Self:
         """Return the policy for these training images; this one stays as it is.
 
         Args:
@@ -109,7 +104,7 @@ class Policy(Exponential):
         average_over = torch.cat(
             [border.mean_distances_to_others(border.images(slice(None)), 1), border.mean_distances(inner, 1)]
         )
-        m = self._offset(average_over.numpy()) if self.offset is None else float(self.offset)
+        m = self._offset(average_over.numpy()) if self.offset is None else self.offset
         return self._with(Fitted(border, shape, m))
 
     def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import check_choice, store_integer, store_number
 from certsmooth._internal.modes import evaluation
 from certsmooth.errors import ConfigError, ModelError
 from certsmooth.science.certificates import Norm
@@ -24,7 +24,7 @@ RadiusPerSigma = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy(Search):
+class DataDependentSigma(Search):
     """Stochastic gradient ascent on the certified radius R(sigma), one sigma per image.
 
     In l2 the noise is Gaussian and R = sigma/2 (Phi^-1(p_A) - Phi^-1(p_B)) (eq. 3). In l1 the noise is uniform on
@@ -59,49 +59,32 @@ class Policy(Search):
         class_samples: noise samples per image that the held class is estimated from, rounded up to whole
             draws; not used by ``published_program``. 64 is our choice, the paper names no number: each draw is
             one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
-        semi_elasticity: None, nothing is known.
     """
 
-    iterations: int
-    samples: int = 1
-    step: float = 1e-4
+    label: ClassVar[str] = "DS"
+    legend: ClassVar[str] = "sigma is searched for each image (data-dependent smoothing)"
+
+    iterations: Annotated[int, Ge(0)]
+    samples: Annotated[int, Ge(1)] = 1
+    step: Annotated[float, Gt(0)] = 1e-4
     variant: Literal["paper", "published_program"] = "paper"
     norm: Norm = "l2"
-    class_samples: int = 64
+    class_samples: Annotated[int, Ge(1)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        store_integer(self, "iterations", minimum=0)
-        store_integer(self, "samples", minimum=1)
-        store_number(self, "step", above=0)
-        check_choice("variant", self.variant, ("paper", "published_program"))
-        check_choice("norm", self.norm, ("l1", "l2"))
         if (self.variant, self.norm) == ("published_program", "l1"):
             raise ConfigError("variant: 'published_program'; must be 'paper' with norm 'l1', which the program has not")
-        store_integer(self, "class_samples", minimum=1)
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
+    def _choose(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
         """Return sigma after K steps of Algorithm 1, float64, in [lower, upper].
 
-        The model runs in evaluation mode. Must not be called under ``torch.inference_mode``;
-        ``torch.no_grad`` is fine.
-
-        Args:
-            model: base classifier, images in, logits [b, k] out with k >= 2.
-            images: pixel range [0, 1].
-            sigma: starting sigma of each image; projected to [lower, upper].
-            draw: all noise: first the draws for the held class (variant ``paper``), then one draw per step.
-
-        Raises:
-            ModelError: the model returned something else than finite logits [b, k], k >= 2.
+        The noise is first that of the draws for the held class (variant ``paper``), then one draw per step. Must not
+        be called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
         """
-        sigma = sigma.detach().to(torch.float64).clamp(self.lower, self.upper)
+        sigma = sigma.clamp(self.lower, self.upper)
         if self.iterations == 0:
             return sigma
         with evaluation(model):

@@ -3,59 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from annotated_types import Gt
+from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_number
-from certsmooth.science.datasets import Images
-from certsmooth.science.sigma import DrawNoise
+from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 
 
 @dataclass(frozen=True)
-class Policy:
+class FixedSigma(SigmaPolicy):
     """The constant policy.
 
     Attributes:
         sigma: > 0, in pixel coordinates [0, 1].
         factor: > 0; the constant is factor times sigma (C of IDRS, Appendix E.6.3).
-        samples: it draws no noise.
-        semi_elasticity: a constant has 0.
     """
 
-    sigma: float
-    factor: float = 1.0
+    label: ClassVar[str] = "FS"
+    legend: ClassVar[str] = "one fixed sigma"
 
-    samples = 0
-    semi_elasticity = 0.0
-    uses_model = False
-    uses_training_images = False
-
-    def __post_init__(self) -> None:
-        store_number(self, "sigma", above=0)
-        store_number(self, "factor", above=0)
+    sigma: Annotated[float, Gt(0)]
+    factor: Annotated[float, Gt(0)] = 1.0
 
     @property
     def sigma0(self) -> float:
         """The constant."""
         return self.factor * self.sigma
 
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
-        """Return the policy itself: it does not depend on the training images."""
-        return self
+    @property
+    def semi_elasticity(self) -> float:
+        """That of a constant: 0."""
+        return 0.0
 
     def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
         """Return infinity."""
         return torch.full((len(images),), torch.inf, dtype=torch.float64)
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
+    def _choose(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
-        """Return ``sigma`` as it is, float64; neither the model nor the noise is used."""
-        return sigma.detach().to(torch.float64)
+        return sigma

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
+from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64
 from scipy.stats import qmc
 from torch import Tensor, nn
 
-from certsmooth._internal.checks import store_integer, store_number
 from certsmooth._internal.modes import evaluation
 from certsmooth.science.sigma import DrawNoise
 from certsmooth.science.sigma._search import Search
@@ -19,7 +20,7 @@ from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quanti
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy(Search):
+class MultiStartSigma(Search):
     """Several line searches on R(sigma) = sigma Phi^-1(p_A(sigma)), and the best of what they find.
 
     Search k walks over variances: l sigma_0^2 with l = l_k, l_k + s_k, l_k + 2 s_k, ... as long as R does not fall, at
@@ -46,22 +47,16 @@ class Policy(Search):
         largest: l_k is in [1, largest].
         lower: smallest sigma; what is below is projected to it.
         upper: largest sigma.
-        semi_elasticity: None, nothing is known.
     """
 
-    starts: int = 4
-    steps: int = 10
-    evaluation_samples: int = 500
-    samples: int = 50
-    largest: float = 16.0
+    label: ClassVar[str] = "DS"
+    legend: ClassVar[str] = "sigma is searched for each image (data-dependent smoothing)"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        store_integer(self, "starts", minimum=1)
-        store_integer(self, "steps", minimum=0)
-        store_integer(self, "evaluation_samples", minimum=1)
-        store_integer(self, "samples", minimum=1)
-        store_number(self, "largest", above=1)
+    starts: Annotated[int, Ge(1)] = 4
+    steps: Annotated[int, Ge(0)] = 10
+    evaluation_samples: Annotated[int, Ge(1)] = 500
+    samples: Annotated[int, Ge(1)] = 50
+    largest: Annotated[float, Gt(1)] = 16.0
 
     def searches(self) -> Float64[np.ndarray, "starts 2"]:
         """Return the pairs (l_k, s_k), in [1, largest] x (-1, 1)."""
@@ -70,26 +65,10 @@ class Policy(Search):
         points: Float64[np.ndarray, "starts 2"] = sequence.random(self.starts)
         return points * [self.largest - 1, 2] + [1, -1]
 
-    def __call__(
-        self,
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
+    def _choose(
+        self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
-        """Return the sigma that Algorithm 2 finds, float64, in [lower, upper].
-
-        The model runs in evaluation mode.
-
-        Args:
-            model: base classifier, images in, logits [b, k] out with k >= 2.
-            images: pixel range [0, 1].
-            sigma: not used.
-            draw: all noise: ceil(M / samples) draws for each step.
-
-        Raises:
-            ModelError: the model returned something else than finite logits [b, k], k >= 2.
-        """
+        """Return the sigma that Algorithm 2 finds, in [lower, upper]; each step takes ceil(M / samples) draws."""
         starts, step = torch.as_tensor(self.searches(), device=images.device).T.unsqueeze(2)
         multiple = starts.expand(-1, len(images))  # l
         walking = torch.ones_like(multiple, dtype=torch.bool)

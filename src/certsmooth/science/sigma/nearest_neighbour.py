@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
-import torch
+from annotated_types import Ge
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from certsmooth._internal.checks import store_integer, store_number
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 from certsmooth.science.sigma._exponential import Exponential, Fitted
@@ -21,7 +21,7 @@ fitting takes seconds, not the minutes of all pairs."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Policy(Exponential):
+class NearestNeighbourSigma(Exponential):
     """sigma(x) = sigma_b exp(r (mean distance from x to its k nearest training images - m)).
 
     Distances are l2 in pixel coordinates [0, 1] of the flattened images, exact but for rounding in float64. Since each
@@ -40,17 +40,14 @@ class Policy(Exponential):
         offset: m, >= 0; the paper uses 5 for CIFAR-10 and 1.5 for MNIST. None: the average distance of a training
             image to its k nearest others, so that sigma(x) is sigma_b on average (IDRS, Appendix E.1), estimated by
             2,000 training images at equal intervals, or all if there are fewer.
-        samples: it draws no noise.
     """
 
-    neighbours: int = 20
+    label: ClassVar[str] = "NN"
+    legend: ClassVar[str] = "sigma grows with the distance to the nearest training images"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        store_number(self, "rate", minimum=0)
-        store_integer(self, "neighbours", minimum=1)
+    neighbours: Annotated[int, Ge(1)] = 20
 
-    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Policy:
+    def fit(self, images: Images, labels: Int[np.ndarray, " n"] | None = None) -> Self:
         """Return the policy for these training images; this one stays as it is.
 
         Args:
@@ -69,12 +66,8 @@ class Policy(Exponential):
             )
         points, shape = read_points(images)
         training = Neighbours(points)
-        m = _average_distance(training, self.neighbours) if self.offset is None else float(self.offset)
+        m = _average_distance(training, self.neighbours) if self.offset is None else self.offset
         return self._with(Fitted(training, shape, m))
-
-    def constant_within(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, " b"]:
-        """Return 0: sigma changes everywhere."""
-        return torch.zeros(len(images), dtype=torch.float64)
 
     def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
         return self._checked_range(self._unbounded(self._mean_distances(images, self.neighbours)), right="smaller")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -15,14 +15,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from certsmooth._internal.out_of_memory import is_out_of_memory
-from certsmooth._internal.storage import exclusive
-from certsmooth.errors import CertsmoothError, CheckpointError
+from certsmooth.errors import CertsmoothError
 from certsmooth.science.datasets import Split
+from certsmooth.science.inputs import Arrays, as_policy, as_split, device_of
+from certsmooth.science.models import BaseClassifier, numerics
 from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.objectives.gaussian import GaussianAugmentation
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training.log import EpochLog
 from certsmooth.science.training.recipe import Recipe
-from certsmooth.science.training.run import Run
-from certsmooth.science.training.state import EpochLog, load_state, save_state, write_log
+from certsmooth.science.training.run import TrainingRun
 
 
 @dataclass(frozen=True)
@@ -40,99 +42,130 @@ class TrainingResult:
     log: tuple[EpochLog, ...]
 
 
+Keep = Callable[[Sequence[EpochLog]], None]
+"""Stores the state of a run after an epoch; it is given the log so far."""
+
+
+class Keeper(ABC):
+    """Where the state of a run is kept after each epoch, so that a killed run can go on."""
+
+    @abstractmethod
+    def place(self) -> str:
+        """Return where that is, for people."""
+
+    @abstractmethod
+    def resume(self, run: TrainingRun) -> tuple[list[EpochLog], Keep]:
+        """Bring a run into the state that is kept, if there is one.
+
+        Args:
+            run: as it starts; its model, optimiser and sigma may be changed in place.
+
+        Returns:
+            The log so far, and what keeps the state from then on.
+
+        Raises:
+            CheckpointError: the state is corrupt.
+        """
+
+
 def train(
     model: nn.Module,
-    training: Split,
-    validation: Split,
+    training: Split | Arrays,
     *,
-    objective: TrainingObjective,
-    policy: SigmaPolicy,
+    objective: TrainingObjective | None = None,
+    sigma: SigmaPolicy | float,
     recipe: Recipe,
     seed: int,
-    device: torch.device | str,
+    device: torch.device | str | None = None,
     noise: str = "gaussian",
-    state_path: Path,
-    log_path: Path,
-    progress: bool = True,
+    validation: Split | Arrays | None = None,
+    keeper: Keeper | None = None,
+    progress: bool = False,
 ) -> TrainingResult:
-    """Train a base classifier, going on after the last finished epoch if a state of this very run is stored.
+    """Train a base classifier for smoothing (DDRS, Algorithm 2, with any objective).
 
-    The state is written after each epoch. A run that was killed and started again ends with the same bytes as
-    one that was not, on the same kind of device with the same number of CPU threads and the same version of
-    torch. The state stays after the last epoch, and the same call then returns at once: remove it when the
-    model is stored elsewhere.
+    The same call gives the same weights, on the same kind of device with the same number of CPU threads and the same
+    version of torch.
 
     Args:
-        model: images in, logits out, with its initial weights (they are part of what identifies the run); it
-            is moved to the device and trained in place.
-        training: images to train on; kept on the device if they are an array.
-        validation: images to measure accuracy on after each epoch; they do not change the training.
-        objective: a frozen dataclass, see `certsmooth.science.objectives`.
-        policy: a frozen dataclass, see `certsmooth.science.sigma`.
+        model: images in, logits out, with its initial weights; it is moved to the device and trained in place.
+        training: images to train on, [n, *shape], uint8 (divided by 255) or float32 in [0, 1], and labels [n], in
+            0 .. k - 1; or a split of `certsmooth.science.datasets`. They are kept on the device if they are an array.
+        objective: see `certsmooth.science.objectives`; None for `GaussianAugmentation` (Cohen et al. 2019).
+        sigma: of each example: a number, which means `FixedSigma`, or a sigma policy; pixel coordinates. One that
+            depends on the training images is fitted to them, unless it is.
         recipe: the rest of the run's options.
         seed: of order, augmentation and noise.
-        device: where to train.
+        device: where to train; None for where the model is.
         noise: a member of certsmooth.science.noise: that of the objective, the policy and the validation.
-        state_path: the state's file (safetensors); its folder is made.
-        log_path: the log's file (comma-separated values, columns of `EpochLog`); its folder is made.
+        validation: images to measure accuracy on after each epoch, as ``training``; they do not change the training.
+        keeper: where the state is kept after each epoch; None for nowhere.
         progress: show a bar on the standard error stream.
 
+    Returns:
+        The trained model, each example's sigma and the log.
+
     Raises:
-        ConfigError: no such noise, or augmentation of something that is not an image.
-        CheckpointError: the stored state is corrupt, or cannot be written, or another run is writing it.
-        CertsmoothError: memory runs out, or the loss or the model's output is not finite; the stored state of the
-            last finished epoch stays.
+        ConfigError: no such noise, or augmentation of something that is not an image, or sigma is no such thing.
+        DataError: images or labels are not as above.
+        CheckpointError: the kept state is corrupt, or cannot be written.
+        CertsmoothError: memory runs out, or the loss or the model's output is not finite; what is kept stays.
+
+    Example:
+        >>> train(model, (images, labels), sigma=0.25, recipe=recipe, seed=0)  # doctest: +SKIP
     """
-    run = Run(
+    split = as_split("training", training)
+    policy = as_policy(sigma)
+    run = TrainingRun(
         model=model,
-        training=training,
-        validation=validation,
-        objective=objective,
-        policy=policy,
+        training=split,
+        validation=None if validation is None else as_split("validation", validation),
+        objective=objective or GaussianAugmentation(),
+        policy=policy if policy.is_fitted else policy.fit(split.images, split.labels),
         recipe=recipe,
         noise=noise,
         seed=seed,
-        device=torch.device(device),
-        state_path=state_path,
+        device=device_of(model, torch.device("cpu")) if device is None else torch.device(device),
     )
-    with exclusive(state_path, error=CheckpointError), _deterministic_cudnn():
-        log = _train(run, log_path, progress=progress)
+    arithmetic = numerics(model.spec.numeric_type) if isinstance(model, BaseClassifier) else nullcontext()
+    with arithmetic, _deterministic_cudnn():  # the backward pass in the arithmetic of the forward pass
+        log = _train(run, keeper, progress=progress)
     return TrainingResult(model.eval(), run.sigma.cpu(), tuple(log))
 
 
-def _train(run: Run, log_path: Path, *, progress: bool) -> list[EpochLog]:
-    """Train the epochs that the stored state lacks, and return the log."""
-    definition, recipe = run.definition(), run.recipe
-    log = load_state(run.state_path, definition=definition, model=run.model, optimizer=run.optimizer, sigma=run.sigma)
-    log_path.parent.mkdir(parents=True, exist_ok=True)
-    write_log(log_path, log)
-    batches = math.ceil(len(run.training) / recipe.batch_size)
+def _train(run: TrainingRun, keeper: Keeper | None, *, progress: bool) -> list[EpochLog]:
+    """Train the epochs that the kept state lacks, and return the log."""
+    log, keep = keeper.resume(run) if keeper is not None else ([], None)
+    epochs, batches = run.recipe.epochs, math.ceil(len(run.training) / run.recipe.batch_size)
     with tqdm(
-        total=recipe.epochs * batches,
-        initial=len(log) * batches,
-        unit="batch",
-        file=sys.stderr,
-        disable=not progress,
+        total=epochs * batches, initial=len(log) * batches, unit="batch", file=sys.stderr, disable=not progress
     ) as bar:
-        for epoch in range(len(log), recipe.epochs):
-            with _memory_for(run, epoch):
+        for epoch in range(len(log), epochs):
+            with _memory_for(run, epoch), _saying_what_is_kept(keeper, epoch):
                 row = run.epoch(epoch, bar.update)
             log.append(row)
             bar.set_postfix(epoch=epoch, loss=row.loss, accuracy=row.validation_accuracy)
-            save_state(
-                run.state_path,
-                definition=definition,
-                model=run.model,
-                optimizer=run.optimizer,
-                sigma=run.sigma,
-                log=log,
-            )
-            write_log(log_path, log)
+            if keep is not None:
+                keep(log)
     return log
 
 
 @contextmanager
-def _memory_for(run: Run, epoch: int) -> Iterator[None]:
+def _saying_what_is_kept(keeper: Keeper | None, epoch: int) -> Iterator[None]:
+    """Say at the end of an error what there is to go back to."""
+    try:
+        yield
+    except CertsmoothError as error:
+        kept = "no epoch was finished, so there is no state to go back to"
+        if keeper is None:
+            kept = "no state was kept"
+        elif epoch > 0:
+            kept = f"the state after epoch {epoch - 1} is kept in {keeper.place()}"
+        raise type(error)(f"{error}; {kept}; try a smaller learning rate") from error
+
+
+@contextmanager
+def _memory_for(run: TrainingRun, epoch: int) -> Iterator[None]:
     """Say what to change if memory runs out."""
     try:
         yield

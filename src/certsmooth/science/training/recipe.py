@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Gt, Lt
 from torch import nn
 
-from certsmooth._internal.checks import check_choice, check_integer, store_integer, store_number
+from certsmooth._internal.options import Member
 from certsmooth.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(Member):
     """A training recipe. Epochs count from 0.
 
     Attributes:
@@ -38,41 +39,28 @@ class Recipe:
             that does not depend on the model chooses once, before the first epoch, for the images without augmentation.
     """
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
+    epochs: Annotated[int, Ge(1)]
+    batch_size: Annotated[int, Ge(1)]
+    learning_rate: Annotated[float, Gt(0)]
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
+    momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
+    weight_decay: Annotated[float, Ge(0)] = 1e-4
     schedule: Literal["constant", "step", "cosine"] = "constant"
-    milestones: tuple[int, ...] = ()
-    factor: float = 0.1
+    milestones: tuple[Annotated[int, Ge(1)], ...] = ()
+    factor: Annotated[float, Gt(0), Lt(1)] = 0.1
     augmentation: tuple[Literal["crop", "flip"], ...] = ()
-    padding: int = 4
-    adaptive_from_epoch: int = 0
+    padding: Annotated[int, Ge(1)] = 4
+    adaptive_from_epoch: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
-        store_integer(self, "epochs", minimum=1)
-        store_integer(self, "batch_size", minimum=1)
-        store_number(self, "learning_rate", above=0)
-        check_choice("optimizer", self.optimizer, ("sgd", "adamw"))
-        store_number(self, "momentum", minimum=0, below=1)
-        store_number(self, "weight_decay", minimum=0)
-        check_choice("schedule", self.schedule, ("constant", "step", "cosine"))
-        store_number(self, "factor", above=0, below=1)
-        store_integer(self, "padding", minimum=1)
-        store_integer(self, "adaptive_from_epoch", minimum=0)
-        for name in self.augmentation:
-            check_choice("augmentation", name, ("crop", "flip"))
+        super().__post_init__()
         if len(set(self.augmentation)) < len(self.augmentation):
             raise ConfigError(f"augmentation: {self.augmentation}; each name at most once")
         self._check_milestones()
 
     def _check_milestones(self) -> None:
-        milestones = tuple(check_integer("milestones", milestone, minimum=1) for milestone in self.milestones)
-        object.__setattr__(self, "milestones", milestones)
         ordered = tuple(sorted(set(self.milestones)))
-        if milestones != ordered or (ordered and ordered[-1] >= self.epochs):
+        if self.milestones != ordered or (ordered and ordered[-1] >= self.epochs):
             right = f"increasing epochs in 1 .. {self.epochs - 1}"
             raise ConfigError(f"milestones: {self.milestones}; must be {right}")
         if (self.schedule == "step") != bool(self.milestones):

@@ -1,15 +1,11 @@
-"""One training run: what happens in an epoch, and everything that its result depends on."""
+"""One training run: what happens in an epoch."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
@@ -19,19 +15,18 @@ from certsmooth._internal.checks import check_seed
 from certsmooth._internal.modes import evaluation
 from certsmooth._internal.registry import member
 from certsmooth._internal.seeds import derive_seed
-from certsmooth.artefacts.provenance import versions
 from certsmooth.errors import CertsmoothError, ModelError
 from certsmooth.science.datasets import Split
-from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 from certsmooth.science.training.batches import augment, image_source
+from certsmooth.science.training.log import EpochLog
 from certsmooth.science.training.recipe import Recipe
-from certsmooth.science.training.state import EpochLog, digest
 
 _SIGMA_BATCH = 1000
 
 
-class Run:
+class TrainingRun:
     """One run: its options, its data on the device, and what changes from batch to batch.
 
     The arguments are those of `certsmooth.science.training.train`.
@@ -42,14 +37,13 @@ class Run:
         *,
         model: nn.Module,
         training: Split,
-        validation: Split,
+        validation: Split | None,
         objective: TrainingObjective,
         policy: SigmaPolicy,
         recipe: Recipe,
         noise: str,
         seed: int,
         device: torch.device,
-        state_path: Path,
     ) -> None:
         self.model = model.to(device)
         self.training = training
@@ -57,35 +51,14 @@ class Run:
         self.objective = objective
         self.policy = policy
         self.recipe = recipe
-        self.noise = member("noise", noise)
+        self.noise = member("noise", noise)()
         self.seed = check_seed("seed", seed)
         self.device = device
-        self.state_path = state_path
         self.read = image_source(training, device)
-        self.read_validation = image_source(validation, device)
         self.labels = torch.tensor(training.labels, device=device)
-        self.validation_labels = torch.tensor(validation.labels, device=device)
+        self.read_validation = None if validation is None else image_source(validation, device)
         self.optimizer = recipe.make_optimizer(model.parameters())
         self.sigma = torch.full((len(training),), policy.sigma0, dtype=torch.float64, device=device)
-
-    def definition(self) -> str:
-        """Return a hash of everything that the result depends on; call it before the weights change."""
-        content = {
-            "certsmooth": versions()["certsmooth"],
-            "recipe": asdict(self.recipe),
-            "objective": f"{type(self.objective).__module__}.{self.objective!r}",
-            "policy": f"{type(self.policy).__module__}.{self.policy!r}",
-            "noise": self.noise.__name__,
-            "seed": self.seed,
-            "device": self.device.type,
-            "training": self.training.fingerprint,
-            "validation": self.validation.fingerprint,
-            "model": str(self.model),
-            # What a base classifier's printed modules do not show: normalisation and arithmetic.
-            "spec": repr(getattr(self.model, "spec", None)),
-            "weights": digest(dict(self.model.named_parameters()) | dict(self.model.named_buffers())),
-        }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def epoch(self, epoch: int, advance: Callable[[], object]) -> EpochLog:
         """Train one epoch, validate, and return the log's row; ``advance`` is called after each batch."""
@@ -119,9 +92,10 @@ class Run:
             try:
                 sigma = self._sigma(images, positions, epoch, batch)
                 draw = partial(self._standard_noise, images, generator)
-                loss = self.objective(self.model, images, self.labels[positions], sigma, draw, epoch=epoch).mean()
+                examples = Batch(images, self.labels[positions], sigma, draw, epoch)
+                loss = self.objective(self.model, examples).mean()
             except ModelError as error:
-                raise ModelError(f"epoch {epoch}, batch {batch}: {error}; {self._kept(epoch)}") from error
+                raise ModelError(f"epoch {epoch}, batch {batch}: {error}") from error
             self.optimizer.zero_grad()
             torch.autograd.backward(loss)
             self.optimizer.step()
@@ -168,21 +142,23 @@ class Run:
         self.noise.from_generator(generator, noise)
         return noise
 
-    def _validate(self, epoch: int) -> float:
-        generator = self._generator("validation")
-        positions = torch.arange(len(self.validation), device=self.device)
+    def _validate(self, epoch: int) -> float | None:
+        split, read = self.validation, self.read_validation
+        if split is None or read is None:
+            return None
+        generator, labels = self._generator("validation"), torch.tensor(split.labels, device=self.device)
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         is_finite = torch.ones((), dtype=torch.bool, device=self.device)
         with evaluation(self.model), torch.no_grad():
-            for batch in torch.split(positions, self.recipe.batch_size):
-                images = self.read_validation(batch)
+            for batch in torch.split(torch.arange(len(split), device=self.device), self.recipe.batch_size):
+                images = read(batch)
                 noise = self._standard_noise(images, generator, 1)[0]
                 logits = self.model(images + self.policy.sigma0 * noise)
-                right += (logits.argmax(1) == self.validation_labels[batch]).sum()
+                right += (logits.argmax(1) == labels[batch]).sum()
                 is_finite &= logits.isfinite().all()
         if not is_finite.item():
-            raise CertsmoothError(f"epoch {epoch}: validation logits are not finite; {self._kept(epoch)}")
-        return right.item() / len(self.validation)
+            raise CertsmoothError(f"epoch {epoch}: validation logits are not finite")
+        return right.item() / len(split)
 
     def _generator(self, *purpose: str | int, device: torch.device | None = None) -> Generator:
         return Generator(device or self.device).manual_seed(derive_seed(self.seed, *purpose))
@@ -190,9 +166,4 @@ class Run:
     def _check_loss(self, loss: Float[Tensor, ""], epoch: int, batch: int) -> None:
         if not math.isfinite(loss.item()):
             where = f"epoch {epoch}, batch {batch}"
-            raise CertsmoothError(f"{where}: loss is {loss.item()}; must be finite; {self._kept(epoch)}")
-
-    def _kept(self, epoch: int) -> str:
-        if epoch == 0:
-            return "no epoch was finished, so there is no state to go back to; try a smaller learning rate"
-        return f"the state after epoch {epoch - 1} is kept in {self.state_path}; try a smaller learning rate"
+            raise CertsmoothError(f"{where}: loss is {loss.item()}; must be finite")

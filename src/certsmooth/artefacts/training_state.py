@@ -1,4 +1,4 @@
-"""The state of a run after each epoch, and its log: a killed run goes on as if nothing had happened."""
+"""The state of a training run after each epoch, and its log: a killed run goes on as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -17,36 +17,120 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth._internal.storage import atomic_write
+from certsmooth._internal.storage import atomic_write, exclusive
+from certsmooth.artefacts.provenance import versions
 from certsmooth.errors import CheckpointError
+from certsmooth.science.datasets import Split
+from certsmooth.science.objectives import TrainingObjective
+from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training import EpochLog, Keep, Keeper, Recipe, TrainingResult, train
+from certsmooth.science.training.run import TrainingRun
 
 _KIND = "certsmooth training state 1"
 
 
-@dataclass(frozen=True)
-class EpochLog:
-    """One row of the log.
+def train_resumably(
+    model: nn.Module,
+    training: Split,
+    validation: Split,
+    *,
+    objective: TrainingObjective,
+    policy: SigmaPolicy,
+    recipe: Recipe,
+    seed: int,
+    device: torch.device | str,
+    noise: str = "gaussian",
+    state_path: Path,
+    log_path: Path,
+    progress: bool = True,
+) -> TrainingResult:
+    """Train a base classifier, going on after the last finished epoch if a state of this very run is stored.
 
-    Attributes:
-        epoch: from 0.
-        learning_rate: of the epoch.
-        loss: mean of the objective over the training examples, while the weights changed.
-        validation_accuracy: fraction of the validation split that is right under one noise sample at sigma0,
-            the same noise at every epoch.
-        sigma_mean: of the carried sigma of all training examples after the epoch.
-        sigma_min: likewise.
-        sigma_max: likewise.
-        seconds: wall clock, training and validation.
+    The state is written after each epoch. A run that was killed and started again ends with the same bytes as
+    one that was not, on the same kind of device with the same number of CPU threads and the same version of
+    torch. The state stays after the last epoch, and the same call then returns at once: remove it when the
+    model is stored elsewhere.
+
+    Args:
+        model: as `certsmooth.science.training.train`, and so the rest; its initial weights are part of what
+            identifies the run.
+        training: images to train on.
+        validation: images to measure accuracy on.
+        objective: what is minimised.
+        policy: sigma of each example.
+        recipe: the rest of the run's options.
+        seed: of order, augmentation and noise.
+        device: where to train.
+        noise: a member of certsmooth.science.noise.
+        state_path: the state's file (safetensors); its folder is made.
+        log_path: the log's file (comma-separated values, columns of `EpochLog`); its folder is made.
+        progress: show a bar on the standard error stream.
+
+    Raises:
+        ConfigError: no such noise, or augmentation of something that is not an image.
+        CheckpointError: the stored state is corrupt, or cannot be written, or another run is writing it.
+        CertsmoothError: memory runs out, or the loss or the model's output is not finite; the stored state of the
+            last finished epoch stays.
     """
+    with exclusive(state_path, error=CheckpointError):
+        return train(
+            model,
+            training,
+            objective=objective,
+            sigma=policy,
+            recipe=recipe,
+            seed=seed,
+            device=device,
+            noise=noise,
+            validation=validation,
+            keeper=StateFile(state_path, log_path),
+            progress=progress,
+        )
 
-    epoch: int
-    learning_rate: float
-    loss: float
-    validation_accuracy: float
-    sigma_mean: float
-    sigma_min: float
-    sigma_max: float
-    seconds: float
+
+@dataclass(frozen=True)
+class StateFile(Keeper):
+    """Keeps the state of a run in a file, and its log in another."""
+
+    path: Path
+    log_path: Path
+
+    def place(self) -> str:
+        """Return the path of the state's file."""
+        return str(self.path)
+
+    def resume(self, run: TrainingRun) -> tuple[list[EpochLog], Keep]:
+        """Bring a run into the stored state, if that is of this very run; see `Keeper.resume`."""
+        known, model, optimizer, sigma = definition(run), run.model, run.optimizer, run.sigma
+        log = load_state(self.path, definition=known, model=model, optimizer=optimizer, sigma=sigma)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        write_log(self.log_path, log)
+
+        def keep(log: Sequence[EpochLog]) -> None:
+            save_state(self.path, definition=known, model=model, optimizer=optimizer, sigma=sigma, log=log)
+            write_log(self.log_path, log)
+
+        return log, keep
+
+
+def definition(run: TrainingRun) -> str:
+    """Return a hash of everything that the result of a run depends on; call it before the weights change."""
+    content = {
+        "certsmooth": versions()["certsmooth"],
+        "recipe": asdict(run.recipe),
+        "objective": repr(run.objective),
+        "policy": repr(run.policy),
+        "noise": run.noise.member_name(),
+        "seed": run.seed,
+        "device": run.device.type,
+        "training": run.training.fingerprint,
+        "validation": run.validation and run.validation.fingerprint,
+        "model": str(run.model),
+        # What a base classifier's printed modules do not show: normalisation and arithmetic.
+        "spec": repr(getattr(run.model, "spec", None)),
+        "weights": digest(dict(run.model.named_parameters()) | dict(run.model.named_buffers())),
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def digest(tensors: Mapping[str, Tensor]) -> str:

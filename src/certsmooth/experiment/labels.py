@@ -1,0 +1,22 @@
+"""What the columns Train and Certify of a table show of a method: it follows from the sigma policies."""
+
+from __future__ import annotations
+
+from certsmooth._internal.labels import NO_NOISE, policy_label, uses_noise
+from certsmooth.experiment.config import Params
+
+
+def labels_of(params: Params, method: str) -> tuple[str, str]:
+    """Return the labels of sigma in training, ``"none"`` without noise, and in certification.
+
+    Args:
+        params: the configuration.
+        method: a key of ``methods``.
+
+    Raises:
+        ConfigError: a policy's file does not say its label.
+    """
+    chosen = params.methods[method]
+    training = params.trainings[chosen.training]
+    train = policy_label(training.policy.name) if uses_noise(training.objective.name) else NO_NOISE
+    return train, policy_label(chosen.policy.name)

@@ -1,0 +1,54 @@
+"""A trained classifier from its checkpoint."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from certsmooth import SmoothedClassifier, load_classifier
+from certsmooth.artefacts import checkpoint
+from certsmooth.artefacts.provenance import made_by
+from certsmooth.errors import CheckpointError
+from certsmooth.science.models import ModelSpec, build
+
+
+@pytest.fixture
+def path(tmp_path):
+    spec = ModelSpec("mlp", (1, 8, 8), 10)
+    header = checkpoint.CheckpointHeader(
+        model=spec,
+        dataset="digits",
+        dataset_fingerprint="sha256:0",
+        pixel_range=(0.0, 1.0),
+        sigma=0.25,
+        training={},
+        seed=3,
+        **vars(made_by()),
+    )
+    checkpoint.save(tmp_path / "model.safetensors", build(spec, seed=1), header)
+    return tmp_path / "model.safetensors"
+
+
+def test_what_a_checkpoint_holds(path):
+    trained = load_classifier(path)
+    assert (trained.num_classes, trained.sigma, trained.pixel_range) == (10, 0.25, (0.0, 1.0))
+    assert (trained.header.dataset, trained.header.seed) == ("digits", 3)
+    assert trained.model.frozen
+    images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    served = build(trained.header.model, seed=1).freeze()
+    assert torch.equal(trained.model(images), served(images))
+    smoothed = SmoothedClassifier(trained.model, trained.num_classes, trained.sigma)
+    assert smoothed.predict(images, n=50, seed=0).shape == (5,)
+
+
+def test_the_path_may_be_text(path):
+    assert load_classifier(str(path)).sigma == 0.25
+
+
+def test_a_damaged_or_missing_checkpoint_is_named(path):
+    content = path.read_bytes()
+    path.write_bytes(content[:-1])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors: truncated or altered"):
+        load_classifier(path)
+    with pytest.raises(CheckpointError, match=r"other\.safetensors: cannot be read"):
+        load_classifier(path.with_name("other.safetensors"))

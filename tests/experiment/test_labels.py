@@ -1,0 +1,83 @@
+"""Columns Train and Certify of tables, and their legend: they follow from the sigma policies."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from certsmooth._internal import registry
+from certsmooth._internal.labels import legend, policy_label, uses_noise
+from certsmooth.errors import ConfigError
+from certsmooth.experiment.config import parse_params
+from certsmooth.experiment.labels import labels_of
+
+CONTENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())
+SHOWN = {
+    ("FS", "DS"): {"cohen-ds", "smoothadv-ds", "macer-ds", "cohen-multi-start", "yang-ds"},
+    ("DS", "DS"): {"cohen-ds2", "smoothadv-ds2", "macer-ds2"},
+    ("FS", "NN"): {"idrs", "idrs-increased", "idrs-average"},
+    ("NN", "NN"): {"idrs-training"},
+    ("NN", "FS"): {"gaussian-nn"},
+    ("FS", "BD"): {"border"},
+    ("none", "FS"): {"standard", "toy-cohen"},
+    ("none", "NN"): {"toy-idrs", "toy-idrs-equal"},
+}
+"""As the tables showed them when every method said them itself; all others were FS, FS."""
+
+
+def test_every_method_is_shown_as_it_always_was():
+    params = parse_params(CONTENT)
+    different = {name: shown for shown, methods in SHOWN.items() for name in methods}
+    assert {name: labels_of(params, name) for name in params.methods} == {
+        name: different.get(name, ("FS", "FS")) for name in params.methods
+    }
+
+
+@pytest.mark.parametrize("name", registry.names("sigma"))
+def test_what_the_file_says_is_what_the_class_has(name):
+    policy = registry.member("sigma", name)
+    assert policy_label(name) == policy.label
+    assert legend([policy.label]) == f"{policy.label}: {policy.legend}."
+
+
+@pytest.mark.parametrize("name", registry.names("objectives"))
+def test_an_objective_without_noise_is_known_from_its_file(name):
+    assert uses_noise(name) == registry.member("objectives", name).uses_noise == (name != "standard")
+
+
+def test_a_new_policy_under_an_old_method_is_shown_as_itself():
+    content = {**CONTENT, "methods": {**CONTENT["methods"]}}
+    policy = {"name": "border_distance", "options": {"rate": 0.01}}
+    content["methods"]["new"] = {"like": "cohen", "label": "New", "policy": policy}
+    assert labels_of(parse_params(content), "new") == ("FS", "BD")
+
+
+def test_the_legend_names_what_is_shown_once_and_nothing_else():
+    assert legend(["none", "FS", "FS", "NN", "of a paper"]) == (
+        "none: training without noise. FS: one fixed sigma. "
+        "NN: sigma grows with the distance to the nearest training images."
+    )
+    assert legend([]) == ""
+
+
+def test_a_file_without_a_label_is_named(tmp_path, monkeypatch):
+    (tmp_path / "sigma").mkdir()
+    (tmp_path / "sigma" / "silent.py").write_text("class Silent:\n    legend = 'said without a type'\n")
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
+    with pytest.raises(ConfigError, match=r"sigma/silent\.py: no label; must be a class attribute, label: ClassVar"):
+        policy_label("silent")
+
+
+def test_a_method_cannot_say_a_label_itself():
+    content = {**CONTENT, "methods": {**CONTENT["methods"], "new": {"like": "cohen", "train": "FS"}}}
+    with pytest.raises(ConfigError, match=r"unknown key methods\.new\.train; "):
+        parse_params(content)
+
+
+def test_labels_need_no_torch():
+    code = "import sys; from certsmooth.experiment import labels; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
