@@ -21,10 +21,9 @@ include: "workflow/rules/audit.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{table}.md", table=[*params.tables, *params.attacks, *params.soundness]),
-        expand("results/idrs/{table}.md", table=[*params.idrs, "table1"]),
+        expand("results/tables/{table}.md", table=[*params.tables, "idrs/table1"]),
         figures("figure1") if params.toy else [],
-        "results/idrs/imagenet.md" if params.high_dimension else [],
+        "results/tables/idrs/imagenet.md" if params.high_dimension else [],
 
 
 # What may download: for a machine with internet, before jobs run on others.
@@ -53,12 +52,12 @@ rule certificates:
 
 rule audits:
     input:
-        [path for table in params.soundness for name in ("order.json", "broken.parquet") for path in audits(table, name)],
+        [path for table in params.of_kind(SoundnessTable) for name in ("order.json", "broken.parquet") for path in audits(table, name)],
 
 
 rule attacks:
     input:
-        [path for table in params.attacks for path in attack_files(table)],
+        [path for table in params.of_kind(EmpiricalTable) for path in attack_files(table)],
 
 
 include: "workflow/rules/slurm.smk"

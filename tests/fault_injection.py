@@ -84,6 +84,7 @@ def made_experiment(tmp_path_factory):
     """A folder with the whole experiment, made without a fault; it must stay as it is."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copytree(ROOT / "config", folder / "config")
     edit(folder, _small)
     (folder / "results" / "data").mkdir(parents=True)
     with contextlib.chdir(folder):
@@ -104,9 +105,10 @@ def _small(params):
     """One method with a memory, one sigma; two epochs, 200 samples."""
     cut_down(params)
     params["trainings"]["taught"] = copy.deepcopy(params["trainings"]["gaussian"]) | {"teacher": "standard"}
-    params["tables"] = {"table1": params["tables"]["table1"] | {"methods": ["cohen-ds"], "baseline": "cohen-ds"}}
+    tables = params["tables"]
+    tables["table1"] |= {"methods": ["cohen-ds"], "baseline": "cohen-ds"}
     attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}}
-    params["attacks"]["empirical"] |= {"methods": ["cohen-ds"], "attacks": {"base": attack}}
+    tables["empirical"] |= {"methods": ["cohen-ds"], "attacks": {"base": attack}}
 
 
 # --- kills

@@ -1,20 +1,20 @@
-ATTACKED = one_of(params.attacks)
+ATTACKED = one_of(params.of_kind(EmpiricalTable))
 
 
 def attack_files(table):
     return [
         f"results/attacks/{table}/{run.folder}/{attack}.{suffix}"
         for run in runs.table_runs(params, table)
-        for attack in params.attacks[table].attacks
+        for attack in params.tables[table].attacks
         for suffix in ("parquet", "log.json")
     ]
 
 
 def attack_code(w):
-    attacks = params.attacks[w.table].attacks
+    attacks = params.tables[w.table].attacks
     return source_digest(
         "experiment.steps.attack",
-        f"science.noise.{params.methods[w.method].noise}",
+        noise_code(w),
         f"science.attacks.{attacks[w.attack].attack.name}",
         f"science.sigma.{params.methods[w.method].policy.name}",
         f"science.models.{params.datasets[w.dataset].architecture}",
@@ -46,23 +46,3 @@ rule attack:
         " --method {wildcards.method:q} --sigma {wildcards.sigma:q} --seed {wildcards.seed:q}"
         " --variant {wildcards.variant:q} --threads {threads} --data {input.data:q} --checkpoint {input.model:q}"
         " --counts {input.counts:q} --output {output.counts:q} 2> {log:q}"
-
-
-rule empirical:
-    input:
-        certificates=lambda w: [certificates(run, "test") for run in runs.table_runs(params, w.table)],
-        attacks=lambda w: attack_files(w.table),
-    output:
-        markdown="results/{table}.md",
-        values=multiext("results/{table}", ".csv", ".json"),
-        figure=multiext("results/figures/{table}", ".svg", ".png"),
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.empirical"),
-    wildcard_constraints:
-        table=ATTACKED,
-    localrule: True
-    log:
-        "logs/tables/{table}.log",
-    shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"

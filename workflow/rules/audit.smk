@@ -1,5 +1,5 @@
 # Soundness: what certificates promise, what the memory's order costs, which certificates an attack breaks.
-AUDITED = one_of(params.soundness)
+AUDITED = one_of(params.of_kind(SoundnessTable))
 
 
 def audits(table, name):
@@ -44,7 +44,7 @@ rule break_certificates:
         code=lambda w: source_digest(
             "experiment.steps.break_certificates",
             certificate_code(w),
-            f"science.noise.{params.methods[w.method].noise}",
+            noise_code(w),
             f"science.sigma.{params.methods[w.method].policy.name}",
             f"science.models.{params.datasets[w.dataset].architecture}",
             *data_code(w.dataset),
@@ -61,22 +61,3 @@ rule break_certificates:
         " --method {wildcards.method:q} --sigma {wildcards.sigma:q} --seed {wildcards.seed:q}"
         " --variant {wildcards.variant:q} --threads {threads} --data {input.data:q} --checkpoint {input.model:q}"
         " --counts {input.counts:q} --output {output.found:q} 2> {log:q}"
-
-
-rule soundness:
-    input:
-        certificates=lambda w: [certificates(run, "test") for run in runs.table_runs(params, w.table)],
-        orders=lambda w: audits(w.table, "order.json"),
-        broken=lambda w: audits(w.table, "broken.parquet"),
-    output:
-        multiext("results/{table}", ".md", ".csv", ".json"),
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.soundness"),
-    wildcard_constraints:
-        table=AUDITED,
-    localrule: True
-    log:
-        "logs/tables/{table}.log",
-    shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"

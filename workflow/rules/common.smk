@@ -10,7 +10,7 @@ from pathlib import Path
 from snakemake.settings.types import DeploymentMethod
 
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import read_params
+from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.registry import names
 from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
@@ -19,7 +19,7 @@ from certsmooth.experiment.code_hash import depends_on, package_digest, source_d
 def read_and_check():
     """Read params.yaml; check the options of all members once per content of it and of the code (that imports torch)."""
     params = read_params(Path("params.yaml"))
-    content = Path("params.yaml").read_bytes() + source_digest("experiment.members").encode()
+    content = f"{params!r} {source_digest('experiment.members')}".encode()
     stamp = Path(".snakemake", "certsmooth", hashlib.sha256(content).hexdigest()[:16])
     if not stamp.exists():
         from certsmooth.experiment.members import check_members
@@ -105,3 +105,7 @@ def certificates(run, part):
 
 def data_code(dataset):
     return ["experiment.steps.data", f"science.datasets.{params.datasets[dataset].member or dataset}"]
+
+
+def noise_code(w):
+    return f"science.noise.{runs.noise_of(params.methods[w.method].certificate.name)}"

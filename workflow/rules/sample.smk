@@ -1,7 +1,7 @@
 def sample_code(w):
     return source_digest(
         "experiment.steps.sample",
-        f"science.noise.{params.methods[w.method].noise}",
+        noise_code(w),
         f"science.sigma.{params.methods[w.method].policy.name}",
         f"science.models.{params.datasets[w.dataset].architecture}",
         *data_code(w.dataset),

@@ -15,7 +15,7 @@ from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth._internal.storage import exclusive
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import Params, read_params
+from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable, read_params
 
 if TYPE_CHECKING:
     import numpy as np
@@ -210,14 +210,15 @@ def _attack(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.experiment.steps.data import DataChoice
     from certsmooth.science.theory.pixel_grid import grid_of
 
-    table = _key("--table", options.table, params.attacks)
-    name = _key("--attack", options.attack, params.attacks[table].attacks)
-    run, chosen = _run(options, params), params.attacks[table].attacks[name].attack
+    tables = params.of_kind(EmpiricalTable)
+    table = _key("--table", options.table, tables)
+    name = _key("--attack", options.attack, tables[table].attacks)
+    run, chosen = _run(options, params), tables[table].attacks[name].attack
     settings = runs.attack_slice(params, table, name, run)
     # Toy data have no pixel range to be kept in.
     clamp = {} if read_record(options.data)["pixel_range"] else {"clamp": False}
     chosen = replace(chosen, options={**clamp, **chosen.options})
-    key = f"attacks.{table}.attacks.{name}.attack"
+    key = f"tables.{table}.attacks.{name}.attack"
     attack_images(
         choice=DataChoice(**runs.data_slice(params, run.dataset)),
         record=options.data,
@@ -234,7 +235,7 @@ def _attack(options: argparse.Namespace, params: Params) -> None:
             n=settings["n"],
             seed=settings["seed"],
             dataset=run.dataset,
-            noise=params.methods[run.method].noise,
+            noise=runs.noise_of(params.methods[run.method].certificate.name),
             grid=grid_of(settings["step"]),
         ),
         settings={"name": name, **settings},
@@ -248,7 +249,7 @@ def _order_cost(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.experiment.steps.certify import Order
     from certsmooth.experiment.steps.order_cost import cost_order
 
-    table, run = _key("--table", options.table, params.soundness), _run(options, params)
+    table, run = _key("--table", options.table, params.of_kind(SoundnessTable)), _run(options, params)
     settings = runs.order_slice(params, table, run)
     cost_order(
         options.counts,
@@ -271,7 +272,7 @@ def _break_certificates(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.science.audit.break_certificates import BreakPlan
     from certsmooth.science.theory.pixel_grid import grid_of
 
-    table, run = _key("--table", options.table, params.soundness), _run(options, params)
+    table, run = _key("--table", options.table, params.of_kind(SoundnessTable)), _run(options, params)
     settings, certificate = runs.break_slice(params, table, run), certificate_of(params, run.method)
     break_certificates(
         choice=DataChoice(**runs.data_slice(params, run.dataset)),
@@ -303,12 +304,15 @@ def _table(options: argparse.Namespace, params: Params) -> None:
     from certsmooth.experiment.steps.soundness import make_soundness
     from certsmooth.experiment.steps.table import make_table
 
-    makers = {make_table: params.tables, make_empirical: params.attacks}
-    makers |= {make_accuracy: params.idrs, make_soundness: params.soundness}
-    name = _key("table", options.name, [name for section in makers.values() for name in section])
-    make = next(make for make, section in makers.items() if name in section)
-    make(params, name, results=options.results)
-    print(options.results / ("idrs" if name in params.idrs else "") / f"{name}.md")
+    makers = {
+        "certified": make_table,
+        "accuracy": make_accuracy,
+        "empirical": make_empirical,
+        "soundness": make_soundness,
+    }
+    name = _key("table", options.name, params.tables)
+    makers[params.tables[name].kind](params, name, results=options.results)
+    print(options.results / "tables" / f"{name}.md")
 
 
 def _theory(options: argparse.Namespace, _: Params) -> None:

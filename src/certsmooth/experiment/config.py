@@ -7,7 +7,7 @@ members (models, objectives, sigma policies, recipes) are checked by `certsmooth
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    Field,
     Strict,
     TypeAdapter,
     ValidationError,
@@ -35,8 +36,8 @@ from certsmooth._internal.checks import (
 )
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
-from certsmooth.experiment.like import written_out
-from certsmooth.experiment.strict_yaml import load_yaml
+from certsmooth.experiment.library import SHORT, Content, read_content
+from certsmooth.experiment.like import modified
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
@@ -98,9 +99,6 @@ Option = bool | int | float | str | None
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
 T = TypeVar("T")
 
-_OWN = re.compile(r"table1|imagenet|figure\d+")
-"""Tables and figures of ``idrs`` whose names and content certsmooth gives itself."""
-
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Member:
@@ -132,6 +130,31 @@ class Certification:
         for name, most in (("n0", MAX_SAMPLES), ("n", MAX_SAMPLES), ("stride", LARGEST_INTEGER), ("shards", 10_000)):
             check_integer(name, getattr(self, name), minimum=1, maximum=most)
         check_alpha(self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Short:
+    """Keys of params.yaml that are short for longer ones: of the data set that the tables are about.
+
+    Attributes:
+        sigmas: instead of the data set's.
+        n0: instead of its certification's.
+        n: likewise.
+        alpha: likewise.
+    """
+
+    sigmas: tuple[Number, ...] | None = None
+    n0: Whole | None = None
+    n: Whole | None = None
+    alpha: Number | None = None
+
+    def __post_init__(self) -> None:
+        _check_sigmas_and_radii(self.sigmas, None)
+        for name in ("n0", "n"):
+            if (value := getattr(self, name)) is not None:
+                check_integer(name, value, minimum=1, maximum=MAX_SAMPLES)
+        if self.alpha is not None:
+            check_alpha(self.alpha)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -268,8 +291,7 @@ class Method:
         training: a key of ``trainings``.
         policy: sigma policy of the certification; an option that is a list makes one run per value.
         certificate: a member of science.certificates. Methods that differ in nothing but this, alpha and memory
-            share their counts.
-        noise: a member of certsmooth.science.noise; the one that the certificate is about.
+            share their counts. It says which noise is sampled.
         memory: whether the memory pass follows (DDRS, Section 3.5).
         certification: fields of `Certification` that differ from the data set's.
     """
@@ -280,7 +302,6 @@ class Method:
     training: str
     policy: Member
     certificate: Member
-    noise: str = "gaussian"
     memory: Flag = False
     certification: Options = field(default_factory=dict)
 
@@ -324,10 +345,11 @@ class TableSettings:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Table:
-    """One table.
+class CertifiedTable:
+    """One table of certified accuracy.
 
     Attributes:
+        kind: certified.
         title: its heading.
         methods: its rows.
         baseline: the row that the others are tested against.
@@ -336,6 +358,7 @@ class Table:
         settings: per value of ``dataset``, what differs.
     """
 
+    kind: Literal["certified"]
     title: Text
     methods: tuple[str, ...]
     baseline: str
@@ -357,6 +380,7 @@ class AccuracyTable:
     """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS).
 
     Attributes:
+        kind: accuracy.
         title: its heading.
         methods: its rows; a method whose policy has an option that is a list has one row per value.
         baseline: the row that the others are compared with.
@@ -366,6 +390,7 @@ class AccuracyTable:
         settings: per value of ``dataset``, what differs.
     """
 
+    kind: Literal["accuracy"]
     title: Text
     methods: tuple[str, ...]
     baseline: str
@@ -403,6 +428,7 @@ class SoundnessTable:
     """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks.
 
     Attributes:
+        kind: soundness.
         title: its heading.
         methods: its rows.
         predict: how the attacked points are classified.
@@ -411,6 +437,7 @@ class SoundnessTable:
         settings: per value of ``dataset``, what differs.
     """
 
+    kind: Literal["soundness"]
     title: Text
     methods: tuple[str, ...]
     predict: Predict
@@ -446,7 +473,7 @@ class PublishedCertificates:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class HighDimension:
-    """What IDRS would certify in high dimension from the p_A of given certificates (results/idrs/imagenet.md).
+    """What IDRS would certify in high dimension from the p_A of given certificates (results/tables/idrs/imagenet.md).
 
     Attributes:
         method: a method with a constant sigma, whose certificates of the chosen data set are used; null for none.
@@ -522,6 +549,7 @@ class EmpiricalTable:
     """One table of certified against empirical accuracy.
 
     Attributes:
+        kind: empirical.
         title: its heading.
         methods: what is attacked.
         attacks: by name.
@@ -530,6 +558,7 @@ class EmpiricalTable:
         settings: per value of ``dataset``, what differs.
     """
 
+    kind: Literal["empirical"]
     title: Text
     methods: tuple[str, ...]
     attacks: Mapping[str, AttackChoice]
@@ -545,12 +574,19 @@ class EmpiricalTable:
         _check_names("attacks", self.attacks)
 
 
-AnyTable = Table | EmpiricalTable | AccuracyTable | SoundnessTable
+AnyTable = CertifiedTable | AccuracyTable | EmpiricalTable | SoundnessTable
+KINDS: Mapping[str, type[AnyTable]] = {
+    "certified": CertifiedTable,
+    "accuracy": AccuracyTable,
+    "empirical": EmpiricalTable,
+    "soundness": SoundnessTable,
+}
+K = TypeVar("K", CertifiedTable, AccuracyTable, EmpiricalTable, SoundnessTable)
 
 
 def rows_of(table: AnyTable) -> tuple[str, ...]:
     """Return the methods that a table shows: its rows, and the baseline if that is none of them."""
-    baseline = (table.baseline,) if isinstance(table, Table | AccuracyTable) else ()
+    baseline = (table.baseline,) if isinstance(table, CertifiedTable | AccuracyTable) else ()
     return tuple(dict.fromkeys((*table.methods, *baseline)))
 
 
@@ -566,9 +602,6 @@ class Params:
         trainings: by name.
         methods: by name.
         tables: by the name of their file.
-        attacks: tables of certified against empirical accuracy, likewise.
-        idrs: tables of clean accuracy over training seeds, by the name of their file in the folder idrs.
-        soundness: tables of what certificates promise and what attacks on them find, by the name of their file.
         toy: the figures of IDRS's toy experiment; null for none.
         high_dimension: what IDRS would certify in the dimension of ImageNet; null for nothing.
     """
@@ -579,10 +612,7 @@ class Params:
     datasets: Mapping[str, DatasetParams]
     trainings: Mapping[str, Training]
     methods: Mapping[str, Method]
-    tables: Mapping[str, Table]
-    attacks: Mapping[str, EmpiricalTable] = field(default_factory=dict)
-    idrs: Mapping[str, AccuracyTable] = field(default_factory=dict)
-    soundness: Mapping[str, SoundnessTable] = field(default_factory=dict)
+    tables: Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]]
     toy: ToyFigures | None = None
     high_dimension: HighDimension | None = None
 
@@ -600,37 +630,17 @@ class Params:
             _known(f"methods.{name}.training", method.training, self.trainings)
             _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
             _known(f"methods.{name}.certificate.name", method.certificate.name, names("certificates"))
-            _known(f"methods.{name}.noise", method.noise, names("noise"))
-        self._check_tables()
-        for name, empirical in self.attacks.items():
-            for attack, choice in empirical.attacks.items():
-                _known(f"attacks.{name}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
-        for name, accuracy in self.idrs.items():
-            if _OWN.fullmatch(name):
-                raise ValueError(f"idrs: {name!r} is a file of certsmooth's own; must differ")
-            for key in accuracy.datasets or ():
-                _known(f"idrs.{name}.datasets", key, self.datasets)
+        _check_names("tables", self.tables)
+        for name, table in self.tables.items():
+            self._check_table(f"tables.{name}", table)
         if self.toy is not None:
             self._check_toy(self.toy)
         if self.high_dimension is not None and self.high_dimension.method is not None:
             _known("high_dimension.method", self.high_dimension.method, self.methods)
 
-    def _check_tables(self) -> None:
-        """Check what the tables of all sections have in common."""
-        section_of: dict[str, str] = {}
-        sections: dict[str, Mapping[str, AnyTable]] = {
-            "tables": self.tables,
-            "attacks": self.attacks,
-            "idrs": self.idrs,
-            "soundness": self.soundness,
-        }
-        for section, tables in sections.items():
-            _check_names(section, tables)
-            for name, table in tables.items():
-                if name in section_of:
-                    raise ValueError(f"{section}: {name!r} is also in {section_of[name]}; must differ: it names files")
-                section_of[name] = section
-                self._check_table(f"{section}.{name}", table)
+    def of_kind(self, kind: type[K]) -> Mapping[str, K]:
+        """Return the tables of one kind, by name."""
+        return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
 
     def _check_toy(self, toy: ToyFigures) -> None:
         _known("toy.dataset", toy.dataset, self.datasets)
@@ -643,7 +653,7 @@ class Params:
     def _check_table(self, key: str, table: AnyTable) -> None:
         for method in table.methods:
             _known(f"{key}.methods", method, self.methods)
-        if isinstance(table, Table | AccuracyTable):
+        if isinstance(table, CertifiedTable | AccuracyTable):
             _known(f"{key}.baseline", table.baseline, self.methods)
         first: dict[str, str] = {}
         for method in rows_of(table):
@@ -652,6 +662,12 @@ class Params:
         for dataset, changes in table.settings.items():
             _known(f"{key}.settings", dataset, self.datasets)
             _known(f"{key}.settings.dataset", changes.dataset or dataset, self.datasets)
+        if isinstance(table, AccuracyTable):
+            for dataset in table.datasets or ():
+                _known(f"{key}.datasets", dataset, self.datasets)
+        if isinstance(table, EmpiricalTable):
+            for attack, choice in table.attacks.items():
+                _known(f"{key}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
 
     def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
         if dataset.member is None:
@@ -714,45 +730,48 @@ def merge_certification(base: Certification, changes: Options, *, key: str) -> C
         ConfigError: an unknown field or a bad value; the message starts with ``key``.
     """
     merged = {f.name: getattr(base, f.name) for f in fields(base)} | dict(changes)
-    return _build(Certification, merged, key)
+    return _build(Certification, merged, lambda message: f"{key}: {message}")
 
 
 def read_params(path: Path) -> Params:
-    """Read and check params.yaml.
+    """Read params.yaml and the library beside it (`certsmooth.experiment.library`), and check them.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a key or value is wrong; the message names the key, the value
-            and the nearest valid one.
+        ConfigError: a file is missing or not YAML, or a key or value is wrong; the message names the file, the key, the
+            value and the nearest valid one.
     """
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds {type(content).__name__}; must be a mapping of keys")
-    return parse_params(content, name=str(path))
+    content = read_content(path)
+    _build(Short, {key: content.own[key] for key in SHORT if key in content.own}, content.located)
+    return _params(content.whole(), content.located)
 
 
 def parse_params(content: Mapping[str, Any], *, name: str = "params") -> Params:
-    """Check the content of params.yaml, as `read_params` does."""
+    """Check the content of a params.yaml that needs no library, as `read_params` does."""
+    only = Content(name, content, {}, {})
+    return _params(only.whole(), only.located)
+
+
+def _params(content: Mapping[str, Any], located: Callable[[str], str]) -> Params:
     try:
-        content = written_out(content)
+        content = modified(content)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    return _build(Params, content, name)
+        raise ConfigError(located(str(error))) from error
+    return _build(Params, content, located)
 
 
-def _build(cls: type[T], content: Mapping[str, Any], name: str) -> T:
+def _build(cls: type[T], content: Mapping[str, Any], located: Callable[[str], str]) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
-        problems = [f"{name}: {_explain(cls, item)}" for item in error.errors()[:_SHOWN]]
-        more = error.error_count() - len(problems)
-        raise ConfigError("\n".join([*problems, *([f"... and {more} more"] if more else [])])) from error
+        problems: dict[object, str] = {}
+        for item in error.errors():
+            # Once for all entries that have it from the first, since they are like it.
+            found = "" if item["type"] == "value_error" else repr(item["input"])
+            mistake = (item["loc"][:1], item["loc"][2:], item["msg"], found)
+            problems.setdefault(mistake, located(_explain(cls, item)))
+        lines = list(dict.fromkeys(problems.values()))
+        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        raise ConfigError("\n".join([*lines[:_SHOWN], *more])) from error
 
 
 _RIGHT = {
@@ -771,17 +790,22 @@ def _short(value: object) -> str:
 
 
 def _explain(cls: type, error: ErrorDetails) -> str:
-    location = [str(part) for part in error["loc"]]
+    path = [str(part) for part in error["loc"]]
+    location = [part for at, part in enumerate(path) if not (at == 2 and path[0] == "tables")]  # there stands the kind
     key = ".".join(part if part.isprintable() and len(part) <= 100 else _short(part) for part in location)
     found = _short(error["input"])
     if error["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, location[:-1]))}"
+        return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, path[:-1]))}"
     if error["type"] in ("missing", "missing_argument"):
         return f"missing key {key}"
+    if error["type"] == "union_tag_not_found":
+        return f"missing key {key}.kind; must be one of {', '.join(KINDS)}"
+    if error["type"] == "union_tag_invalid":
+        return f"{key}.kind: unknown {error['ctx']['tag']!r}; {nearest(error['ctx']['tag'], KINDS)}"
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}".lstrip(".")
     if error["type"] == "dataclass_type":
-        return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, location))}"
+        return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, path))}"
     return f"{key}: {found}; {_right(error)}"
 
 
@@ -797,10 +821,11 @@ def _valid_keys(cls: object, location: list[str]) -> list[str]:
     """Return the keys of the section at ``location``: the fields of the dataclass that its type leads to."""
     for part in location:
         hints = get_type_hints(cls) if is_dataclass(cls) else {}
-        cls = hints.get(part, cls)
+        cls = KINDS[part] if cls in KINDS.values() and part in KINDS else hints.get(part, cls)
         while not is_dataclass(cls) and get_args(cls):
             cls = next((a for a in get_args(cls) if is_dataclass(a) or get_args(a)), None)
-    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
+    known = [f.name for f in fields(cls)] if is_dataclass(cls) else []
+    return [*known, *SHORT] if cls is Params else known
 
 
 def _known(key: str, value: str, valid: Collection[str]) -> None:

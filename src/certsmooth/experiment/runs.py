@@ -1,29 +1,33 @@
 """Which artefacts the experiment consists of: what params.yaml asks for, as runs with names and paths.
 
-Imports no numerical library: the workflow reads it to build its graph.
+Imports no numerical library but for certificates, which need no torch: the workflow reads it to build its graph.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from math import isinf, prod
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from certsmooth._internal.registry import member
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.config import (
     AccuracyTable,
-    AnyTable,
     Certification,
+    CertifiedTable,
+    EmpiricalTable,
     Member,
     Method,
     MethodChanges,
     Option,
     Options,
     Params,
+    SoundnessTable,
     TableSettings,
     Training,
     TrainingChanges,
@@ -201,15 +205,15 @@ def table_choice(params: Params, table: str) -> TableChoice:
 
     Args:
         params: the configuration.
-        table: a key of ``tables`` or of ``attacks``.
+        table: a key of ``tables``.
     """
     (choice,) = table_choices(params, table)
     return choice
 
 
 def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
-    """Return data sets, noise levels and radii of any table; one of ``idrs`` may be about several data sets."""
-    chosen = _chosen(params, table)
+    """Return data sets, noise levels and radii of any table; one of accuracy may be about several data sets."""
+    chosen = params.tables[table]
     settings = chosen.settings.get(params.dataset, TableSettings())
     datasets: tuple[str, ...] = (settings.dataset or params.dataset,)
     if isinstance(chosen, AccuracyTable):
@@ -221,14 +225,9 @@ def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
     )
 
 
-def _chosen(params: Params, table: str) -> AnyTable:
-    sections: tuple[Mapping[str, AnyTable], ...] = (params.tables, params.attacks, params.idrs, params.soundness)
-    return next(section[table] for section in sections if table in section)
-
-
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of; see `table_choices`."""
-    chosen = _chosen(params, table)
+    chosen = params.tables[table]
     seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
     for about, method in product(table_choices(params, table), rows_of(chosen)):
         for sigma, seed, variant in product(about.sigmas, seeds, variants(params, about.dataset, method)):
@@ -276,10 +275,9 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
 def all_parts(params: Params) -> tuple[tuple[CertificationRun, Part], ...]:
     """Return every certification of every table and figure, with each part of the data that it is needed on, once."""
     others = [run for shown in toy_runs(params) for run in shown] + list(high_dimension_runs(params))
-    pairs = [(run, part) for name in params.tables for run in table_runs(params, name) for part in PARTS]
-    tested = (*params.attacks, *params.idrs, *params.soundness)
     test: Part = "test"
-    pairs += [(run, test) for name in tested for run in table_runs(params, name)]
+    parts = {name: PARTS if isinstance(table, CertifiedTable) else (test,) for name, table in params.tables.items()}
+    pairs = [(run, part) for name, needed in parts.items() for run in table_runs(params, name) for part in needed]
     return tuple(dict.fromkeys([*pairs, *((run, test) for run in others)]))
 
 
@@ -342,7 +340,14 @@ def sampling_run(params: Params, run: CertificationRun) -> CertificationRun:
 
 def _alike(params: Params, name: str, other: str) -> bool:
     first, second = params.methods[name], params.methods[other]
-    return (first.training, first.noise, first.policy.name) == (second.training, second.noise, second.policy.name)
+    noises = (noise_of(method.certificate.name) for method in (first, second))
+    return (first.training, first.policy.name) == (second.training, second.policy.name) and len({*noises}) == 1
+
+
+@cache
+def noise_of(certificate: str) -> str:
+    """Return the member of certsmooth.science.noise that a certificate is about: what is sampled for it."""
+    return str(member("certificates", certificate).Certificate.noise)
 
 
 def certification(params: Params, run: CertificationRun) -> Certification:
@@ -407,7 +412,7 @@ def sample_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
     chosen, method = certification(params, run), resolved_method(params, run.dataset, run.method)
     return {
         "policy": _described(with_variant(method.policy, run.variant)),
-        "noise": method.noise,
+        "noise": noise_of(method.certificate.name),
         "step": params.datasets[run.dataset].step,
         "n0": chosen.n0,
         "n": chosen.n,
@@ -429,7 +434,7 @@ def certify_slice(params: Params, run: CertificationRun) -> dict[str, Any]:
 
 def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
-    chosen = _chosen(params, table)
+    chosen = params.tables[table]
     methods = {name: params.methods[name] for name in rows_of(chosen)}
     labels = {name: (method.label, method.train, method.certify) for name, method in methods.items()}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
@@ -448,13 +453,17 @@ def toy_slice(params: Params) -> dict[str, Any]:
 
 def order_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
     """Return what the cost of a memory's order depends on, besides counts."""
-    radii, shuffles = list(table_choice(params, table).radii), params.soundness[table].shuffles
+    radii, shuffles = list(table_choice(params, table).radii), params.of_kind(SoundnessTable)[table].shuffles
     return {**certify_slice(params, run), "radii": radii, "shuffles": shuffles}
 
 
 def break_slice(params: Params, table: str, run: CertificationRun) -> dict[str, Any]:
     """Return what an attack on certificates depends on, besides data, checkpoint and counts."""
-    chosen, sampled, certified = params.soundness[table], sample_slice(params, run), certify_slice(params, run)
+    chosen, sampled, certified = (
+        params.of_kind(SoundnessTable)[table],
+        sample_slice(params, run),
+        certify_slice(params, run),
+    )
     return {
         "policy": sampled["policy"],
         "noise": sampled["noise"],
@@ -475,7 +484,7 @@ def high_dimension_slice(params: Params) -> dict[str, Any]:
 
 def attack_slice(params: Params, table: str, attack: str, run: CertificationRun) -> dict[str, Any]:
     """Return what an attack on a run depends on, besides data, checkpoint and counts."""
-    chosen = params.attacks[table]
+    chosen = params.of_kind(EmpiricalTable)[table]
     choice = chosen.attacks[attack]
     return {
         "attack": _described(choice.attack),

@@ -11,7 +11,7 @@ from certsmooth.analysis.empirical_result import ShownAttack
 from certsmooth.analysis.soundness import AttackedRun
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.records import read_log
-from certsmooth.experiment.config import AttackChoice, Params
+from certsmooth.experiment.config import AttackChoice, EmpiricalTable, Params
 from certsmooth.experiment.runs import CertificationRun, attack_slice, table_choice, table_runs
 from certsmooth.experiment.steps.table import read_run
 from certsmooth.report.figures.empirical import write_empirical_curves
@@ -27,13 +27,14 @@ def make_empirical(params: Params, name: str, *, results: Path) -> None:
 
     Args:
         params: the configuration.
-        name: a key of ``attacks``.
-        results: folder that holds ``certificates`` and ``attacks``; the table goes there, the figure to ``figures``.
+        name: a key of ``tables``.
+        results: folder that holds ``certificates`` and ``attacks``; the table goes to ``tables`` in it, the figure to
+            ``figures`` there.
 
     Raises:
         CountsError: certificates or attacks are missing, damaged, or of something else.
     """
-    table = params.attacks[name]
+    table = params.of_kind(EmpiricalTable)[name]
     runs = [_read(params, name, run, results) for run in table_runs(params, name)]
     result = build_empirical(
         runs,
@@ -43,10 +44,11 @@ def make_empirical(params: Params, name: str, *, results: Path) -> None:
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
     )
-    figures = results / "figures"
+    folder = results / "tables"
+    figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     write_empirical_curves(result, [attacked.run for attacked in runs], figures)
-    write_empirical(result, results, figure=f"figures/{name}.svg")
+    write_empirical(result, folder, figure=f"figures/{name}.svg")
 
 
 def _shown(key: str, choice: AttackChoice) -> ShownAttack:
@@ -60,7 +62,7 @@ def _read(params: Params, name: str, run: CertificationRun, results: Path) -> At
     certified = read_run(params, run, "test", results=results)
     counts: dict[str, AttackCounts] = {}
     provenance: dict[str, dict[str, Any]] = {}
-    for attack in params.attacks[name].attacks:
+    for attack in params.of_kind(EmpiricalTable)[name].attacks:
         path = attack_path(results, name, attack, run)
         expect = attack_slice(params, name, attack, run) | {
             key: certified.provenance[key] for key in ("dataset", "fingerprint", "checkpoint")

@@ -17,7 +17,7 @@ from certsmooth.report.figures.high_dimension import write_high_dimension_curves
 
 
 def make_high_dimension(params: Params, *, results: Path) -> None:
-    """Write ``idrs/imagenet`` as Markdown, CSV and JSON, and its figure as SVG and PNG.
+    """Write ``tables/idrs/imagenet`` as Markdown, CSV and JSON, and its figure as SVG and PNG.
 
     Args:
         params: the configuration; ``high_dimension`` says from which certificates.
@@ -44,7 +44,7 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
         frame = read_published_certificates(Path(published.file), sigma=published.sigma)
         frames[f"{published.label} (published), sigma {published.sigma:g}"] = with_probabilities(frame, published.sigma)
         about.append(f"{published.file}, as published")
-    folder, figures = results / "idrs", results / "figures" / "idrs"
+    folder, figures = results / "tables" / "idrs", results / "tables" / "figures" / "idrs"
     for each in (folder, figures):
         each.mkdir(parents=True, exist_ok=True)
     result = high_dimension_table(

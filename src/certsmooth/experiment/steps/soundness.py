@@ -7,7 +7,7 @@ from pathlib import Path
 from certsmooth.analysis.soundness_table import AuditedRun, build_soundness, write_soundness
 from certsmooth.artefacts.audits import Broken, read_order_cost
 from certsmooth.artefacts.records import read_log
-from certsmooth.experiment.config import Params
+from certsmooth.experiment.config import Params, SoundnessTable
 from certsmooth.experiment.members import certificate_of
 from certsmooth.experiment.runs import CertificationRun, break_slice, table_runs
 from certsmooth.experiment.steps.table import read_run
@@ -20,15 +20,17 @@ def make_soundness(params: Params, name: str, *, results: Path) -> None:
 
     Args:
         params: the configuration.
-        name: a key of ``soundness``.
-        results: folder that holds ``certificates`` and ``audit``; the table goes there.
+        name: a key of ``tables``.
+        results: folder that holds ``certificates`` and ``audit``; the table goes to ``tables`` in it.
 
     Raises:
         CountsError: certificates or audits are missing, damaged, or of something else.
     """
-    table = params.soundness[name]
+    table = params.of_kind(SoundnessTable)[name]
     runs = [_read(params, name, run, results) for run in table_runs(params, name)]
-    write_soundness(build_soundness(runs, name=name, title=table.title, alpha=table.predict.alpha), results)
+    folder = results / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_soundness(build_soundness(runs, name=name, title=table.title, alpha=table.predict.alpha), folder)
 
 
 def _read(params: Params, name: str, run: CertificationRun, results: Path) -> AuditedRun:

@@ -16,7 +16,7 @@ from certsmooth.analysis.table import build_table, write_table
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import Params, Published
+from certsmooth.experiment.config import CertifiedTable, Params, Published
 from certsmooth.experiment.runs import PARTS, CertificationRun, Part, json_value, table_choice, table_runs
 from certsmooth.report.figures.curves import write_curves
 from certsmooth.science.certificates import linf_radius
@@ -33,13 +33,13 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
     Args:
         params: the configuration.
         name: a key of ``tables``.
-        results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it, and what
-            `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
+        results: folder that holds ``certificates``; the table goes to its ``tables``, the figure to
+            ``tables/figures``, and what `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
 
     Raises:
         CountsError: certificates are missing or damaged.
     """
-    table, about = params.tables[name], table_choice(params, name)
+    table, about = params.of_kind(CertifiedTable)[name], table_choice(params, name)
     record = read_record(results / "data" / f"{about.dataset}.json")
     linf = table.norm == "linf"
     runs = [
@@ -56,10 +56,11 @@ def make_table(params: Params, name: str, *, results: Path) -> None:
         norm=norm,
         data=record["name"],
     )
-    figures = results / "figures"
+    folder = results / "tables"
+    figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     write_curves(runs, figures, name=name, title=table.title, norm=norm)
-    write_table(result, results, figure=f"figures/{name}.svg")
+    write_table(result, folder, figure=f"figures/{name}.svg")
     _write_metrics(result, results)
 
 

@@ -27,7 +27,7 @@ _SHOWN = 0.95
 
 
 def make_toy_figures(params: Params, *, results: Path) -> None:
-    """Write ``idrs/figureN.svg`` and ``.png`` to the figures of ``results``, for N = 1 and 5 to 9.
+    """Write ``tables/figures/idrs/figureN.svg`` and ``.png``, for N = 1 and 5 to 9.
 
     Args:
         params: the configuration; ``toy`` says what is shown.
@@ -77,7 +77,7 @@ def make_toy_figures(params: Params, *, results: Path) -> None:
         8: lambda: figure_8(plane, {run.sigma: frames[run] for run in constant}),
         9: lambda: figure_9(plane),
     }
-    folder = results / "figures" / "idrs"
+    folder = results / "tables" / "figures" / "idrs"
     folder.mkdir(parents=True, exist_ok=True)
     for number, draw in figures.items():
         write_figure(draw, folder, name=f"figure{number}")
