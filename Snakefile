@@ -7,6 +7,7 @@ container: "containers/certsmooth.sif"  # with --sdm apptainer only; `make image
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/metadata.smk"
 include: "workflow/rules/devices.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -26,13 +27,13 @@ rule all:
         "results/tables/idrs/imagenet.md" if params.high_dimension else [],
 
 
-# What may download: for a machine with internet, before jobs run on others.
+# The first stage of dvc.yaml. What may download: for a machine with internet, before jobs run on others.
 rule datasets:
     input:
         [f"results/data/{dataset}.json" for dataset in dict.fromkeys(run.dataset for run in all_runs())],
 
 
-# One target per stage of dvc.yaml.
+# Targets of the other stages of dvc.yaml; that of the last is `all`. Attacks and audits belong to it.
 
 
 rule checkpoints:

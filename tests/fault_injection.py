@@ -256,14 +256,18 @@ def limit_memory(extra):
 # --- what is left
 
 
+METADATA = ".metadata"  # of Snakemake, beside results; what is in it differs from run to run
+
+
 def tree(folder):
     """Return the content of every file below, by its path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and METADATA not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def strays(folder):
     """Return the files below that are no results: temporaries, locks, journals and states."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name != METADATA)
 
 
 def outputs(step):

@@ -51,16 +51,13 @@ def merged(old, new):
 def cut_down(files):
     """Return the files with short trainings, few samples, one sigma, and of each table the baseline only."""
     digits = {"recipe": {"epochs": 1}, "certification": {"stride": 5}}
-    result = files | {
-        "params.yaml": files["params.yaml"] | {"sigmas": [0.25], "n": 100, "datasets": {"digits": digits}}
-    }
+    chosen = {"sigmas": [0.25], "n": 100, "datasets": {"digits": digits}}
+    result = files | {"params.yaml": files["params.yaml"] | chosen}
     for name, content in files.items():
-        tables = content.get("tables", {})
-        small = {
-            key: each | {"methods": [each["baseline"]]} if "baseline" in each else each for key, each in tables.items()
-        }
-        if small:
-            result[name] = content | {"tables": small}
+        if tables := content.get("tables"):
+            with_baseline = {key: each for key, each in tables.items() if "baseline" in each}
+            small = {key: each | {"methods": [each["baseline"]]} for key, each in with_baseline.items()}
+            result[name] = content | {"tables": tables | small}
     return result
 
 

@@ -11,6 +11,7 @@ from snakemake.settings.types import DeploymentMethod
 
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
+from certsmooth.experiment.library import naming_files
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.registry import names
 from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
@@ -24,7 +25,8 @@ def read_and_check():
     if not stamp.exists():
         from certsmooth.experiment.members import check_members
 
-        check_members(params)
+        with naming_files(Path("params.yaml")):
+            check_members(params)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
     return params

@@ -54,12 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(_: argparse.Namespace, params: Params) -> None:
+def _check(options: argparse.Namespace, params: Params) -> None:
+    from certsmooth.experiment.library import naming_files
     from certsmooth.experiment.members import check_members
     from certsmooth.experiment.steps.check import check_start
 
-    check_members(params)
-    check_start(params)
+    with naming_files(options.params):
+        check_members(params)
+        check_start(params)
 
 
 def _data(options: argparse.Namespace, params: Params) -> None:

@@ -12,7 +12,8 @@ that ``dataset`` names, and of the entries that tables take for it. The longer k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,19 @@ class Content:
                 return f"{self.name}: {section}.{name}: incomplete, and not in {FOLDER}/; {nearest(name, known)}"
         is_own = entry is None or _says(self.own, key)
         return f"{self.name if is_own else self.files[entry or '']}: {message}"
+
+
+@contextmanager
+def naming_files(path: Path) -> Iterator[None]:
+    """Name the file in errors about what params.yaml at a path, and its library, say.
+
+    Raises:
+        ConfigError: any that is raised within, after the name of the file.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(read_content(path).located(str(error))) from error
 
 
 def _longest(names: object, key: str) -> str | None:

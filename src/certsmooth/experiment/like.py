@@ -79,11 +79,11 @@ def modified(content: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(table, Mapping) or "modifier" not in table:
             continue
         shown = {each: value for each, value in table.items() if each != "modifier"}
+        changes = _changes(f"tables.{key}.modifier", table["modifier"], modifiers, str(name))
         if isinstance(entry, Mapping):  # or else the validation refuses what `dataset` says
             copy = f"{name}-{table['modifier']}"
             shown = merged({"settings": {name: {"dataset": copy}}}, shown)
             if at(shown, "settings", name, "dataset") == copy and copy not in content["datasets"]:
-                changes = _changes(f"tables.{key}.modifier", table["modifier"], modifiers, str(name))
                 made = merged({**entry, "member": entry.get("member") or name}, changes)
                 content["datasets"] = {**content["datasets"], copy: made}
         content["tables"] = {**content["tables"], key: shown}
