@@ -1,13 +1,14 @@
 # make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
+# make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
 # make bench    throughput of sampling and training, and the search for nearest neighbours
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test lint bench lock image test-apptainer test-slurm
+.PHONY: setup table1 tables test lint schema bench lock image test-apptainer test-slurm
 
 setup: .venv/.installed
 
@@ -37,6 +38,9 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
+
+schema: setup
+	python -m certsmooth.experiment.schema
 
 bench: setup
 	python benchmarks/sampling.py

@@ -7,6 +7,7 @@ container: "containers/certsmooth.sif"  # with --sdm apptainer only; `make image
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/metadata.smk"
 include: "workflow/rules/devices.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -21,19 +22,18 @@ include: "workflow/rules/audit.smk"
 rule all:
     default_target: True
     input:
-        expand("results/{table}.md", table=[*params.tables, *params.attacks, *params.soundness]),
-        expand("results/idrs/{table}.md", table=[*params.idrs, "table1"]),
+        expand("results/tables/{table}.md", table=[*params.tables, "idrs/table1"]),
         figures("figure1") if params.toy else [],
-        "results/idrs/imagenet.md" if params.high_dimension else [],
+        "results/tables/idrs/imagenet.md" if params.high_dimension else [],
 
 
-# What may download: for a machine with internet, before jobs run on others.
+# The first stage of dvc.yaml. What may download: for a machine with internet, before jobs run on others.
 rule datasets:
     input:
         at(dict.fromkeys(spec.data.path for spec in experiment.models())),
 
 
-# One target per stage of dvc.yaml.
+# Targets of the other stages of dvc.yaml; that of the last is `all`. Attacks and audits belong to it.
 
 
 rule checkpoints:
@@ -53,12 +53,12 @@ rule certificates:
 
 rule audits:
     input:
-        [path for table in params.soundness for path in audits(table, "order.json", "broken.parquet")],
+        [path for table in params.of_kind(SoundnessTable) for path in audits(table, "order.json", "broken.parquet")],
 
 
 rule attacks:
     input:
-        [path for table in params.attacks for path in attack_files(table)],
+        [path for table in params.of_kind(EmpiricalTable) for path in attack_files(table)],
 
 
 include: "workflow/rules/slurm.smk"

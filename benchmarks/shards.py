@@ -24,8 +24,10 @@ import torch
 import yaml
 from tabulate import tabulate
 
+from certsmooth.experiment.library import read_content
+
 ROOT = Path(__file__).resolve().parents[1]
-SHIPPED = ("Snakefile", "workflow", "params.yaml")
+SHIPPED = ("Snakefile", "workflow", "profiles")
 RUN = "digits/cohen/sigma=0.25/seed=0/default"
 SAMPLES = 33_000  # per image: about 25 seconds for 200 images on one core
 
@@ -34,12 +36,11 @@ def make_project(folder: Path) -> None:
     """Copy the workflow, with one table of one method at one sigma, and train its classifier."""
     for name in SHIPPED:
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, folder / name)
-    params = json.loads(json.dumps(yaml.safe_load((folder / "params.yaml").read_text())))
+    params = read_content(ROOT / "params.yaml").whole()
     digits = params["datasets"]["digits"]
     digits |= {"sigmas": [0.25], "validation": 0.139}  # 200 images: four groups, so that two shards are alike
     digits["recipe"] |= {"epochs": 1, "adaptive_from_epoch": 0}
     params["tables"] = {"table1": params["tables"]["table1"] | {"methods": ["cohen"]}}
-    params |= {"attacks": {}, "idrs": {}, "soundness": {}}
     params["toy"] = params["high_dimension"] = None
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
     run(folder, ["results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"], "--cores", "1")

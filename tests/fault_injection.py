@@ -84,6 +84,7 @@ def made_experiment(tmp_path_factory):
     """A folder with the whole experiment, made without a fault; it must stay as it is."""
     folder = tmp_path_factory.mktemp("made")
     shutil.copy(ROOT / "params.yaml", folder)
+    shutil.copytree(ROOT / "config", folder / "config")
     edit(folder, _small)
     (folder / "results" / "data").mkdir(parents=True)
     with contextlib.chdir(folder):
@@ -104,9 +105,10 @@ def _small(params):
     """One method with a memory, one sigma; two epochs, 200 samples."""
     cut_down(params)
     params["trainings"]["taught"] = copy.deepcopy(params["trainings"]["gaussian"]) | {"teacher": "standard"}
-    params["tables"] = {"table1": params["tables"]["table1"] | {"methods": ["cohen-ds"], "baseline": "cohen-ds"}}
+    tables = params["tables"]
+    tables["table1"] |= {"methods": ["cohen-ds"], "baseline": "cohen-ds"}
     attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}}
-    params["attacks"]["empirical"] |= {"methods": ["cohen-ds"], "attacks": {"base": attack}}
+    tables["empirical"] |= {"methods": ["cohen-ds"], "attacks": {"base": attack}}
 
 
 # --- kills
@@ -254,14 +256,18 @@ def limit_memory(extra):
 # --- what is left
 
 
+METADATA = ".metadata"  # of Snakemake, beside results; what is in it differs from run to run
+
+
 def tree(folder):
     """Return the content of every file below, by its path."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    files = [path for path in folder.rglob("*") if path.is_file() and METADATA not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def strays(folder):
     """Return the files below that are no results: temporaries, locks, journals and states."""
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob(".*") if path.name != METADATA)
 
 
 def outputs(step):

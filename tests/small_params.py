@@ -48,29 +48,27 @@ methods:
     training: gaussian
     policy: {name: data_dependent, options: {iterations: [1, 2], samples: 1, step: 0.001}}
     certificate: {name: cohen}
-    noise: gaussian
     memory: true
     certification: {n0: 20}
 tables:
   table1:
+    kind: certified
     title: A table
     methods: [cohen, cohen-ds]
     baseline: cohen
     norm: null
     published: {paper: ddrs, table: 1, dataset: cifar10}
     settings: {digits: {dataset: digits, sigmas: [0.25], radii: [0.1]}}
-attacks:
   empirical:
+    kind: empirical
     title: Attacks
     methods: [cohen]
     attacks: {smoothed: {label: PGD, attack: {name: pgd, options: {steps: 2}}, samples: [1]}}
     predict: {n: 100, alpha: 0.01}
     stride: 1
-idrs:
-  rates: {title: Rates, methods: [cohen], baseline: cohen, training_seeds: [0, 1], datasets: [cones],
+  rates: {kind: accuracy, title: Rates, methods: [cohen], baseline: cohen, training_seeds: [0, 1], datasets: [cones],
     published: [{paper: idrs, table: 2}]}
-soundness:
-  promises: {title: Promises, methods: [cohen], predict: {n: 100, alpha: 0.01}, stride: 1, shuffles: 2}
+  promises: {kind: soundness, title: Promises, methods: [cohen], predict: {n: 100, alpha: 0.01}, stride: 1, shuffles: 2}
 high_dimension:
   method: cohen
   published: [{file: published.tsv, sigma: 0.5, label: Published}]

@@ -36,7 +36,7 @@ UPWARD: set[tuple[str, str]] = {
 CIRCLES: set[frozenset[str]] = set()
 """Known circles, likewise."""
 
-LONG: set[str] = {"experiment.steps.certify.certify_counts", "experiment.steps.train.train_model"}
+LONG: set[str] = set()
 """Known functions that are too long, likewise."""
 
 MODULES = {

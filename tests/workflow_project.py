@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from certsmooth.experiment.like import written_out
+from certsmooth.experiment.library import read_content
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (
@@ -18,6 +18,7 @@ SHIPPED = (
     "workflow",
     "profiles",
     "params.yaml",
+    "config",
     "dvc.yaml",
     ".dvc/config",
     ".dvc/plots",
@@ -49,12 +50,18 @@ def copy_project(folder):
 
 
 def edit(folder, change):
-    """Change params.yaml in place."""
-    path = folder / "params.yaml"
-    # Through JSON: entries that are like others are edited apart.
-    params = json.loads(json.dumps(written_out(yaml.safe_load(path.read_text()))))
+    """Change what params.yaml and its library say: ``change`` gets both as the content of one params.yaml.
+
+    Each section then is one file of the library, and params.yaml holds the rest.
+    """
+    path, library = folder / "params.yaml", folder / "config"
+    params = read_content(path).whole()
     change(params)
-    path.write_text(plain_yaml(params))
+    shutil.rmtree(library)
+    library.mkdir()
+    for section in LIBRARY & {name for name in params if params[name] is not None}:
+        (library / f"{section}.yaml").write_text(plain_yaml({section: params[section]}))
+    path.write_text(plain_yaml({key: value for key, value in params.items() if key not in LIBRARY}))
 
 
 def plain_yaml(content):
@@ -62,35 +69,35 @@ def plain_yaml(content):
     return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 
-TABLES = ("table1", "smoothadv_table2")
-IDRS = ("toy", "table1", "imagenet")
+TARGETS = ("all", "datasets", "checkpoints", "counts", "certificates")  # of the stages of dvc.yaml
+LIBRARY = {"datasets", "trainings", "methods", "modifiers", "tables", "toy", "high_dimension"}
+TABLES = {"certified": ("table1", "smoothadv_table2"), "empirical": ("empirical",), "accuracy": ("toy",)}
+TABLES |= {"soundness": ("soundness",)}
 
 
 def cut_down(params):
     datasets, methods = params["datasets"], params["methods"]
-    for name in ("digits", "digits-half-labelled", "cones-2"):
+    for name in ("digits", "cones-2"):
         datasets[name]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
         datasets[name]["certification"] |= {"n": 200}
-    for name in ("digits", "digits-half-labelled"):
-        datasets[name]["sigmas"] = [0.25]
-        datasets[name]["certification"]["shards"] = 2
+    datasets["digits"]["sigmas"] = [0.25]
+    datasets["digits"]["certification"]["shards"] = 2
     for method in ("cohen-ds", "cohen-ds2"):
         methods[method]["policy"]["options"]["iterations"] = [2]
-    params["tables"] = {name: params["tables"][name] for name in TABLES}
-    params["tables"]["table1"]["methods"].append("t-certify")  # from the counts of cohen
-    params["attacks"]["empirical"] |= {"methods": ["cohen"], "stride": 60}
-    params["attacks"]["empirical"]["settings"]["digits"]["radii"] = [0, 0.2]
+    tables = params["tables"] = {name: params["tables"][name] for names in TABLES.values() for name in names}
+    tables["table1"]["methods"].append("t-certify")  # from the counts of cohen
+    tables["empirical"] |= {"methods": ["cohen"], "stride": 60}
+    tables["empirical"]["settings"]["digits"]["radii"] = [0, 0.2]
     # A start and a teacher, and the certificates of one row.
-    params["tables"]["smoothadv_table2"] |= {"methods": ["smoothadv-both"], "baseline": "smoothadv-both"}
+    tables["smoothadv_table2"] |= {"methods": ["smoothadv-both"], "baseline": "smoothadv-both"}
     params["trainings"]["smoothadv-both"]["objective"]["options"]["epsilon"] = 0.25
-    # One classifier in the plane for a table of idrs and the toy figures; a sigma(x) that jumps.
+    # One classifier in the plane for a table of accuracy and the toy figures; a sigma(x) that jumps.
     methods["border"]["training"] = "standard"
     datasets["cones-2"]["methods"]["border"]["policy"]["rate"] = float("inf")
-    rows = {"methods": ["toy-cohen", "toy-idrs-equal", "border"], "datasets": ["cones-2"]}
-    params["idrs"] = {"toy": params["idrs"]["toy"] | rows}
+    tables["toy"] |= {"methods": ["toy-cohen", "toy-idrs-equal", "border"], "datasets": ["cones-2"]}
     params["toy"] |= {"dataset": "cones-2", "sigma": 0.5}
     predict = {"n": 100, "alpha": 0.001}
-    params["soundness"]["soundness"] |= {"methods": ["cohen-ds"], "predict": predict, "stride": 60, "shuffles": 2}
+    tables["soundness"] |= {"methods": ["cohen-ds"], "predict": predict, "stride": 60, "shuffles": 2}
     params["high_dimension"]["rates"] = [0, 0.001]
 
 
@@ -110,12 +117,11 @@ def planned(folder, *targets):
     text = call(folder, "snakemake", "--dry-run", *targets)
     jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
     assert bool(jobs) != ("Nothing to be done" in text)
-    return {rule: n for rule, n in jobs.items() if rule not in ("all", "total")}
+    return {rule: n for rule, n in jobs.items() if rule not in ("total", *TARGETS)}
 
 
 def only_table1(params):
     """Cut down further: to table1 (and what needs no data)."""
     cut_down(params)
     params["tables"] = {"table1": params["tables"]["table1"]}
-    params |= {"attacks": {}, "idrs": {}, "soundness": {}}
     params["toy"] = params["high_dimension"] = None

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
-import yaml
 
 from certsmooth._internal.storage import write_json
 from certsmooth.analysis.idrs_theory import write_table1
@@ -18,8 +17,8 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
-from certsmooth.experiment.like import written_out
 from certsmooth.report.files import write_result
+from shipped import shipped_content
 from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,20 +88,21 @@ CERTIFICATES = f"results/certificates/{PLACE}/test.json"
 LABELS, HALF = "labels.json", "results/data/digits-half-labelled.json"
 ORDER, BROKEN = (f"results/audit/soundness/{PLACE}/{name}" for name in ("order.json", "broken.parquet"))
 ATTACKED = f"results/attacks/empirical/{PLACE}/base.parquet"
-TABLES = ("soundness", "empirical", "idrs/evaluation", "idrs/table1", "idrs/imagenet")
+TABLES = ("soundness", "empirical", "evaluation", "idrs/table1", "idrs/imagenet")
 
 
 def write_params(folder):
-    params = json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
+    params = shipped_content()
     params["datasets"]["digits"]["recipe"] |= {"epochs": 2}
     params["datasets"]["digits"] |= {"sigmas": [0.25]}
     params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 100}
     predict = {"n": 50, "alpha": 0.01}
-    params["soundness"]["soundness"] |= {"methods": ["cohen"], "predict": predict, "stride": 90, "shuffles": 1}
-    params["attacks"]["empirical"] |= {"methods": ["cohen"], "predict": predict, "stride": 90}
-    params["attacks"]["empirical"]["settings"]["digits"] = {"radii": [0, 0.2]}
-    del params["attacks"]["empirical"]["attacks"]["smoothed"]
-    params["idrs"] = {"evaluation": params["idrs"]["evaluation"] | {"methods": ["cohen"], "training_seeds": [0]}}
+    tables = params["tables"]
+    tables["soundness"] |= {"methods": ["cohen"], "predict": predict, "stride": 90, "shuffles": 1}
+    tables["empirical"] |= {"methods": ["cohen"], "predict": predict, "stride": 90}
+    tables["empirical"]["settings"]["digits"] = {"radii": [0, 0.2]}
+    del tables["empirical"]["attacks"]["smoothed"]
+    tables["evaluation"] |= {"methods": ["cohen"], "training_seeds": [0]}
     params["high_dimension"] |= {"rates": [0]}
     (folder / "params.yaml").write_text(plain_yaml(params))
     (run,) = runs.table_runs(parse_params(params), "soundness")
@@ -136,7 +136,7 @@ def made(tmp_path_factory):
         for name in ("soundness", "empirical", "evaluation"):
             assert main(["table", name]) == 0
         assert main(["high-dimension"]) == 0
-        write_table1(Path("results/idrs"))
+        write_table1(Path("results/tables/idrs"))
         yield folder
 
 
@@ -162,7 +162,7 @@ def test_every_artefact_says_in_which_image_it_was_made(made):
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_holds_each_image_once(made, name):
-    text = (made / "results" / f"{name}.json").read_text()
+    text = (made / "results" / "tables" / f"{name}.json").read_text()
     found = json.loads(text)
     assert list(found["images"].values()) == [asdict(IMAGE)]
     (key,) = found["images"]
@@ -174,7 +174,10 @@ def test_a_table_holds_each_image_once(made, name):
     for source in found.get("attack_sources", []):
         assert source["provenance"]["image"] == key
     if sources:
-        assert "container image of the definition sha256:abababababab." in (made / "results" / f"{name}.md").read_text()
+        assert (
+            "container image of the definition sha256:abababababab."
+            in (made / "results" / "tables" / f"{name}.md").read_text()
+        )
 
 
 @dataclass(frozen=True)
@@ -194,13 +197,13 @@ def test_a_table_from_two_images_holds_both(tmp_path):
 
 
 def test_numbers_and_records_are_the_same_outside_the_image(made, monkeypatch):
-    paths = [made / "results" / name for name in ("soundness.csv", "soundness.md", "data/digits.json")]
+    paths = [made / "results" / name for name in ("tables/soundness.csv", "tables/soundness.md", "data/digits.json")]
     before = [path.read_bytes() for path in paths]
     monkeypatch.delenv(IMAGE_VARIABLE)
     assert main(["table", "soundness"]) == 0
     assert main(["data", "--dataset", "digits", "--output", RUN[-1]]) == 0
     assert [path.read_bytes() for path in paths] == before
-    assert content("results/soundness.json")["image"] is None
+    assert content("results/tables/soundness.json")["image"] is None
     assert content("results/data/digits.log.json")["image"] is None
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import yaml
 from scipy.stats import binomtest, kstest, norm
 
 from certsmooth._internal.registry import member
@@ -26,7 +25,6 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
-from certsmooth.experiment.like import written_out
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.steps import attack as step
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
@@ -34,6 +32,7 @@ from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sigma.fixed import FixedSigma
 from noise_laws import LAWS
 from row_models import half_space
+from shipped import shipped_content
 from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,12 +198,12 @@ def test_files_hold_every_number(tmp_path):
 
 def write_params(folder, **changes):
     """The shipped configuration, cut down: a method, a sigma, few samples; two attacks of two radii."""
-    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    params = shipped_content()
     digits = params["datasets"]["digits"]
     digits["recipe"] = digits["recipe"] | {"epochs": 2}
     digits["sigmas"] = [0.25]
     digits["certification"] = digits["certification"] | {"n": 300}
-    empirical = params["attacks"]["empirical"]
+    empirical = params["tables"]["empirical"]
     empirical |= {"methods": ["cohen"], "predict": {"n": 100, "alpha": 0.01}, "stride": 2}
     empirical["settings"]["digits"] = {"radii": [0, 0.3]}
     for choice in empirical["attacks"].values():
@@ -265,12 +264,12 @@ def test_attacks_and_their_table_from_the_command_line(folder):
         assert counts.distance[counts.epsilon > 0].max() > 0.29
         assert identity["radii"] == [0, 0.3]
     assert main(["table", "empirical"]) == 0
-    text = (folder / "results" / "empirical.md").read_text()
+    text = (folder / "results" / "tables" / "empirical.md").read_text()
     for words in ("180 test images", "PGD on the base classifier", "m = 4", "1 in 2 of", "n = 100, alpha = 0.01"):
         assert words in text
     assert "certified images contradicted" in text
     for name in ("empirical.csv", "empirical.json", "figures/empirical.svg", "figures/empirical.png"):
-        assert (folder / "results" / name).stat().st_size > 1000
+        assert (folder / "results" / "tables" / name).stat().st_size > 1000
     write_params(folder, predict={"n": 101, "alpha": 0.01})
     assert main(["table", "empirical"]) == 2
 
@@ -330,15 +329,15 @@ def test_help_describes_the_verb(capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"methods": ["chen"]}, ["attacks.empirical.methods", "did you mean 'cohen'"]),
-        ({"methods": []}, ["attacks.empirical.methods", "one or more"]),
-        ({"predict": {"n": 1, "alpha": 0.1}}, ["attacks.empirical.predict", "at least 2"]),
-        ({"predict": {"n": 9, "alpha": 1}}, ["attacks.empirical.predict", "(0, 1)"]),
+        ({"methods": ["chen"]}, ["tables.empirical.methods", "did you mean 'cohen'"]),
+        ({"methods": []}, ["tables.empirical.methods", "one or more"]),
+        ({"predict": {"n": 1, "alpha": 0.1}}, ["tables.empirical.predict", "at least 2"]),
+        ({"predict": {"n": 9, "alpha": 1}}, ["tables.empirical.predict", "(0, 1)"]),
         ({"predict": {"n": 9, "alpa": 0.1}}, ["alpa", "'alpha'"]),
-        ({"stride": 0}, ["attacks.empirical", "stride: 0", "at least 1"]),
-        ({"settings": {"digts": {}}}, ["attacks.empirical.settings", "did you mean 'digits'"]),
-        ({"settings": {"digits": {"radii": [-1]}}}, ["attacks.empirical.settings.digits", ">= 0"]),
-        ({"attacks": {}}, ["attacks.empirical.attacks", "one or more"]),
+        ({"stride": 0}, ["tables.empirical", "stride: 0", "at least 1"]),
+        ({"settings": {"digts": {}}}, ["tables.empirical.settings", "did you mean 'digits'"]),
+        ({"settings": {"digits": {"radii": [-1]}}}, ["tables.empirical.settings.digits", ">= 0"]),
+        ({"attacks": {}}, ["tables.empirical.attacks", "one or more"]),
         ({"attacks": {"a b": {"label": "x", "attack": {"name": "pgd"}}}}, ["attacks: bad name 'a b'"]),
         ({"attacks": {"a": {"label": "x", "attack": {"name": "pdg"}}}}, ["attacks.a.attack.name", "'pgd'"]),
         ({"attacks": {"a": {"label": "x", "attack": {"name": "pgd"}, "samples": []}}}, ["samples: []"]),
@@ -350,11 +349,11 @@ def test_help_describes_the_verb(capsys):
         ),
         (
             {"attacks": {"a": {"label": "x", "attack": {"name": "pgd", "options": {"step": 1}}}}},
-            ["attacks.empirical.attacks.a.attack.options", "'steps'"],
+            ["tables.empirical.attacks.a.attack.options", "'steps'"],
         ),
         (
             {"attacks": {"a": {"label": "x", "attack": {"name": "ddn", "options": {"steps": 0}}}}},
-            ["attacks.empirical.attacks.a.attack", "steps: 0", "at least 1"],
+            ["tables.empirical.attacks.a.attack", "steps: 0", "at least 1"],
         ),
     ],
 )
@@ -363,13 +362,6 @@ def test_mistakes_are_named(tmp_path, change, words):
         check_members(write_params(tmp_path, **change))
     for word in words:
         assert word in str(caught.value)
-
-
-def test_a_name_cannot_be_that_of_another_table():
-    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
-    params["attacks"]["table1"] = params["attacks"]["empirical"]
-    with pytest.raises(ConfigError, match="'table1' is also in tables"):
-        parse_params(params)
 
 
 def test_epsilon_is_each_radius_of_the_chosen_data_set(tmp_path):

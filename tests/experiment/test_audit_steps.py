@@ -17,7 +17,6 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
-from certsmooth.experiment.like import written_out
 from certsmooth.experiment.steps import break_certificates as step
 from certsmooth.experiment.steps.break_certificates import break_certificates
 from certsmooth.experiment.steps.certify import Order, certify_counts
@@ -31,6 +30,7 @@ from certsmooth.science.sampling.sampler import SamplingPlan
 from certsmooth.science.sigma.border_distance import BorderDistanceSigma as BorderDistance
 from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 from certsmooth.science.theory.worst_case import semi_elastic_radius
+from shipped import shipped_content
 from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,7 +44,7 @@ RECORD, MODEL, COUNTS = Path("digits.json"), Path("model.safetensors"), Path("co
 def sampled(tmp_path_factory):
     """A folder with a checkpoint and counts of every third test image of digits."""
     folder = tmp_path_factory.mktemp("audited")
-    params = written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    params = shipped_content()
     params["datasets"]["digits"]["recipe"] |= {"epochs": 3}
     (folder / "params.yaml").write_text(plain_yaml(params))
     run = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", str(RECORD)]

@@ -94,7 +94,7 @@ def test_what_is_not_used_may_lack_its_files(content, check):
 )
 def test_what_a_job_would_refuse_is_refused(content, check, path, value, message):
     assert check(content) == ""
-    assert check(changed(content, path, value)).startswith(f"certsmooth: {message}")
+    assert check(changed(content, path, value)).startswith(f"certsmooth: params.yaml: {message}")
 
 
 @pytest.mark.parametrize(
@@ -108,17 +108,21 @@ def test_what_a_job_would_refuse_is_refused(content, check, path, value, message
 )
 def test_a_start_must_be_a_checkpoint_for_the_training(content, check, spec, message):
     start_file(Path("start.safetensors"), spec)
-    content["idrs"] = {}  # the only table about points, whose shape is another one
+    del content["tables"]["rates"]  # the only table about points, whose shape is another one
     found = check(changed(content, START, {"checkpoint": "start.safetensors"}))
     assert (message in found) if message else found == ""
-    assert found == "" or found.startswith("certsmooth: trainings.gaussian.start.checkpoint: start.safetensors: ")
+    assert found == "" or found.startswith(
+        "certsmooth: params.yaml: trainings.gaussian.start.checkpoint: start.safetensors: "
+    )
 
 
 def test_a_truncated_start_is_refused(content, check):
     start_file(Path("start.safetensors"), HEADER.model)
     Path("start.safetensors").write_bytes(Path("start.safetensors").read_bytes()[:-1])
     message = check(changed(content, START, {"checkpoint": "start.safetensors"}))
-    assert message.startswith("certsmooth: trainings.gaussian.start.checkpoint: start.safetensors: truncated or alt")
+    assert message.startswith(
+        "certsmooth: params.yaml: trainings.gaussian.start.checkpoint: start.safetensors: truncated or alt"
+    )
 
 
 def test_the_form_of_published_images_is_known_without_them(content, check):

@@ -22,10 +22,19 @@ def test_own_keys_replace_those_of_the_other_entry_whole():
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_long_chain(section):
     entries = {f"e{i}": {"like": f"e{i + 1}", "x": i} for i in range(10_000)} | {"e10000": {"last": True}}
+    member = {"member": "e10000"} if section == "datasets" else {}
     assert written_out({section: entries})[section] == {
-        **{f"e{i}": {"last": True, "x": i} for i in range(10_000)},
+        **{f"e{i}": {"last": True, "x": i} | member for i in range(10_000)},
         "e10000": {"last": True},
     }
+
+
+def test_a_data_set_like_another_is_about_the_same_data():
+    datasets = {"a": {}, "b": {"like": "a"}, "c": {"like": "b"}, "d": {"member": "m"}, "e": {"like": "d"}}
+    datasets |= {"f": {"like": "b", "member": "n"}, "g": {"member": None}, "h": {"like": "g"}}
+    found = written_out({"datasets": datasets})["datasets"]
+    members = {name: entry.get("member") for name, entry in found.items()}
+    assert members == {"a": None, "b": "a", "c": "a", "d": "m", "e": "m", "f": "n", "g": None, "h": "g"}
 
 
 @pytest.mark.parametrize(

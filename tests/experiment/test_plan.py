@@ -1,10 +1,8 @@
-import json
 import re
 from math import ceil
 
 import numpy as np
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,13 +13,13 @@ from certsmooth.artefacts.provenance import made_by
 from certsmooth.experiment import plan
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params, read_params
-from certsmooth.experiment.like import written_out
 from certsmooth.experiment.plan import Classifier, SamplingJobs, Throughput, makespan
 from certsmooth.experiment.steps.plan import data_sizes
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.sampling.sampler import GROUP
-from workflow_project import ROOT, copy_project, cut_down, edit, plain_yaml, planned
+from shipped import shipped_content
+from workflow_project import copy_project, cut_down, edit, plain_yaml, planned
 
 MLP = Classifier("mlp", (2,), 2, "float32", False)
 HASH = f"sha256:{'0' * 64}"
@@ -39,7 +37,7 @@ RECORD = {
 
 
 def shipped():
-    return json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
+    return shipped_content()
 
 
 @pytest.fixture
@@ -50,8 +48,8 @@ def folder(tmp_path, monkeypatch):
     content["datasets"]["cones"] |= {"sigmas": [0.25, 0.5]}
     content["datasets"]["cones"]["certification"] = {"n0": 100, "n": 900, "alpha": 0.001, "stride": 1, "shards": 3}
     content["datasets"]["cones"]["recipe"] |= {"epochs": 6, "adaptive_from_epoch": 2, "batch_size": 10}
-    content["tables"] = {"table1": {"title": "One", "methods": ["cohen"], "baseline": "cohen"}}
-    content |= {"attacks": {}, "idrs": {}, "soundness": {}, "toy": None, "high_dimension": None}
+    content["tables"] = {"table1": {"kind": "certified", "title": "One", "methods": ["cohen"], "baseline": "cohen"}}
+    content |= {"toy": None, "high_dimension": None}
     (tmp_path / "params.yaml").write_text(plain_yaml(content))
     write(tmp_path / "results" / "data" / "cones.json", RECORD)
     monkeypatch.chdir(tmp_path)
@@ -215,7 +213,7 @@ def test_imagenet_is_planned_without_its_data(tmp_path):
     content = shipped() | {"dataset": "imagenet"}
     content["datasets"]["imagenet"]["certification"] |= {"stride": 1, "shards": 500}
     content["tables"] = {"table1": content["tables"]["table1"]}
-    content |= {"attacks": {}, "idrs": {}, "soundness": {}, "toy": None, "high_dimension": None}
+    content |= {"toy": None, "high_dimension": None}
     params = parse_params(content)
     sizes, missing = data_sizes(params, tmp_path)
     assert missing == []

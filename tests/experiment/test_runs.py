@@ -5,19 +5,18 @@ import json
 from pathlib import Path
 
 import pytest
-import yaml
 
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import parse_params
-from certsmooth.experiment.like import written_out
+from shipped import shipped_content
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
+    return shipped_content()
 
 
 def edited(content, change):
@@ -43,7 +42,7 @@ def test_a_method_that_only_certifies_otherwise_needs_no_samples_of_its_own(ship
         ("training", "gaussian-ds"),
         ("policy", {"name": "fixed", "options": {"factor": 2.0}}),
         ("policy", {"name": "nearest_neighbour", "options": {"rate": 0.01}}),
-        ("noise", "uniform"),
+        ("certificate", {"name": "l1"}),
         ("certification", {"n": 7}),
         ("certification", {"n0": 7}),
         ("certification", {"stride": 7}),
@@ -86,7 +85,7 @@ def test_a_change_on_one_data_set_counts_there_only(shipped):
 
 def test_every_run_of_the_shipped_tables_knows_its_counts(shipped):
     params = parse_params(shipped)
-    for table in (*params.tables, *params.attacks, *params.idrs, *params.soundness):
+    for table in params.tables:
         for run in runs.table_runs(params, table):
             other = runs.sampling_run(params, run)
             assert runs.sample_slice(params, other) == runs.sample_slice(params, run)
@@ -97,12 +96,12 @@ def test_every_run_of_the_shipped_tables_knows_its_counts(shipped):
 def test_a_table_over_training_seeds_has_its_own(shipped):
     params = parse_params(shipped)
     found = list(runs.table_runs(params, "evaluation"))
-    assert {run.seed for run in found} == set(shipped["idrs"]["evaluation"]["training_seeds"])
+    assert {run.seed for run in found} == set(shipped["tables"]["evaluation"]["training_seeds"])
     assert {run.seed for run in runs.table_runs(params, "table1")} == set(shipped["training_seeds"])
     assert (
         len(found)
         == len(set(found))
-        == 2 * len(shipped["datasets"]["digits"]["sigmas"]) * len(shipped["idrs"]["evaluation"]["training_seeds"])
+        == 2 * len(shipped["datasets"]["digits"]["sigmas"]) * len(shipped["tables"]["evaluation"]["training_seeds"])
     )
 
 
@@ -111,7 +110,7 @@ def test_a_table_over_data_sets_is_about_them_whatever_the_chosen_one_is(shipped
         edited(shipped, lambda content, name=name: content.update(dataset=name)) for name in ("digits", "mnist")
     )
     assert list(runs.table_runs(here, "toy")) == list(runs.table_runs(there, "toy"))
-    assert [choice.dataset for choice in runs.table_choices(here, "toy")] == shipped["idrs"]["toy"]["datasets"]
+    assert [choice.dataset for choice in runs.table_choices(here, "toy")] == shipped["tables"]["toy"]["datasets"]
     assert {run.dataset for run in runs.table_runs(there, "rates")} == {"mnist"}
 
 

@@ -18,9 +18,9 @@ from certsmooth.artefacts.counts import read_counts, write_counts
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import _VERBS, main
 from certsmooth.experiment.config import read_params
-from certsmooth.experiment.like import written_out
 from certsmooth.experiment.steps.data import DataChoice
 from certsmooth.science.sampling.counts import concatenate
+from shipped import shipped_content
 from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,12 +29,10 @@ MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "dig
 
 def write_params(folder, **certification):
     """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples."""
-    # Through JSON: parts that are one in the file (anchors) are edited apart.
-    params = json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
-    for name in ("digits", "digits-half-labelled"):
-        digits = params["datasets"][name]
-        digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
-        digits["certification"] |= {"n": 150} | certification
+    params = shipped_content()
+    digits = params["datasets"]["digits"]
+    digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
+    digits["certification"] |= {"n": 150} | certification
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
     (folder / "params.yaml").write_text(plain_yaml(params))

@@ -58,7 +58,7 @@ def results():
 def test_a_full_disk(experiment, disk, capsys, step, room):
     """Full at various moments of a step: its files stay the old ones, and with room again it ends as ever."""
     whole = results()
-    for path in outputs(step) or [Path("results/table1.md")]:
+    for path in outputs(step) or [Path("results/tables/table1.md")]:
         path.write_bytes(b"old")
     old, failed = results(), 0
     for free in room:

@@ -62,7 +62,7 @@ def remove(step):
 def test_killed_before_any_change_of_a_file_and_run_again(experiment, step, every):
     whole = timeless(experiment / "results")
     if step == "table":
-        for path in (experiment / "results").glob("table1.*"):
+        for path in (experiment / "results" / "tables").glob("table1.*"):
             path.write_text("old")  # that of another run
     else:
         remove(step)

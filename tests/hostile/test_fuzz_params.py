@@ -21,18 +21,17 @@ from fuzzing import changed_bytes, changed_tree, fuzz
 def _check_and_list(params: Params) -> None:
     """Check all members, and walk over what there would be to do."""
     check_members(params)
-    for section in (params.tables, params.attacks, params.idrs, params.soundness):
-        for table in section:
-            for run in runs.table_runs(params, table):
-                model = runs.model_run(params, run)
-                for folder in (run.folder, model.folder, runs.sampling_run(params, run).folder):
-                    assert not folder.is_absolute()
-                    assert len(folder.parts) == 5
-                    assert ".." not in folder.parts
-                    assert str(folder).isprintable()
-                    assert all(len(part) < 255 for part in folder.parts)
-                runs.train_slice(params, model), runs.sample_slice(params, run), runs.certify_slice(params, run)
-                runs.start_run(params, model), runs.teacher_run(params, model)
+    for table in params.tables:
+        for run in runs.table_runs(params, table):
+            model = runs.model_run(params, run)
+            for folder in (run.folder, model.folder, runs.sampling_run(params, run).folder):
+                assert not folder.is_absolute()
+                assert len(folder.parts) == 5
+                assert ".." not in folder.parts
+                assert str(folder).isprintable()
+                assert all(len(part) < 255 for part in folder.parts)
+            runs.train_slice(params, model), runs.sample_slice(params, run), runs.certify_slice(params, run)
+            runs.start_run(params, model), runs.teacher_run(params, model)
 
 
 def _refused_or_fine(error: ConfigError) -> None:

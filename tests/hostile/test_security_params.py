@@ -67,10 +67,10 @@ NAMES = [
     ("trainings", "gaussian"),
     ("methods", "cohen"),
     ("tables", "table1"),
-    ("attacks", "empirical"),
-    ("attacks", "empirical", "attacks", "smoothed"),
-    ("idrs", "rates"),
-    ("soundness", "promises"),
+    ("tables", "empirical"),
+    ("tables", "empirical", "attacks", "smoothed"),
+    ("tables", "rates"),
+    ("tables", "promises"),
 ]
 
 
@@ -93,15 +93,15 @@ CHOICES = [
     ("trainings", "continued", "teacher"),
     ("trainings", "continued", "start", "training"),
     ("methods", "cohen", "training"),
-    ("methods", "cohen", "noise"),
     ("methods", "cohen", "certificate", "name"),
     ("tables", "table1", "baseline"),
     ("tables", "table1", "methods", 0),
+    ("tables", "table1", "kind"),
     ("tables", "table1", "norm"),
     ("tables", "table1", "published", "paper"),
-    ("idrs", "rates", "datasets", 0),
+    ("tables", "rates", "datasets", 0),
     ("high_dimension", "method"),
-    ("attacks", "empirical", "attacks", "smoothed", "attack", "name"),
+    ("tables", "empirical", "attacks", "smoothed", "attack", "name"),
     # What an option that is a list says becomes the name of a folder.
     ("trainings", "smoothadv", "objective", "options", "attacker"),
     ("trainings", "smoothadv", "objective", "options", "estimator"),
@@ -152,10 +152,10 @@ TEXTS = [
     ("methods", "cohen", "train"),
     ("methods", "cohen", "certify"),
     ("tables", "table1", "title"),
-    ("attacks", "empirical", "title"),
-    ("attacks", "empirical", "attacks", "smoothed", "label"),
-    ("idrs", "rates", "title"),
-    ("soundness", "promises", "title"),
+    ("tables", "empirical", "title"),
+    ("tables", "empirical", "attacks", "smoothed", "label"),
+    ("tables", "rates", "title"),
+    ("tables", "promises", "title"),
     ("high_dimension", "published", 0, "label"),
 ]
 
@@ -172,12 +172,11 @@ def test_text_for_people_is_one_printable_line(content: dict[str, Any], path: tu
 
 
 def paths(params: Params) -> Iterator[Path]:
-    for section in (params.tables, params.attacks, params.idrs, params.soundness):
-        for table in section:
-            yield Path(f"{table}.md")
-            for run in runs.table_runs(params, table):
-                yield run.folder
-                yield runs.model_run(params, run).folder
+    for table in params.tables:
+        yield Path(f"{table}.md")
+        for run in runs.table_runs(params, table):
+            yield run.folder
+            yield runs.model_run(params, run).folder
 
 
 def test_every_path_of_the_shipped_configuration_is_inside() -> None:
@@ -283,9 +282,9 @@ ABSURD = [
     (("methods", "cohen-ds", "policy", "options", "iterations"), [10**12]),
     (("methods", "cohen-ds", "policy", "options", "iterations"), [float("nan")]),
     (("methods", "cohen-ds", "policy", "options", "step"), float("nan")),
-    (("attacks", "empirical", "predict", "n"), 10**12),
-    (("attacks", "empirical", "attacks", "smoothed", "samples"), [10**12]),
-    (("soundness", "promises", "shuffles"), 10**12),
+    (("tables", "empirical", "predict", "n"), 10**12),
+    (("tables", "empirical", "attacks", "smoothed", "samples"), [10**12]),
+    (("tables", "promises", "shuffles"), 10**12),
     (("high_dimension", "dimension"), 10**12),
     (("high_dimension", "rates"), [float("nan")]),
 ]

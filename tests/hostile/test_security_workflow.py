@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     copy_project(folder)
+    shutil.rmtree(folder / "config")  # params.yaml is all there is
     return folder
 
 
@@ -89,10 +91,10 @@ def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     content["high_dimension"] |= {"method": None, "published": [{"file": published, "sigma": 0.5, "label": label}]}
     _write(folder, content)
     before = _files(folder)
-    targets = [_model("0.25", "pretrained"), "results/idrs/imagenet.md"]
+    targets = [_model("0.25", "pretrained"), "results/tables/idrs/imagenet.md"]
     call(folder, "snakemake", "--cores", "1", "--printshellcmds", *targets)
     assert _files(folder) == before
-    assert label in (folder / "results/idrs/imagenet.md").read_text()
+    assert label in (folder / "results/tables/idrs/imagenet.md").read_text()
     _, made = checkpoint.load(folder / targets[0])
     assert made.training["start"]["checkpoint"] == EVERYTHING
 

@@ -11,9 +11,12 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-COPIED = ("Snakefile", "workflow", "profiles", "src", "tests", "params.yaml", "pyproject.toml")
+COPIED = ("Snakefile", "workflow", "profiles", "src", "tests", "params.yaml", "config", "pyproject.toml")
 FIRST_HALF, SECOND_HALF = (ROOT / "docs" / "add_an_objective.md").read_text().split("\n## Rows without code\n")
-PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+FILES = {
+    path.relative_to(ROOT).as_posix(): yaml.safe_load(path.read_text())
+    for path in (ROOT / "params.yaml", *(ROOT / "config").rglob("*.yaml"))
+}
 
 pytestmark = pytest.mark.workflow
 
@@ -27,15 +30,15 @@ def commands(text):
     return [line for block in blocks(text, "sh") for line in block.splitlines()]
 
 
-def with_entries(params, text):
-    """Return params with the entries of every YAML block, at the place that its first line names."""
+def with_entries(files, text):
+    """Return the files with the entries of every YAML block, at the place that its first line names."""
     for block in blocks(text, "yaml"):
-        place = re.match(r"# params\.yaml: (.+)\n", block)[1]
+        file, place = re.match(r"# (\S+\.yaml): (.+)\n", block).groups()
         entry = yaml.safe_load(block)
         for key in reversed(place.split(".")):
             entry = {key: entry}
-        params = merged(params, entry)
-    return params
+        files = files | {file: merged(files[file], entry)}
+    return files
 
 
 def merged(old, new):
@@ -45,18 +48,17 @@ def merged(old, new):
     return {**old, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
 
 
-def cut_down(params):
-    """Return params with short trainings, few samples, one sigma, and of each table the baseline only."""
-    datasets, tables = dict(params["datasets"]), dict(params["tables"])
-    digits = datasets["digits"]  # with digits-half-labelled, which is like it
-    datasets["digits"] = digits | {
-        "sigmas": [0.25],
-        "recipe": digits["recipe"] | {"epochs": 1},
-        "certification": digits["certification"] | {"n": 100, "stride": 5},
-    }
-    for name, table in tables.items():
-        tables[name] = table | {"methods": [table["baseline"]]}
-    return params | {"datasets": datasets, "tables": tables}
+def cut_down(files):
+    """Return the files with short trainings, few samples, one sigma, and of each table the baseline only."""
+    digits = {"recipe": {"epochs": 1}, "certification": {"stride": 5}}
+    chosen = {"sigmas": [0.25], "n": 100, "datasets": {"digits": digits}}
+    result = files | {"params.yaml": files["params.yaml"] | chosen}
+    for name, content in files.items():
+        if tables := content.get("tables"):
+            with_baseline = {key: each for key, each in tables.items() if "baseline" in each}
+            small = {key: each | {"methods": [each["baseline"]]} for key, each in with_baseline.items()}
+            result[name] = content | {"tables": tables | small}
+    return result
 
 
 class Clone:
@@ -69,8 +71,9 @@ class Clone:
             source, target = ROOT / name, folder / name
             (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
 
-    def write(self, params):
-        (self.folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    def write(self, files):
+        for name, content in files.items():
+            (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
 
     def call(self, command):
         """Run a command; return what it printed."""
@@ -103,7 +106,7 @@ def clone(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(clone):
     """The clone after the last command of the first half: the table with the new row."""
-    clone.write(with_entries(cut_down(PARAMS), FIRST_HALF))
+    clone.write(with_entries(cut_down(FILES), FIRST_HALF))
     clone.call(commands(FIRST_HALF)[-1])
     return clone
 
@@ -127,7 +130,7 @@ def test_the_new_objective_passes_the_contract(clone):
 
 
 def test_every_entry_is_valid_next_to_those_of_params_yaml(clone):
-    clone.write(with_entries(PARAMS, FIRST_HALF + SECOND_HALF))
+    clone.write(with_entries(FILES, FIRST_HALF + SECOND_HALF))
     assert clone.call(commands(FIRST_HALF)[1]) == ""
 
 
@@ -143,7 +146,7 @@ def test_the_table_has_the_new_row(made):
 
 
 def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
-    made.write(with_entries(cut_down(PARAMS), FIRST_HALF + SECOND_HALF))
+    made.write(with_entries(cut_down(FILES), FIRST_HALF + SECOND_HALF))
     targets = [command.removeprefix("snakemake --cores all ") for command in commands(SECOND_HALF)]
     plan = made.call(f"snakemake --dry-run {' '.join(targets)}")
     runs = re.findall(r"output: results/checkpoints/(\S+)/sigma=0.25/seed=0/(\S+)/model.safetensors", plan)

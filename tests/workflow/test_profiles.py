@@ -68,9 +68,9 @@ def test_a_home_folder_that_cannot_be_written(copy, tmp_path):
     home = ("env", "-u", "XDG_CACHE_HOME", "-u", "MPLCONFIGDIR", f"HOME={tmp_path / 'file' / 'home'}")
     for options in ((), ("--profile", "workflow/profiles/slurm")):
         assert "rule train" in call(copy, *home, "snakemake", *options, "--dry-run", TARGET)
-    call(copy, *home, "snakemake", "--cores", "1", "results/data/digits.json", "results/idrs/table1.md")
+    call(copy, *home, "snakemake", "--cores", "1", "results/data/digits.json", "results/tables/idrs/table1.md")
     assert (copy / "results" / "data" / "digits.json").is_file()
-    assert (copy / "results" / "figures" / "idrs" / "figure2.svg").is_file()
+    assert (copy / "results" / "tables" / "figures" / "idrs" / "figure2.svg").is_file()
     # Without the profile it takes the variable that docs/cluster.md names.
     bare = ("snakemake", "--workflow-profile", "none", "--dry-run", TARGET)
     assert "Not a directory" in call(copy, *home, *bare, ok=False)

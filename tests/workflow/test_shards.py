@@ -3,18 +3,17 @@
 import json
 
 import pytest
-import yaml
 
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import write_counts
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.experiment.cli import main
-from certsmooth.experiment.like import written_out
 from certsmooth.experiment.steps.certify import gather_counts
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import GROUP
-from workflow_project import ROOT, plain_yaml
+from shipped import shipped_content
+from workflow_project import plain_yaml
 
 RUN = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json", "--part", "validation"]
 METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memory
@@ -24,7 +23,7 @@ METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memo
 def sampled(tmp_path_factory):
     """A folder with a classifier (random weights will do) and the validation part of digits sampled as one job."""
     folder = tmp_path_factory.mktemp("sampled")
-    params = json.loads(json.dumps(written_out(yaml.safe_load((ROOT / "params.yaml").read_text()))))
+    params = shipped_content()
     params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 150}
     params["methods"]["cohen-ds"]["policy"]["options"] |= {"iterations": 2, "step": 0.01, "class_samples": 1}
     (folder / "params.yaml").write_text(plain_yaml(params))

@@ -14,11 +14,14 @@ import boto3
 import pandas as pd
 import pytest
 import yaml
+from dvc.exceptions import InvalidArgumentError
 from dvc.utils.hydra import apply_overrides
 from moto.server import ThreadedMotoServer
 
-from certsmooth.experiment.config import read_params
-from workflow_project import ROOT, call, edit, planned
+from certsmooth.errors import ConfigError
+from certsmooth.experiment.config import parse_params, read_params
+from shipped import shipped_content
+from workflow_project import ROOT, TARGETS, call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,
@@ -73,8 +76,9 @@ def remote(folder):
 
 
 def manifest(folder):
-    """The file that each recorded hash belongs to: {path: hash}, and the hashes of the two listings."""
-    outs = yaml.safe_load((folder / "dvc.lock").read_text())["stages"]["results"]["outs"]
+    """The file that each recorded hash belongs to: {path: hash}, and the hashes of the listings of the outs."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text())["stages"].values()
+    outs = [out for stage in stages for out in stage["outs"]]
     files = {}
     for out in outs:
         listing = folder / ".dvc" / "cache" / "files" / "md5" / out["md5"][:2] / out["md5"][2:]
@@ -100,7 +104,7 @@ def kill_when(condition, folder, *command):
 def jobs_run(text):
     """Job counts by rule of what a run printed."""
     rules = re.findall(r"^(?:local)?rule (\w+):", text, re.MULTILINE)
-    return {rule: rules.count(rule) for rule in rules if rule != "all"}
+    return {rule: rules.count(rule) for rule in rules if rule not in TARGETS}
 
 
 def test_an_s3_remote_gives_a_clone_all_of_it_also_after_transfers_that_were_killed(clone, bucket, tmp_path):
@@ -134,7 +138,7 @@ def test_a_change_of_one_parameter_moves_what_depends_on_it_and_experiments_show
 
     change = "+methods.t-certify.certification.alpha=0.01"
     text = call(clone, "dvc", "exp", "run", "--name", "less-sure", "--set-param", change)
-    assert jobs_run(text) == {"certify": 2, "table": 1}
+    assert jobs_run(text) == {"certify": 2, "certified": 1}
     table = json.loads(call(clone, "dvc", "metrics", "diff", "--json"))
     assert {name: {key.split(".")[0] for key in changes} for name, changes in table.items()} == {
         "results/metrics/table1.json": {"T-CERTIFY"}
@@ -153,9 +157,10 @@ def test_a_change_of_one_parameter_moves_what_depends_on_it_and_experiments_show
     after, listings = manifest(clone)
     changed = {name for name in after if after[name] != before.get(name)}
     assert after.keys() == before.keys()
-    outputs = {name for name in changed if name.startswith("results/")}
-    assert outputs
-    assert all(re.match(r"results/(certificates/digits/t-certify/|(\w+/)?table1\.)", name) for name in outputs)
+    assert changed
+    of_row = r"certificates/digits/t-certify/|(tables/(figures/)?|metrics/|plots/)table1\."
+    metadata = r"(certificates|tables)/\.metadata/"
+    assert all(re.match(rf"results/({of_row}|{metadata})", name) for name in changed)
     moved = {after[name] for name in changed} | listings
     assert objects(remote(clone)) - shared == moved - shared
     assert len(moved) < len(before) / 5
@@ -167,22 +172,79 @@ def test_a_change_of_one_parameter_moves_what_depends_on_it_and_experiments_show
     assert planned(colleague) == {}
 
 
-@pytest.mark.parametrize("key", ["datasets.digits.certification.n", "+methods.cohen.certification.n"])
-def test_set_param_changes_one_value_of_the_shipped_params(key, tmp_path):
-    path = shutil.copy(ROOT / "params.yaml", tmp_path)
-    expected = json.loads(json.dumps(yaml.safe_load(Path(path).read_text())))
-    section, name, *_ = key.lstrip("+").split(".")
-    expected[section][name].setdefault("certification", {})["n"] = 123
-    apply_overrides(path, [f"{key}=123"])
-    assert yaml.safe_load(Path(path).read_text()) == expected
+@pytest.fixture
+def shipped(tmp_path):
+    """A copy of params.yaml and its library."""
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    return tmp_path
 
 
-def test_set_param_writes_numbers_that_are_read_as_numbers(tmp_path):
-    path = shutil.copy(ROOT / "params.yaml", tmp_path)
-    apply_overrides(path, ["methods.cohen-ds.policy.options.step=1e-05", "datasets.digits.certification.alpha=1e-3"])
-    params = read_params(Path(path))
-    assert repr(params.methods["cohen-ds"].policy.options["step"]) == "1e-05"
-    assert params.datasets["digits"].certification.alpha == 0.001
+@pytest.mark.parametrize(
+    ("override", "path", "value"),
+    [
+        ("n=123", "datasets.digits.certification.n", 123),
+        ("alpha=1e-3", "datasets.digits.certification.alpha", 0.001),
+        ("sigmas=[0.25,1]", "datasets.digits.sigmas", [0.25, 1]),
+        ("dataset=mnist", "dataset", "mnist"),
+        ("training_seeds=[0,1]", "training_seeds", [0, 1]),
+        ("+datasets.digits.certification.n=123", "datasets.digits.certification.n", 123),
+        ("+methods.cohen.certification.n=123", "methods.cohen.certification.n", 123),
+        ("+methods.cohen-ds.policy.options.step=1e-05", "methods.cohen-ds.policy.options.step", 1e-05),
+        ("+tables.table1.baseline=cohen-ds", "tables.table1.baseline", "cohen-ds"),
+        ("+toy.sigma=0.5", "toy.sigma", 0.5),
+        ("config/methods.yaml:methods.cohen.label=Smoothed", "methods.cohen.label", "Smoothed"),
+        ("config/datasets/digits.yaml:datasets.digits.certification.n=9", "datasets.digits.certification.n", 9),
+    ],
+)
+def test_set_param_changes_one_value_of_the_shipped_configuration(shipped, monkeypatch, override, path, value):
+    """What `dvc exp run --set-param` does to the files, and what certsmooth then reads."""
+    monkeypatch.chdir(shipped)
+    before = written_files(shipped)
+    expected = shipped_content()
+    *sections, last = path.split(".")
+    here = expected
+    for section in sections:
+        here = here.setdefault(section, {})
+    here[last] = value
+    file, _, change = override.rpartition(":")
+    file = file or "params.yaml"
+    apply_overrides(file, [change])
+    params = read_params(Path("params.yaml"))
+    assert params == parse_params(expected)
+    if last == "step":
+        assert repr(params.methods["cohen-ds"].policy.options["step"]) == "1e-05"
+    after = written_files(shipped)
+    assert {name for name in after if after[name] != before[name]} == {file}
+    assert (shipped / file).read_text().startswith("# yaml-language-server: $schema=")
+
+
+def written_files(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*.yaml")}
+
+
+@pytest.mark.parametrize("override", ["datasets.digits.certification.n=123", "nn=3"])
+def test_set_param_adds_a_key_only_with_a_plus(shipped, override):
+    with pytest.raises(InvalidArgumentError):
+        apply_overrides(shipped / "params.yaml", [override])
+    assert (shipped / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("+nn=3", "unknown key nn; did you mean 'n'?"),
+        ("+datasets.digits.certification.nn=3", "unknown key datasets.digits.certification.nn; did you mean 'n'?"),
+        ("+datasets.digts.certification.n=3", "datasets.digts: incomplete, and not in config/; did you mean 'digits'?"),
+        ("+methods.cohn.label=x", "methods.cohn: incomplete, and not in config/; did you mean 'cohen'?"),
+        ("n=1e3", "n: 1000.0; must be a whole number: 1000"),
+    ],
+)
+def test_an_override_that_means_no_key_is_refused(shipped, override, words):
+    apply_overrides(shipped / "params.yaml", [override])
+    with pytest.raises(ConfigError) as caught:
+        read_params(shipped / "params.yaml")
+    assert f"params.yaml: {words}" in str(caught.value)
 
 
 def check_plots(folder):
@@ -201,12 +263,35 @@ def check_plots(folder):
 
 def test_checkpoints_alone_leave_what_follows_them_to_do(project, tmp_path):
     folder = git_clone(project, tmp_path / "clone")
-    call(folder, "dvc", "pull", "results/data", "results/checkpoints", ".snakemake/metadata")
+    call(folder, "dvc", "pull", "results/data", "results/checkpoints")
     pulled = [path for path in folder.glob("results/**/*") if path.is_file()]
     assert not any(path.is_symlink() or path.stat().st_nlink > 1 for path in pulled)  # edited, it would spoil the cache
     rules = planned(folder).keys()
     assert "sample" in rules
     assert not rules & {"data", "train", "label"}
+    edit(folder, lambda params: params["datasets"]["digits"]["recipe"].update(epochs=3))
+    assert planned(folder)["train"] == 5  # of them, what made a checkpoint came with it
+
+
+def test_certificates_alone_are_enough_for_a_table(project, tmp_path):
+    folder = git_clone(project, tmp_path / "clone")
+    call(folder, "dvc", "pull", "results/certificates", "results/data")
+    assert planned(folder, "results/tables/table1.md") == {"certified": 1}
+    edit(folder, lambda params: params["methods"]["t-certify"].update(certification={"alpha": 0.01}))
+    assert planned(folder, "results/tables/table1.md")["certify"] == 2
+
+
+def test_the_stages_are_a_pipeline_whose_end_can_be_chosen(clone):
+    edges = set(re.findall(r'"(\w+)" -> "(\w+)"', call(clone, "dvc", "dag", "--dot")))
+    assert {("data", "train"), ("train", "sample"), ("sample", "certify"), ("certify", "report")} <= edges
+    edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
+    text = call(clone, "dvc", "repro", "certify")
+    assert re.findall(r"^Running stage '(\w+)'", text, re.MULTILINE) == ["data", "train", "sample", "certify"]
+    assert jobs_run(text) == {"certify": 8}
+    text = call(clone, "dvc", "repro")
+    assert re.findall(r"^Running stage '(\w+)'", text, re.MULTILINE) == ["report"]
+    assert "certify" not in jobs_run(text)
+    assert planned(clone) == {}
 
 
 def test_what_snakemake_made_is_seen_and_recorded(clone):
@@ -214,7 +299,7 @@ def test_what_snakemake_made_is_seen_and_recorded(clone):
     edit(clone, lambda params: params["high_dimension"].update(rates=[0, 0.002]))
     assert jobs_run(call(clone, "snakemake", "--cores", "1")) == {"high_dimension": 1}
     status = call(clone, "dvc", "status")
-    for name in ("params.yaml", "results", ".snakemake/metadata"):
+    for name in ("config", "results/tables"):
         assert re.search(rf"^\s+modified:\s+{re.escape(name)}$", status, re.MULTILINE)
     text = call(clone, "dvc", "repro")
     assert "Nothing to be done" in text

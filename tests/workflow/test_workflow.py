@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from workflow_project import IDRS, call, edit, planned
+from workflow_project import call, edit, plain_yaml, planned
 
 pytestmark = [
     pytest.mark.workflow,
@@ -22,34 +23,35 @@ def test_a_training_on_a_start_and_on_pseudo_labels(project):
     assert {path.name for path in folder.iterdir()} == {"gaussian", "standard", "smoothadv-both"}
     labels = json.loads(next(folder.glob("standard/*/*/*/pseudo_labels.json")).read_text())
     assert labels["images"] == len(labels["labels"]) == 647
-    text = (project / "results" / "smoothadv_table2.md").read_text()
+    text = (project / "results" / "tables" / "smoothadv_table2.md").read_text()
     assert "SmoothAdv + both" in text
     assert "SmoothAdv Table 2, CIFAR-10" in text
 
 
 def test_the_table_states_what_it_is(project):
-    text = (project / "results" / "table1.md").read_text()
+    text = (project / "results" / "tables" / "table1.md").read_text()
     record = json.loads((project / "results" / "data" / "digits.json").read_text())
     for words in ("360 images", "n0 = 100, n = 200, alpha = 0.001", "published", "global", "memory", "McNemar"):
         assert words in text
     assert record["parts"]["test"]["fingerprint"][:19] in text
     for name in ("table1.csv", "table1.json", "figures/table1.svg", "figures/table1.png"):
-        assert (project / "results" / name).stat().st_size > 1000
+        assert (project / "results" / "tables" / name).stat().st_size > 1000
     assert "](figures/table1.svg)" in text
 
 
 def test_every_kind_of_table_and_figure_is_made(project):
     results = project / "results"
-    text = (results / "soundness.md").read_text()
+    tables = results / "tables"
+    text = (tables / "soundness.md").read_text()
     assert re.search(r"^\| Cohen-DS +\|", text, re.MULTILINE)
-    audits = sorted(path.name for path in (results / "audit").rglob("*") if path.is_file())
+    audits = sorted(path.name for path in (results / "audit" / "soundness").rglob("*") if path.is_file())
     assert audits == ["broken.log.json", "broken.parquet", "order.json"]
-    for name in IDRS:
-        assert {path.suffix for path in (results / "idrs").glob(f"{name}.*")} == {".md", ".csv", ".json"}
-    figures = {path.name for path in (results / "figures" / "idrs").glob("*.svg")}
+    for name in ("toy", "idrs/table1", "idrs/imagenet"):
+        assert {path.suffix for path in tables.glob(f"{name}.*")} == {".md", ".csv", ".json"}
+    figures = {path.name for path in (tables / "figures" / "idrs").glob("*.svg")}
     numbers = (1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13)
-    assert figures == {f"{name}.svg" for name in ("toy", "imagenet", *(f"figure{n}" for n in numbers))}
-    accuracy = (results / "idrs" / "toy.md").read_text()
+    assert figures == {f"{name}.svg" for name in ("imagenet", *(f"figure{n}" for n in numbers))}
+    accuracy = (tables / "toy.md").read_text()
     assert len(re.findall(r"^\| Border distance +\| global ", accuracy, re.MULTILINE)) == 6
     sigma = re.search(r"^\| Border distance .* \[0\.25, 0\.75\] \|$", accuracy, re.MULTILINE)
     assert sigma, "an infinite rate makes sigma 0.5 or 1.5 times sigma_b"
@@ -69,30 +71,62 @@ def test_a_clone_with_pulled_artefacts_has_nothing_to_do(clone):
 
 def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_and_the_table(clone):
     edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 250}))
-    assert planned(clone, "results/table1.md") == {"sample": 4, "certify": 2, "table": 1}
+    assert planned(clone, "results/tables/table1.md") == {"sample": 4, "certify": 2, "certified": 1}
     text = call(clone, "dvc", "repro")
-    for rule, jobs in {"train": 0, "sample": 4, "certify": 2, "table": 1}.items():
+    for rule, jobs in {"train": 0, "sample": 4, "certify": 2, "certified": 1}.items():
         assert len(re.findall(rf"^(?:local)?rule {rule}:", text, re.MULTILINE)) == jobs
     assert planned(clone) == {}
-    text = (clone / "results" / "table1.md").read_text()
+    text = (clone / "results" / "tables" / "table1.md").read_text()
     assert "n = 200 (Cohen and Cohen-DS2 and T-CERTIFY), 250 (Cohen-DS)" in text
 
 
 def test_editing_alpha_samples_and_attacks_no_image_again(clone):
     edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
-    assert planned(clone, "results/table1.md") == {"certify": 8, "table": 1}
+    assert planned(clone, "results/table1.md") == {"certify": 8, "certified": 1, "shown": 1}
     audits = {"order_cost": 1, "break_certificates": 1, "soundness": 1}  # it is these certificates that are attacked
-    assert planned(clone) == {"certify": 8, "table": 1, "empirical": 1, "high_dimension": 1, **audits}
+    assert planned(clone) == {"certify": 8, "certified": 1, "empirical": 1, "high_dimension": 1, **audits}
 
 
 def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(clone):
     edit(clone, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"split": 0.3}))
-    assert planned(clone) == {"certify": 2, "table": 1}
+    assert planned(clone) == {"certify": 2, "certified": 1}
 
 
 def test_another_certificate_costs_no_samples(clone):
     edit(clone, lambda params: params["methods"]["toy-cohen"].update(certificate={"name": "renyi"}))
     assert planned(clone) == {"certify": 1, "accuracy": 1, "toy": 1}
+
+
+def test_what_a_reader_asks_for_is_the_table_itself(clone):
+    call(clone, "snakemake", "--cores", "1", "results/table1.md")
+    shown, figure = clone / "results" / "table1.md", clone / "results" / "figures" / "table1.svg"
+    assert shown.resolve() == clone / "results" / "tables" / "table1.md"
+    assert "](figures/table1.svg)" in shown.read_text()
+    assert figure.read_bytes() == (clone / "results" / "tables" / "figures" / "table1.svg").read_bytes()
+    assert planned(clone, "results/table1.md") == planned(clone) == {}
+    call(clone, "dvc", "repro")
+    edit(clone, lambda params: params["tables"]["table1"].update(title="Another"))
+    call(clone, "dvc", "repro")
+    assert "Another" in shown.read_text()
+
+
+def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(clone):
+    library = clone / "config" / "methods.yaml"
+    before = library.read_text()
+    methods = yaml.safe_load(before)
+    methods["methods"]["cohen-ds"]["certification"] = {"alpha": 0.01}
+    library.write_text(plain_yaml(methods))
+    jobs = {"certify": 2, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1}
+    assert planned(clone) == jobs
+    library.write_text(before)
+    params = clone / "params.yaml"
+    own = yaml.safe_load(params.read_text())
+    params.write_text(plain_yaml(own | {"methods": {"cohen-ds": {"certification": {"alpha": 0.01}}}}))
+    assert planned(clone) == jobs
+    params.write_text(plain_yaml(own | {"methods": {"cohen-ds": {"like": "cohen", "label": "Another"}}}))
+    assert planned(clone, "results/data/digits.json") == {}
+    params.write_text(plain_yaml(own))
+    assert planned(clone) == {}
 
 
 def test_editing_another_data_set_reruns_nothing(clone):
@@ -104,7 +138,7 @@ def test_code_that_a_step_depends_on_reruns_it(clone):
     # The workflow hashes the package that is installed; a stored hash that differs is the same as code that changed.
     rule = clone / "workflow" / "rules" / "certify.smk"
     rule.write_text(rule.read_text().replace("source_digest(", '"0" + source_digest('))
-    assert planned(clone, "results/table1.md") == {"certify": 8, "table": 1}
+    assert planned(clone, "results/tables/table1.md") == {"certify": 8, "certified": 1}
 
 
 def test_a_mistake_in_params_stops_before_anything_runs(clone):

@@ -1,11 +1,11 @@
-ATTACKED = one_of(params.attacks)
+ATTACKED = one_of(params.of_kind(EmpiricalTable))
 
 
 def attack_files(table):
     return at(
         specs.audit_path(table, experiment.attacks(table, attack, *row).name, f"{attack}.{suffix}")
         for row in experiment.audited(table)
-        for attack in params.attacks[table].attacks
+        for attack in params.tables[table].attacks
         for suffix in ("parquet", "log.json")
     )
 
@@ -40,23 +40,3 @@ rule attack:
     shell:
         "certsmooth attack {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q} --table {wildcards.table:q}"
         " --attack {wildcards.attack:q} --threads {threads} 2> {log:q}"
-
-
-rule empirical:
-    input:
-        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
-        attacks=lambda w: attack_files(w.table),
-    output:
-        markdown="results/{table}.md",
-        values=multiext("results/{table}", ".csv", ".json"),
-        figure=multiext("results/figures/{table}", ".svg", ".png"),
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.empirical"),
-    wildcard_constraints:
-        table=ATTACKED,
-    localrule: True
-    log:
-        "logs/tables/{table}.log",
-    shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"

@@ -1,5 +1,5 @@
 # Soundness: what certificates promise, what the memory's order costs, which certificates an attack breaks.
-AUDITED = one_of(params.soundness)
+AUDITED = one_of(params.of_kind(SoundnessTable))
 
 
 def audits(table, *files):
@@ -57,21 +57,3 @@ rule break_certificates:
     shell:
         "certsmooth break-certificates {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
         " --table {wildcards.table:q} --threads {threads} 2> {log:q}"
-
-
-rule soundness:
-    input:
-        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
-        audits=lambda w: audits(w.table, "order.json", "broken.parquet"),
-    output:
-        multiext("results/{table}", ".md", ".csv", ".json"),
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.soundness"),
-    wildcard_constraints:
-        table=AUDITED,
-    localrule: True
-    log:
-        "logs/tables/{table}.log",
-    shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"

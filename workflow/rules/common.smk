@@ -10,7 +10,8 @@ from pathlib import Path
 from snakemake.settings.types import DeploymentMethod
 
 from certsmooth.experiment import runs, specs
-from certsmooth.experiment.config import read_params
+from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
+from certsmooth.experiment.library import naming_files
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.registry import names
 from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
@@ -20,12 +21,13 @@ from certsmooth.experiment.resolve import Experiment
 def read_and_check():
     """Read params.yaml; check the options of all members once per content of it and of the code (that imports torch)."""
     params = read_params(Path("params.yaml"))
-    content = Path("params.yaml").read_bytes() + source_digest("experiment.members").encode()
+    content = f"{params!r} {source_digest('experiment.members')}".encode()
     stamp = Path(".snakemake", "certsmooth", hashlib.sha256(content).hexdigest()[:16])
     if not stamp.exists():
         from certsmooth.experiment.members import check_members
 
-        check_members(params)
+        with naming_files(Path("params.yaml")):
+            check_members(params)
         stamp.parent.mkdir(parents=True, exist_ok=True)
         stamp.touch()
     return params

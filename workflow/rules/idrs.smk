@@ -1,8 +1,8 @@
-# Tables and figures of IDRS: results/idrs/NAME.md, results/figures/idrs.
+# IDRS's own tables and figures: results/tables/idrs, results/tables/figures/idrs.
 
 
 def figures(*names):
-    return [f"results/figures/idrs/{name}.{suffix}" for name in names for suffix in ("svg", "png")]
+    return [f"results/tables/figures/idrs/{name}.{suffix}" for name in names for suffix in ("svg", "png")]
 
 
 def toy_spec():
@@ -15,28 +15,9 @@ def high_dimension_spec():
     return {"high_dimension": specs.plain(params.high_dimension), "labels": labels[:1]}
 
 
-rule accuracy:
-    input:
-        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
-    output:
-        markdown="results/idrs/{table}.md",
-        values=multiext("results/idrs/{table}", ".csv", ".json"),
-        figure=multiext("results/figures/idrs/{table}", ".svg", ".png"),
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.accuracy"),
-    wildcard_constraints:
-        table=one_of(params.idrs),
-    localrule: True
-    log:
-        "logs/tables/idrs/{table}.log",
-    shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"
-
-
 rule theory:
     output:
-        table=multiext("results/idrs/table1", ".md", ".csv", ".json"),
+        table=multiext("results/tables/idrs/table1", ".md", ".csv", ".json"),
         figures=figures("figure2", "figure3", "figure11", "figure12", "figure13"),
     params:
         code=source_digest("experiment.steps.theory"),
@@ -73,8 +54,8 @@ if params.high_dimension:
             certificates=certificates(runs.high_dimension_runs(params)),
             published=[each.file for each in params.high_dimension.published],
         output:
-            table=multiext("results/idrs/imagenet", ".md", ".csv", ".json"),
-            figure=multiext("results/figures/idrs/imagenet", ".svg", ".png"),
+            table=multiext("results/tables/idrs/imagenet", ".md", ".csv", ".json"),
+            figure=multiext("results/tables/figures/idrs/imagenet", ".svg", ".png"),
         params:
             slice=high_dimension_spec(),
             code=source_digest("experiment.steps.high_dimension"),

@@ -1,20 +1,58 @@
-rule table:
+# Tables: results/tables/NAME.* and their figures. A rule per kind, named after it.
+STEPS = {"certified": "table", "accuracy": "accuracy", "empirical": "empirical", "soundness": "soundness"}
+
+
+def made_of(w):
+    """The certificates that a table compares, and what else its kind needs."""
+    kind, files = params.tables[w.table].kind, certificates(runs.table_runs(params, w.table))
+    if kind == "certified":
+        files += [f"results/data/{runs.table_choice(params, w.table).dataset}.json"]
+    elif kind == "empirical":
+        files += attack_files(w.table)
+    elif kind == "soundness":
+        files += audits(w.table, "order.json", "broken.parquet")
+    return files
+
+
+def made_for(kind):
+    """The files of a table of this kind."""
+    files = [f"results/tables/{{table}}.{suffix}" for suffix in ("md", "csv", "json")]
+    if kind != "soundness":
+        files += [f"results/tables/figures/{{table}}.{suffix}" for suffix in ("svg", "png")]
+    if kind == "certified":  # for DVC
+        files += ["results/metrics/{table}.json", "results/plots/{table}.csv"]
+    return files
+
+
+for kind, step in STEPS.items():
+
+    rule:
+        name:
+            kind
+        input:
+            made_of,
+        output:
+            made_for(kind),
+        params:
+            slice=lambda w: runs.table_slice(params, w.table),
+            code=source_digest(f"experiment.steps.{step}"),
+        wildcard_constraints:
+            table=one_of(name for name, table in params.tables.items() if table.kind == kind),
+        localrule: True
+        log:
+            "logs/tables/{table}.log",
+        shell:
+            "certsmooth table {wildcards.table:q} 2> {log:q}"
+
+
+# What a reader asks for: links to the table and to the folder of the figures. Nobody's input, so nobody's output for DVC.
+rule shown:
     input:
-        data=lambda w: f"results/data/{runs.table_choice(params, w.table).dataset}.json",
-        certificates=lambda w: certificates(runs.table_runs(params, w.table)),
+        "results/tables/{table}.md",
     output:
-        markdown="results/{table}.md",
-        values=multiext("results/{table}", ".csv", ".json"),
-        figure=multiext("results/figures/{table}", ".svg", ".png"),
-        metrics="results/metrics/{table}.json",
-        curves="results/plots/{table}.csv",
-    params:
-        slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.table"),
+        "results/{table}.md",
     wildcard_constraints:
         table=one_of(params.tables),
     localrule: True
-    log:
-        "logs/tables/{table}.log",
     shell:
-        "certsmooth table {wildcards.table:q} 2> {log:q}"
+        "ln -sfn tables/figures results/figures && ln -sf tables/{wildcards.table:q}.md {output:q}"

@@ -17,7 +17,7 @@ from certsmooth._internal.checks import check_integer, check_number
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import read_params
+from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import Batch, Spec
 
@@ -51,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _check(_: argparse.Namespace, experiment: Experiment) -> None:
+def _check(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.library import naming_files
     from certsmooth.experiment.members import check_members
     from certsmooth.experiment.steps.check import check_start
 
-    check_members(experiment.params)
-    check_start(experiment.params)
+    with naming_files(options.params):
+        check_members(experiment.params)
+        check_start(experiment.params)
 
 
 def _data(options: argparse.Namespace, experiment: Experiment) -> None:
@@ -100,8 +102,9 @@ def _certify(options: argparse.Namespace, experiment: Experiment) -> None:
 def _attack(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.attack import attack_batch
 
-    table = _key("--table", options.table, experiment.params.attacks)
-    attack = _key("--attack", options.attack, experiment.params.attacks[table].attacks)
+    tables = experiment.params.of_kind(EmpiricalTable)
+    table = _key("--table", options.table, tables)
+    attack = _key("--attack", options.attack, tables[table].attacks)
     dataset, method, seeds = _batch(options.name)
     batch = _of_seeds(experiment.attacks(table, attack, dataset, method), seeds)
     attack_batch(table, batch, results=options.results, device=_device(options))
@@ -110,7 +113,7 @@ def _attack(options: argparse.Namespace, experiment: Experiment) -> None:
 def _order_cost(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.order_cost import cost_orders
 
-    table = _key("--table", options.table, experiment.params.soundness)
+    table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
     dataset, method, seeds = _batch(options.name)
     cost_orders(table, _of_seeds(experiment.orders(table, dataset, method), seeds), results=options.results)
 
@@ -118,7 +121,7 @@ def _order_cost(options: argparse.Namespace, experiment: Experiment) -> None:
 def _break_certificates(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.break_certificates import break_batch
 
-    table = _key("--table", options.table, experiment.params.soundness)
+    table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
     dataset, method, seeds = _batch(options.name)
     batch = _of_seeds(experiment.breakings(table, dataset, method), seeds)
     break_batch(table, batch, results=options.results, device=_device(options))
@@ -130,13 +133,15 @@ def _table(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.soundness import make_soundness
     from certsmooth.experiment.steps.table import make_table
 
-    params = experiment.params
-    makers = {make_table: params.tables, make_empirical: params.attacks}
-    makers |= {make_accuracy: params.idrs, make_soundness: params.soundness}
-    name = _key("table", options.name, [name for section in makers.values() for name in section])
-    make = next(make for make, section in makers.items() if name in section)
-    make(experiment, name, results=options.results)
-    print(options.results / ("idrs" if name in params.idrs else "") / f"{name}.md")
+    makers = {
+        "certified": make_table,
+        "accuracy": make_accuracy,
+        "empirical": make_empirical,
+        "soundness": make_soundness,
+    }
+    name = _key("table", options.name, experiment.params.tables)
+    makers[experiment.params.tables[name].kind](experiment, name, results=options.results)
+    print(options.results / "tables" / f"{name}.md")
 
 
 def _theory(options: argparse.Namespace, _: Experiment) -> None:
@@ -261,7 +266,7 @@ _NAMES = {
         "certify",
     ): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
     ("attack", "order-cost", "break-certificates"): "a row of the table: DATASET/METHOD/seed=SEED",
-    ("table",): "a key of tables, attacks, idrs or soundness",
+    ("table",): "a key of tables",
 }
 
 
@@ -287,9 +292,9 @@ def _parser() -> argparse.ArgumentParser:
     for names, text in _NAMES.items():
         add(names, "name", help=text)
     add(["sample"], "--shard", default="0/1", help="which, from 0, of how many (default: %(default)s)")
-    add(["attack"], "--table", required=True, help="a key of attacks in params.yaml")
+    add(["attack"], "--table", required=True, help="a key of tables, of the kind empirical")
     add(["attack"], "--attack", required=True, help="a key of that table's attacks")
-    add(["order-cost", "break-certificates"], "--table", required=True, help="a key of soundness in params.yaml")
+    add(["order-cost", "break-certificates"], "--table", required=True, help="a key of tables, of the kind soundness")
     on_device = ("train", "label", "sample", "attack", "break-certificates")
     add([*on_device, "plan"], "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")

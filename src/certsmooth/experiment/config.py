@@ -7,14 +7,15 @@ members (models, objectives, sigma policies, recipes) are checked by `certsmooth
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import field, fields, is_dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    Field,
     Strict,
     TypeAdapter,
     ValidationError,
@@ -35,8 +36,8 @@ from certsmooth._internal.checks import (
 )
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
-from certsmooth.experiment.like import written_out
-from certsmooth.experiment.strict_yaml import load_yaml
+from certsmooth.experiment.library import SHORT, Content, read_content
+from certsmooth.experiment.like import modified
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
@@ -98,35 +99,27 @@ Option = bool | int | float | str | None
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
 T = TypeVar("T")
 
-_OWN = re.compile(r"table1|imagenet|figure\d+")
-"""Tables and figures of ``idrs`` whose names and content certsmooth gives itself."""
-
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Member:
     """A member of a family and its options."""
 
-    name: str
-    options: Options = field(default_factory=dict)
+    name: str = Field(description="of the member")
+    options: Options = Field(
+        default_factory=dict,
+        description="by name; where a list is allowed, it makes one training or certification per value",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Certification:
-    """How images are certified.
+    """How images are certified."""
 
-    Attributes:
-        n0: selection samples.
-        n: estimation samples.
-        alpha: each certificate is wrong with at most this probability.
-        stride: every stride-th image of the test split.
-        shards: jobs that the sampling of a part of the data is split into.
-    """
-
-    n0: Whole
-    n: Whole
-    alpha: Number
-    stride: Whole = 1
-    shards: Whole = 1
+    n0: Whole = Field(description="selection samples")
+    n: Whole = Field(description="estimation samples")
+    alpha: Number = Field(description="each certificate is wrong with at most this probability")
+    stride: Whole = Field(default=1, description="every stride-th image of the test split")
+    shards: Whole = Field(default=1, description="jobs that the sampling of a part of the data is split into")
 
     def __post_init__(self) -> None:
         for name, most in (("n0", MAX_SAMPLES), ("n", MAX_SAMPLES), ("stride", LARGEST_INTEGER), ("shards", 10_000)):
@@ -135,16 +128,44 @@ class Certification:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Short:
+    """Keys of params.yaml that are short for longer ones: of the data set that the tables are about."""
+
+    sigmas: tuple[Number, ...] | None = Field(
+        default=None,
+        description="short for datasets.NAME.sigmas, where NAME is what ``dataset`` says; null: as the data set says",
+    )
+    n0: Whole | None = Field(
+        default=None,
+        description="short for datasets.NAME.certification.n0; null: as the data set says",
+    )
+    n: Whole | None = Field(
+        default=None,
+        description="short for datasets.NAME.certification.n; null: as the data set says",
+    )
+    alpha: Number | None = Field(
+        default=None,
+        description="short for datasets.NAME.certification.alpha; null: as the data set says",
+    )
+
+    def __post_init__(self) -> None:
+        _check_sigmas_and_radii(self.sigmas, None)
+        for name in ("n0", "n"):
+            if (value := getattr(self, name)) is not None:
+                check_integer(name, value, minimum=1, maximum=MAX_SAMPLES)
+        if self.alpha is not None:
+            check_alpha(self.alpha)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Unlabelled:
-    """Images without labels (SmoothAdv, Section 4.2): a share of the training split, or a file.
+    """Images without labels (SmoothAdv, Section 4.2): a share of the training split, or a file."""
 
-    Attributes:
-        share: of each class of the training split, without the validation part; no training sees these labels.
-        source: .npz with ``images``, uint8 [n, h, w, c] or [n, c, h, w].
-    """
-
-    share: Number | None = None
-    source: File | None = None
+    share: Number | None = Field(
+        default=None,
+        description="of each class of the training split, without the validation part; no training sees these labels",
+    )
+    source: File | None = Field(default=None, description=".npz with ``images``, uint8 [n, h, w, c] or [n, c, h, w]")
 
     def __post_init__(self) -> None:
         if (self.share is None) == (self.source is None):
@@ -155,62 +176,65 @@ class Unlabelled:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingChanges:
-    """What differs from a training on one data set: fields of the recipe, options of objective and policy."""
+    """What differs from a training on one data set."""
 
-    recipe: Options = field(default_factory=dict)
-    objective: Options = field(default_factory=dict)
-    policy: Options = field(default_factory=dict)
+    recipe: Options = Field(default_factory=dict, description="fields of the recipe")
+    objective: Options = Field(default_factory=dict, description="options of the objective")
+    policy: Options = Field(default_factory=dict, description="options of the policy")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class MethodChanges:
-    """What differs from a method on one data set: options of its policy, fields of its certification."""
+    """What differs from a method on one data set."""
 
-    policy: Options = field(default_factory=dict)
-    certification: Options = field(default_factory=dict)
+    policy: Options = Field(default_factory=dict, description="options of the policy")
+    certification: Options = Field(default_factory=dict, description="fields of the certification")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class DatasetParams:
-    """One data set: where it comes from, what is trained on it, how it is certified.
+    """One data set: where it comes from, what is trained on it, how it is certified."""
 
-    Attributes:
-        source: a local copy; null for the data set's own way.
-        options: of the data set's member.
-        validation: share of the training split that is held back to choose sigma and K.
-        sigmas: the noise levels trained and certified.
-        radii: at which tables give certified accuracy, in pixel coordinates [0, 1].
-        architecture: a member of certsmooth.science.models.
-        normalisation: mean and std per channel, the first layer of the model; null for none.
-        step: of the pixels, 1/255 for images of 8 bits: what the base classifier sees in certification is rounded to
-            multiples of it, and certificates hold for the program that runs; null for float32 noise, whose certificates
-            hold in real arithmetic only.
-        numeric_type: float32, tf32 or bfloat16: part of the base classifier.
-        channels_last: memory format of the base classifier.
-        recipe: fields of certsmooth.science.training.Recipe.
-        certification: see `Certification`.
-        member: of science.datasets; null for the one of this entry's name. Two entries may so be about one data set.
-        unlabelled: images for self-training.
-        trainings: per training, what differs on this data set.
-        methods: per method, likewise.
-    """
-
-    source: File | None = None
-    options: Options = field(default_factory=dict)
-    validation: Number
-    sigmas: tuple[Number, ...]
-    radii: tuple[Number, ...]
-    architecture: str
-    normalisation: Mapping[str, tuple[Number, ...]] | None = None
-    step: Step | None = None
-    numeric_type: Literal["float32", "tf32", "bfloat16"] = "float32"
-    channels_last: Flag = False
-    recipe: Options
-    certification: Certification
-    member: str | None = None
-    unlabelled: Unlabelled | None = None
-    trainings: Mapping[str, TrainingChanges] = field(default_factory=dict)
-    methods: Mapping[str, MethodChanges] = field(default_factory=dict)
+    source: File | None = Field(default=None, description="a local copy; null for the data set's own way")
+    options: Options = Field(default_factory=dict, description="of the data set's member")
+    validation: Number = Field(description="share of the training split that is held back to choose sigma and K")
+    sigmas: tuple[Number, ...] = Field(description="the noise levels trained and certified")
+    radii: tuple[Number, ...] = Field(
+        description="at which tables give certified accuracy, in pixel coordinates [0, 1]",
+    )
+    architecture: str = Field(description="a member of certsmooth.science.models")
+    normalisation: Mapping[str, tuple[Number, ...]] | None = Field(
+        default=None,
+        description="mean and std per channel, the first layer of the model; null for none",
+    )
+    step: Step | None = Field(
+        default=None,
+        description=(
+            "of the pixels, 1/255 for images of 8 bits: what the base classifier sees in certification is rounded"
+            " to multiples of it, and certificates hold for the program that runs; null for float32 noise, whose "
+            "certificates hold in real arithmetic only"
+        ),
+    )
+    numeric_type: Literal["float32", "tf32", "bfloat16"] = Field(
+        default="float32",
+        description="float32, tf32 or bfloat16: part of the base classifier",
+    )
+    channels_last: Flag = Field(default=False, description="memory format of the base classifier")
+    recipe: Options = Field(description="fields of certsmooth.science.training.Recipe")
+    certification: Certification = Field(description="how its images are certified")
+    member: str | None = Field(
+        default=None,
+        description="of science.datasets; null for the one of this entry's name: two entries may be about one data set",
+    )
+    unlabelled: Unlabelled | None = Field(default=None, description="images for self-training")
+    trainings: Mapping[str, TrainingChanges] = Field(
+        default_factory=dict,
+        description="per training, what differs on this data set",
+    )
+    methods: Mapping[str, MethodChanges] = Field(
+        default_factory=dict,
+        description="per method, what differs on this data set",
+    )
 
     def __post_init__(self) -> None:
         if not 0 < self.validation < 1:
@@ -220,16 +244,19 @@ class DatasetParams:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Start:
-    """Weights that a training starts from (pre-training): those of another training, or a checkpoint file.
+    """Weights that a training starts from (pre-training): those of another training, or a checkpoint file."""
 
-    Attributes:
-        training: a key of ``trainings``: the checkpoint of the same data set, sigma and seed.
-        checkpoint: a file of the same architecture and image shape; with another number of classes, the layers that
-            this number shapes start afresh.
-    """
-
-    training: str | None = None
-    checkpoint: File | None = None
+    training: str | None = Field(
+        default=None,
+        description="a key of ``trainings``: the checkpoint of the same data set, sigma and seed",
+    )
+    checkpoint: File | None = Field(
+        default=None,
+        description=(
+            "a file of the same architecture and image shape; with another number of classes, the layers that "
+            "this number shapes start afresh"
+        ),
+    )
 
     def __post_init__(self) -> None:
         if (self.training is None) == (self.checkpoint is None):
@@ -239,46 +266,41 @@ class Start:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Training:
-    """What is trained; an option of the objective or the policy that is a list makes one training per value.
+    """What is trained; an option of the objective or the policy that is a list makes one training per value."""
 
-    Attributes:
-        objective: a member of certsmooth.science.objectives.
-        policy: the sigma policy of the training noise.
-        start: weights to start from; null for random ones.
-        teacher: a key of ``trainings`` whose classifier labels the unlabelled images, which are then trained on as
-            well (self-training); null for the labelled images alone.
-        noise: a member of certsmooth.science.noise.
-    """
-
-    objective: Member
-    policy: Member
-    start: Start | None = None
-    teacher: str | None = None
-    noise: str = "gaussian"
+    objective: Member = Field(description="a member of certsmooth.science.objectives")
+    policy: Member = Field(description="the sigma policy of the training noise")
+    start: Start | None = Field(default=None, description="weights to start from; null for random ones")
+    teacher: str | None = Field(
+        default=None,
+        description=(
+            "a key of ``trainings`` whose classifier labels the unlabelled images, which are then trained on as "
+            "well (self-training); null for the labelled images alone"
+        ),
+    )
+    noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Method:
-    """One row of a table: a training, and how its classifiers are smoothed and certified.
+    """One row of a table: a training, and how its classifiers are smoothed and certified."""
 
-    Attributes:
-        label: as the table prints it.
-        training: a key of ``trainings``.
-        policy: sigma policy of the certification; an option that is a list makes one run per value.
-        certificate: a member of science.certificates. Methods that differ in nothing but this, alpha and memory
-            share their counts.
-        noise: a member of certsmooth.science.noise; the one that the certificate is about.
-        memory: whether the memory pass follows (DDRS, Section 3.5).
-        certification: fields of `Certification` that differ from the data set's.
-    """
-
-    label: Text
-    training: str
-    policy: Member
-    certificate: Member
-    noise: str = "gaussian"
-    memory: Flag = False
-    certification: Options = field(default_factory=dict)
+    label: Text = Field(description="as the table prints it")
+    training: str = Field(description="a key of ``trainings``")
+    policy: Member = Field(
+        description="sigma policy of the certification; an option that is a list makes one run per value",
+    )
+    certificate: Member = Field(
+        description=(
+            "a member of science.certificates. Methods that differ in nothing but this, alpha and memory share "
+            "their counts. It says which noise is sampled"
+        ),
+    )
+    memory: Flag = Field(default=False, description="whether the memory pass follows (DDRS, Section 3.5)")
+    certification: Options = Field(
+        default_factory=dict,
+        description="fields of `Certification` that differ from the data set's",
+    )
 
     def __post_init__(self) -> None:
         lists = [name for name, value in self.certificate.options.items() if isinstance(value, tuple)]
@@ -288,87 +310,75 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Published:
-    """Which published rows stand beside ours.
+    """Which published rows stand beside ours."""
 
-    Attributes:
-        paper: ddrs, smoothadv, adre or idrs.
-        table: its number there.
-        dataset: shown where the paper has no rows of the data set that the table is about.
-    """
-
-    paper: str
-    table: Whole
-    dataset: str
+    paper: str = Field(description="ddrs, smoothadv, adre or idrs")
+    table: Whole = Field(description="its number there")
+    dataset: str = Field(description="shown where the paper has no rows of the data set that the table is about")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TableSettings:
-    """What differs in a table for one choice of ``dataset``; null for what that data set says.
+    """What differs in a table for one choice of ``dataset``; null for what that data set says."""
 
-    Attributes:
-        dataset: the entry of ``datasets`` that the table is about instead.
-        sigmas: noise levels.
-        radii: in the norm of the table.
-    """
-
-    dataset: str | None = None
-    sigmas: tuple[Number, ...] | None = None
-    radii: tuple[Number, ...] | None = None
+    dataset: str | None = Field(default=None, description="the entry of ``datasets`` that the table is about instead")
+    sigmas: tuple[Number, ...] | None = Field(default=None, description="noise levels")
+    radii: tuple[Number, ...] | None = Field(default=None, description="in the norm of the table")
 
     def __post_init__(self) -> None:
         _check_sigmas_and_radii(self.sigmas, self.radii)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Table:
-    """One table.
+class CertifiedTable:
+    """One table of certified accuracy."""
 
-    Attributes:
-        title: its heading.
-        methods: its rows.
-        baseline: the row that the others are tested against.
-        published: rows beside ours.
-        norm: linf for the l-infinity radii that the certificates imply; null for theirs.
-        settings: per value of ``dataset``, what differs.
-    """
-
-    title: Text
-    methods: tuple[str, ...]
-    baseline: str
-    published: Published | None = None
-    norm: Literal["linf"] | None = None
-    settings: Mapping[str, TableSettings] = field(default_factory=dict)
+    kind: Literal["certified"] = Field(description="certified")
+    title: Text = Field(description="its heading")
+    methods: tuple[str, ...] = Field(description="its rows")
+    baseline: str = Field(description="the row that the others are tested against")
+    published: Published | None = Field(default=None, description="rows beside ours")
+    norm: Literal["linf"] | None = Field(
+        default=None,
+        description="linf for the l-infinity radii that the certificates imply; null for theirs",
+    )
+    settings: Mapping[str, TableSettings] = Field(
+        default_factory=dict,
+        description="per value of ``dataset``, what differs",
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PublishedNumbers:
     """A published table whose numbers stand below ours."""
 
-    paper: str
-    table: Whole
+    paper: str = Field(description="of the table: idrs")
+    table: Whole = Field(description="its number there")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class AccuracyTable:
-    """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS).
+    """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS)."""
 
-    Attributes:
-        title: its heading.
-        methods: its rows; a method whose policy has an option that is a list has one row per value.
-        baseline: the row that the others are compared with.
-        training_seeds: instead of those that the other tables use; null for these.
-        datasets: what the table is about, whatever ``dataset`` says: entries of ``datasets``; null for that one.
-        published: numbers of a paper.
-        settings: per value of ``dataset``, what differs.
-    """
-
-    title: Text
-    methods: tuple[str, ...]
-    baseline: str
-    training_seeds: tuple[Whole, ...] | None = None
-    datasets: tuple[str, ...] | None = None
-    published: tuple[PublishedNumbers, ...] = ()
-    settings: Mapping[str, TableSettings] = field(default_factory=dict)
+    kind: Literal["accuracy"] = Field(description="accuracy")
+    title: Text = Field(description="its heading")
+    methods: tuple[str, ...] = Field(
+        description="its rows; a method whose policy has an option that is a list has one row per value",
+    )
+    baseline: str = Field(description="the row that the others are compared with")
+    training_seeds: tuple[Whole, ...] | None = Field(
+        default=None,
+        description="instead of those that the other tables use; null for these",
+    )
+    datasets: tuple[str, ...] | None = Field(
+        default=None,
+        description="what the table is about, whatever ``dataset`` says: entries of ``datasets``; null for that one",
+    )
+    published: tuple[PublishedNumbers, ...] = Field(default=(), description="numbers of a paper")
+    settings: Mapping[str, TableSettings] = Field(
+        default_factory=dict,
+        description="per value of ``dataset``, what differs",
+    )
 
     def __post_init__(self) -> None:
         if self.training_seeds is not None:
@@ -379,40 +389,30 @@ class AccuracyTable:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class ToyFigures:
-    """The figures of the toy experiment in the plane (IDRS, Figures 1 and 5 to 9), with the first training seed.
+    """The figures of the toy experiment in the plane (IDRS, Figures 1 and 5 to 9), with the first training seed."""
 
-    Attributes:
-        dataset: an entry of ``datasets``: points in the plane. Its sigmas are those of Figure 8.
-        constant: a method with a constant sigma.
-        input_dependent: a method with the same training, whose sigma(x) is a function of the point alone.
-        sigma: of Figure 1, one of the data set's.
-    """
-
-    dataset: str
-    constant: str
-    input_dependent: str
-    sigma: Number
+    dataset: str = Field(description="an entry of ``datasets``: points in the plane. Its sigmas are those of Figure 8")
+    constant: str = Field(description="a method with a constant sigma")
+    input_dependent: str = Field(
+        description="a method with the same training, whose sigma(x) is a function of the point alone",
+    )
+    sigma: Number = Field(description="of Figure 1, one of the data set's")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SoundnessTable:
-    """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks.
+    """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks."""
 
-    Attributes:
-        title: its heading.
-        methods: its rows.
-        predict: how the attacked points are classified.
-        stride: every stride-th of the certified test images is attacked.
-        shuffles: orders of arrival, besides the given one.
-        settings: per value of ``dataset``, what differs.
-    """
-
-    title: Text
-    methods: tuple[str, ...]
-    predict: Predict
-    stride: Whole = 1
-    shuffles: Whole = 20
-    settings: Mapping[str, TableSettings] = field(default_factory=dict)
+    kind: Literal["soundness"] = Field(description="soundness")
+    title: Text = Field(description="its heading")
+    methods: tuple[str, ...] = Field(description="its rows")
+    predict: Predict = Field(description="how the attacked points are classified")
+    stride: Whole = Field(default=1, description="every stride-th of the certified test images is attacked")
+    shuffles: Whole = Field(default=20, description="orders of arrival, besides the given one")
+    settings: Mapping[str, TableSettings] = Field(
+        default_factory=dict,
+        description="per value of ``dataset``, what differs",
+    )
 
     def __post_init__(self) -> None:
         for name in ("stride", "shuffles"):
@@ -423,17 +423,11 @@ class SoundnessTable:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PublishedCertificates:
-    """A file of certificates in the field's format, and the constant sigma that it does not name.
+    """A file of certificates in the field's format, and the constant sigma that it does not name."""
 
-    Attributes:
-        file: tab-separated: idx, label, predict, radius, correct, time.
-        sigma: > 0, in pixel coordinates [0, 1].
-        label: as the table prints it.
-    """
-
-    file: File
-    sigma: Number
-    label: Text
+    file: File = Field(description="tab-separated: idx, label, predict, radius, correct, time")
+    sigma: Number = Field(description="> 0, in pixel coordinates [0, 1]")
+    label: Text = Field(description="as the table prints it")
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma < float("inf"):
@@ -442,21 +436,16 @@ class PublishedCertificates:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class HighDimension:
-    """What IDRS would certify in high dimension from the p_A of given certificates (results/idrs/imagenet.md).
+    """What IDRS would certify in high dimension from the p_A of certificates: results/tables/idrs/imagenet.md."""
 
-    Attributes:
-        method: a method with a constant sigma, whose certificates of the chosen data set are used; null for none.
-        published: files of certificates.
-        dimension: N.
-        rates: values of r.
-        radii: at which certified accuracy is given.
-    """
-
-    method: str | None = None
-    published: tuple[PublishedCertificates, ...] = ()
-    dimension: Whole
-    rates: tuple[Number, ...]
-    radii: tuple[Number, ...]
+    method: str | None = Field(
+        default=None,
+        description="a method with a constant sigma, whose certificates of the chosen data set are used; null for none",
+    )
+    published: tuple[PublishedCertificates, ...] = Field(default=(), description="files of certificates")
+    dimension: Whole = Field(description="N")
+    rates: tuple[Number, ...] = Field(description="values of r")
+    radii: tuple[Number, ...] = Field(description="at which certified accuracy is given")
 
     def __post_init__(self) -> None:
         if self.method is None and not self.published:
@@ -473,18 +462,19 @@ class HighDimension:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class AttackChoice:
-    """An attack on the smoothed classifiers.
+    """An attack on the smoothed classifiers."""
 
-    Attributes:
-        label: as the table prints it.
-        attack: a member of certsmooth.science.attacks, without epsilon: that is each radius of the table.
-        samples: numbers of noise samples that the attack sees (m_test in SmoothAdv, Section 4.3); 0: no noise, the
-            attack is on the base classifier.
-    """
-
-    label: Text
-    attack: Member
-    samples: tuple[Whole, ...] = (0,)
+    label: Text = Field(description="as the table prints it")
+    attack: Member = Field(
+        description="a member of certsmooth.science.attacks, without epsilon: that is each radius of the table",
+    )
+    samples: tuple[Whole, ...] = Field(
+        default=(0,),
+        description=(
+            "numbers of noise samples that the attack sees (m_test in SmoothAdv, Section 4.3); 0: no noise, the "
+            "attack is on the base classifier"
+        ),
+    )
 
     def __post_init__(self) -> None:
         if not self.samples or len(set(self.samples)) != len(self.samples):
@@ -498,15 +488,14 @@ class AttackChoice:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Predict:
-    """How an attacked image is classified: PREDICT of Cohen et al. 2019.
+    """How an attacked image is classified: PREDICT of Cohen et al. 2019."""
 
-    Attributes:
-        n: samples.
-        alpha: with at most this probability the answer is neither the smoothed classifier's class nor an abstention.
-    """
-
-    n: Whole
-    alpha: Number
+    n: Whole = Field(description="samples")
+    alpha: Number = Field(
+        description=(
+            "with at most this probability the answer is neither the smoothed classifier's class nor an abstention"
+        ),
+    )
 
     def __post_init__(self) -> None:
         check_samples("n", self.n, minimum=2)
@@ -515,23 +504,18 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EmpiricalTable:
-    """One table of certified against empirical accuracy.
+    """One table of certified against empirical accuracy."""
 
-    Attributes:
-        title: its heading.
-        methods: what is attacked.
-        attacks: by name.
-        predict: how attacked images are classified.
-        stride: every stride-th of the certified test images is attacked.
-        settings: per value of ``dataset``, what differs.
-    """
-
-    title: Text
-    methods: tuple[str, ...]
-    attacks: Mapping[str, AttackChoice]
-    predict: Predict
-    stride: Whole = 1
-    settings: Mapping[str, TableSettings] = field(default_factory=dict)
+    kind: Literal["empirical"] = Field(description="empirical")
+    title: Text = Field(description="its heading")
+    methods: tuple[str, ...] = Field(description="what is attacked")
+    attacks: Mapping[str, AttackChoice] = Field(description="by name")
+    predict: Predict = Field(description="how attacked images are classified")
+    stride: Whole = Field(default=1, description="every stride-th of the certified test images is attacked")
+    settings: Mapping[str, TableSettings] = Field(
+        default_factory=dict,
+        description="per value of ``dataset``, what differs",
+    )
 
     def __post_init__(self) -> None:
         check_integer("stride", self.stride, minimum=1)
@@ -541,46 +525,40 @@ class EmpiricalTable:
         _check_names("attacks", self.attacks)
 
 
-AnyTable = Table | EmpiricalTable | AccuracyTable | SoundnessTable
+AnyTable = CertifiedTable | AccuracyTable | EmpiricalTable | SoundnessTable
+KINDS: Mapping[str, type[AnyTable]] = {
+    "certified": CertifiedTable,
+    "accuracy": AccuracyTable,
+    "empirical": EmpiricalTable,
+    "soundness": SoundnessTable,
+}
+K = TypeVar("K", CertifiedTable, AccuracyTable, EmpiricalTable, SoundnessTable)
 
 
 def rows_of(table: AnyTable) -> tuple[str, ...]:
     """Return the methods that a table shows: its rows, and the baseline if that is none of them."""
-    baseline = (table.baseline,) if isinstance(table, Table | AccuracyTable) else ()
+    baseline = (table.baseline,) if isinstance(table, CertifiedTable | AccuracyTable) else ()
     return tuple(dict.fromkeys((*table.methods, *baseline)))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Params:
-    """All of params.yaml.
+    """All of params.yaml."""
 
-    Attributes:
-        dataset: the data set that the tables are about; a key of ``datasets``.
-        seed: of the validation split, the certification noise and the memory's order.
-        training_seeds: one base classifier per seed.
-        datasets: by name.
-        trainings: by name.
-        methods: by name.
-        tables: by the name of their file.
-        attacks: tables of certified against empirical accuracy, likewise.
-        idrs: tables of clean accuracy over training seeds, by the name of their file in the folder idrs.
-        soundness: tables of what certificates promise and what attacks on them find, by the name of their file.
-        toy: the figures of IDRS's toy experiment; null for none.
-        high_dimension: what IDRS would certify in the dimension of ImageNet; null for nothing.
-    """
-
-    dataset: str
-    seed: Whole
-    training_seeds: tuple[Whole, ...]
-    datasets: Mapping[str, DatasetParams]
-    trainings: Mapping[str, Training]
-    methods: Mapping[str, Method]
-    tables: Mapping[str, Table]
-    attacks: Mapping[str, EmpiricalTable] = field(default_factory=dict)
-    idrs: Mapping[str, AccuracyTable] = field(default_factory=dict)
-    soundness: Mapping[str, SoundnessTable] = field(default_factory=dict)
-    toy: ToyFigures | None = None
-    high_dimension: HighDimension | None = None
+    dataset: str = Field(description="the data set that the tables are about; a key of ``datasets``")
+    seed: Whole = Field(description="of the validation split, the certification noise and the memory's order")
+    training_seeds: tuple[Whole, ...] = Field(description="one base classifier per seed")
+    datasets: Mapping[str, DatasetParams] = Field(description="by name")
+    trainings: Mapping[str, Training] = Field(description="by name")
+    methods: Mapping[str, Method] = Field(description="by name")
+    tables: Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]] = Field(
+        description="by the name of their file in results/tables"
+    )
+    toy: ToyFigures | None = Field(default=None, description="the figures of IDRS's toy experiment; null for none")
+    high_dimension: HighDimension | None = Field(
+        default=None,
+        description="what IDRS would certify in the dimension of ImageNet; null for nothing",
+    )
 
     def __post_init__(self) -> None:
         check_integer("seed", self.seed, minimum=0)
@@ -596,37 +574,17 @@ class Params:
             _known(f"methods.{name}.training", method.training, self.trainings)
             _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
             _known(f"methods.{name}.certificate.name", method.certificate.name, names("certificates"))
-            _known(f"methods.{name}.noise", method.noise, names("noise"))
-        self._check_tables()
-        for name, empirical in self.attacks.items():
-            for attack, choice in empirical.attacks.items():
-                _known(f"attacks.{name}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
-        for name, accuracy in self.idrs.items():
-            if _OWN.fullmatch(name):
-                raise ValueError(f"idrs: {name!r} is a file of certsmooth's own; must differ")
-            for key in accuracy.datasets or ():
-                _known(f"idrs.{name}.datasets", key, self.datasets)
+        _check_names("tables", self.tables)
+        for name, table in self.tables.items():
+            self._check_table(f"tables.{name}", table)
         if self.toy is not None:
             self._check_toy(self.toy)
         if self.high_dimension is not None and self.high_dimension.method is not None:
             _known("high_dimension.method", self.high_dimension.method, self.methods)
 
-    def _check_tables(self) -> None:
-        """Check what the tables of all sections have in common."""
-        section_of: dict[str, str] = {}
-        sections: dict[str, Mapping[str, AnyTable]] = {
-            "tables": self.tables,
-            "attacks": self.attacks,
-            "idrs": self.idrs,
-            "soundness": self.soundness,
-        }
-        for section, tables in sections.items():
-            _check_names(section, tables)
-            for name, table in tables.items():
-                if name in section_of:
-                    raise ValueError(f"{section}: {name!r} is also in {section_of[name]}; must differ: it names files")
-                section_of[name] = section
-                self._check_table(f"{section}.{name}", table)
+    def of_kind(self, kind: type[K]) -> Mapping[str, K]:
+        """Return the tables of one kind, by name."""
+        return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
 
     def _check_toy(self, toy: ToyFigures) -> None:
         _known("toy.dataset", toy.dataset, self.datasets)
@@ -639,7 +597,7 @@ class Params:
     def _check_table(self, key: str, table: AnyTable) -> None:
         for method in table.methods:
             _known(f"{key}.methods", method, self.methods)
-        if isinstance(table, Table | AccuracyTable):
+        if isinstance(table, CertifiedTable | AccuracyTable):
             _known(f"{key}.baseline", table.baseline, self.methods)
         first: dict[str, str] = {}
         for method in rows_of(table):
@@ -648,6 +606,12 @@ class Params:
         for dataset, changes in table.settings.items():
             _known(f"{key}.settings", dataset, self.datasets)
             _known(f"{key}.settings.dataset", changes.dataset or dataset, self.datasets)
+        if isinstance(table, AccuracyTable):
+            for dataset in table.datasets or ():
+                _known(f"{key}.datasets", dataset, self.datasets)
+        if isinstance(table, EmpiricalTable):
+            for attack, choice in table.attacks.items():
+                _known(f"{key}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
 
     def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
         if dataset.member is None:
@@ -710,45 +674,48 @@ def merge_certification(base: Certification, changes: Options, *, key: str) -> C
         ConfigError: an unknown field or a bad value; the message starts with ``key``.
     """
     merged = {f.name: getattr(base, f.name) for f in fields(base)} | dict(changes)
-    return _build(Certification, merged, key)
+    return _build(Certification, merged, lambda message: f"{key}: {message}")
 
 
 def read_params(path: Path) -> Params:
-    """Read and check params.yaml.
+    """Read params.yaml and the library beside it (`certsmooth.experiment.library`), and check them.
 
     Raises:
-        ConfigError: the file is missing or not YAML, or a key or value is wrong; the message names the key, the value
-            and the nearest valid one.
+        ConfigError: a file is missing or not YAML, or a key or value is wrong; the message names the file, the key, the
+            value and the nearest valid one.
     """
-    try:
-        content = load_yaml(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: holds {type(content).__name__}; must be a mapping of keys")
-    return parse_params(content, name=str(path))
+    content = read_content(path)
+    _build(Short, {key: content.own[key] for key in SHORT if key in content.own}, content.located)
+    return _params(content.whole(), content.located)
 
 
 def parse_params(content: Mapping[str, Any], *, name: str = "params") -> Params:
-    """Check the content of params.yaml, as `read_params` does."""
+    """Check the content of a params.yaml that needs no library, as `read_params` does."""
+    only = Content(name, content, {}, {})
+    return _params(only.whole(), only.located)
+
+
+def _params(content: Mapping[str, Any], located: Callable[[str], str]) -> Params:
     try:
-        content = written_out(content)
+        content = modified(content)
     except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from error
-    return _build(Params, content, name)
+        raise ConfigError(located(str(error))) from error
+    return _build(Params, content, located)
 
 
-def _build(cls: type[T], content: Mapping[str, Any], name: str) -> T:
+def _build(cls: type[T], content: Mapping[str, Any], located: Callable[[str], str]) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
-        problems = [f"{name}: {_explain(cls, item)}" for item in error.errors()[:_SHOWN]]
-        more = error.error_count() - len(problems)
-        raise ConfigError("\n".join([*problems, *([f"... and {more} more"] if more else [])])) from error
+        problems: dict[object, str] = {}
+        for item in error.errors():
+            # Once for all entries that have it from the first, since they are like it.
+            found = "" if item["type"] == "value_error" else repr(item["input"])
+            mistake = (item["loc"][:1], item["loc"][2:], item["msg"], found)
+            problems.setdefault(mistake, located(_explain(cls, item)))
+        lines = list(dict.fromkeys(problems.values()))
+        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+        raise ConfigError("\n".join([*lines[:_SHOWN], *more])) from error
 
 
 _RIGHT = {
@@ -767,17 +734,22 @@ def _short(value: object) -> str:
 
 
 def _explain(cls: type, error: ErrorDetails) -> str:
-    location = [str(part) for part in error["loc"]]
+    path = [str(part) for part in error["loc"]]
+    location = [part for at, part in enumerate(path) if not (at == 2 and path[0] == "tables")]  # there stands the kind
     key = ".".join(part if part.isprintable() and len(part) <= 100 else _short(part) for part in location)
     found = _short(error["input"])
     if error["type"] == "unexpected_keyword_argument":
-        return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, location[:-1]))}"
+        return f"unknown key {key}; {nearest(location[-1], _valid_keys(cls, path[:-1]))}"
     if error["type"] in ("missing", "missing_argument"):
         return f"missing key {key}"
+    if error["type"] == "union_tag_not_found":
+        return f"missing key {key}.kind; must be one of {', '.join(KINDS)}"
+    if error["type"] == "union_tag_invalid":
+        return f"{key}.kind: unknown {error['ctx']['tag']!r}; {nearest(error['ctx']['tag'], KINDS)}"
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}".lstrip(".")
     if error["type"] == "dataclass_type":
-        return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, location))}"
+        return f"{key}: {found}; must be a mapping of the keys {', '.join(_valid_keys(cls, path))}"
     return f"{key}: {found}; {_right(error)}"
 
 
@@ -793,10 +765,11 @@ def _valid_keys(cls: object, location: list[str]) -> list[str]:
     """Return the keys of the section at ``location``: the fields of the dataclass that its type leads to."""
     for part in location:
         hints = get_type_hints(cls) if is_dataclass(cls) else {}
-        cls = hints.get(part, cls)
+        cls = KINDS[part] if cls in KINDS.values() and part in KINDS else hints.get(part, cls)
         while not is_dataclass(cls) and get_args(cls):
             cls = next((a for a in get_args(cls) if is_dataclass(a) or get_args(a)), None)
-    return [f.name for f in fields(cls)] if is_dataclass(cls) else []
+    known = [f.name for f in fields(cls)] if is_dataclass(cls) else []
+    return [*known, *SHORT] if cls is Params else known
 
 
 def _known(key: str, value: str, valid: Collection[str]) -> None:

@@ -17,7 +17,16 @@ from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.base_classifier import normalisation_of, recipe_of
 from certsmooth.experiment.build import build, under
-from certsmooth.experiment.config import Member, Params, Table, rows_of
+from certsmooth.experiment.config import (
+    AccuracyTable,
+    AnyTable,
+    CertifiedTable,
+    EmpiricalTable,
+    Member,
+    Params,
+    SoundnessTable,
+    rows_of,
+)
 from certsmooth.science import datasets
 from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
 from certsmooth.science.sigma import SigmaPolicy
@@ -116,18 +125,8 @@ def check_members(params: Params) -> None:
         for method in params.methods:
             _check_method(params, name, method)
     _check_enough_samples(params)
-    for table, shown in params.tables.items():
-        _check_table(f"tables.{table}", params, shown)
-    for table, attacked in params.attacks.items():
-        _check_l2(f"attacks.{table}.methods", params, attacked.methods)
-        for (name, choice), radius in product(attacked.attacks.items(), runs.table_choice(params, table).radii):
-            build("attacks", choice.attack, epsilon=radius, key=f"attacks.{table}.attacks.{name}.attack")
-    for table, accuracy in params.idrs.items():
-        _check_l2(f"idrs.{table}.methods", params, rows_of(accuracy))
-        for about in runs.table_choices(params, table):
-            runs.only_variant(params, about.dataset, accuracy.baseline, key=f"idrs.{table}.baseline")
-        for number in accuracy.published:
-            under(f"idrs.{table}.published", published_numbers, number.paper, number.table)
+    for name, table in params.tables.items():
+        _check_table(f"tables.{name}", params, name, table)
     check_toy(params)
     check_high_dimension(params)
 
@@ -176,13 +175,28 @@ def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
             raise ConfigError(f"{key}: {name!r} certifies in {norm}; must be l2")
 
 
-def _check_table(key: str, params: Params, table: Table) -> None:
+def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
+    if isinstance(table, CertifiedTable):
+        _check_norms(key, params, table)
+        if (chosen := table.published) is not None:
+            under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
+    elif isinstance(table, EmpiricalTable):
+        _check_l2(f"{key}.methods", params, table.methods)
+        for (attack, choice), radius in product(table.attacks.items(), runs.table_choice(params, name).radii):
+            build("attacks", choice.attack, epsilon=radius, key=f"{key}.attacks.{attack}.attack")
+    elif isinstance(table, AccuracyTable):
+        _check_l2(f"{key}.methods", params, rows_of(table))
+        for about in runs.table_choices(params, name):
+            runs.only_variant(params, about.dataset, table.baseline, key=f"{key}.baseline")
+        for number in table.published:
+            under(f"{key}.published", published_numbers, number.paper, number.table)
+
+
+def _check_norms(key: str, params: Params, table: CertifiedTable) -> None:
     norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
     if table.norm is None and len(set(norms.values())) > 1:
         found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
         raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
-    if (chosen := table.published) is not None:
-        under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
 
 
 def _check_training(params: Params, dataset: str, name: str) -> None:
@@ -203,11 +217,6 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
 def _check_method(params: Params, dataset: str, name: str) -> None:
     entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
     certificate = certificate_of(params, name)
-    if method.noise != certificate.noise:
-        raise ConfigError(
-            f"methods.{name}.noise: {method.noise!r}; must be {certificate.noise!r}, which certificate "
-            f"{method.certificate.name!r} is about"
-        )
     for variant, sigma in product(runs.variants(params, dataset, name), entry.sigmas):
         policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], variant))
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
@@ -226,10 +235,10 @@ def _check_enough_samples(params: Params) -> None:
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
     for (certificate, n, alpha), key in certified.items():
         under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
-    for section, tables in (("attacks", params.attacks), ("soundness", params.soundness)):
-        for name, table in tables.items():
+    for name, table in params.tables.items():
+        if isinstance(table, EmpiricalTable | SoundnessTable):
             check = partial(cohen.check_can_predict, n=table.predict.n, alpha=table.predict.alpha)
-            under(f"{section}.{name}.predict", check)
+            under(f"tables.{name}.predict", check)
 
 
 def _certification_key(params: Params, dataset: str, method: str) -> str:

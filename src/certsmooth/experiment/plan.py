@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -16,7 +16,7 @@ from math import ceil, floor
 from typing import Any
 
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import Params
+from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
 
 
 @dataclass(frozen=True)
@@ -201,21 +201,19 @@ class TrainingJobs:
 def count_jobs(params: Params) -> dict[str, int]:
     """Return the number of jobs of each rule of the workflow when nothing is made yet, without rules that have none."""
     parts, models = runs.all_parts(params), runs.all_models(params)
-    attacked = [(table, run) for table in params.attacks for run in runs.table_runs(params, table)]
-    audited = [(table, run) for table in params.soundness for run in runs.table_runs(params, table)]
+    attacked = [(table, run) for table in params.of_kind(EmpiricalTable) for run in runs.table_runs(params, table)]
+    audited = [(table, run) for table in params.of_kind(SoundnessTable) for run in runs.table_runs(params, table)]
+    tables: dict[str, int] = Counter(table.kind for table in params.tables.values())
     jobs = {
         "data": len({run.dataset for run in models}),
         "train": len(models),
         "label": len({teacher for run in models if (teacher := runs.teacher_run(params, run))}),
         "sample": sum(shards for _, _, shards in sampled_parts(params)),
         "certify": len(parts),
-        "attack": sum(len(params.attacks[table].attacks) for table, _ in attacked),
+        "attack": sum(len(params.of_kind(EmpiricalTable)[table].attacks) for table, _ in attacked),
         "order_cost": len(audited),
         "break_certificates": len(audited),
-        "table": len(params.tables),
-        "empirical": len(params.attacks),
-        "accuracy": len(params.idrs),
-        "soundness": len(params.soundness),
+        **tables,
         "theory": 1,
         "toy": int(params.toy is not None),
         "high_dimension": int(params.high_dimension is not None),

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import Member, Params, TrainingChanges
+from certsmooth.experiment.config import EmpiricalTable, Member, Params, SoundnessTable, TrainingChanges
 from certsmooth.experiment.runs import CertificationRun, ModelRun
 from certsmooth.experiment.specs import (
     SPLITS,
@@ -136,7 +136,7 @@ class Experiment:
             base=self.train(runs.model_run(self.params, run)),
             split=split,
             policy=_at(method.policy, run.variant),
-            noise=method.noise,
+            noise=runs.noise_of(method.certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
             n=chosen.n,
@@ -162,7 +162,7 @@ class Experiment:
 
     def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
         """Return what an attack of a table on a run is."""
-        chosen = self.params.attacks[table]
+        chosen = self.params.of_kind(EmpiricalTable)[table]
         return AttackSpec(
             sampled=self.sample(run, "test"),
             name=attack,
@@ -177,12 +177,15 @@ class Experiment:
 
     def order(self, table: str, run: CertificationRun) -> OrderSpec:
         """Return what the cost of a memory's order is, for a table."""
-        radii, shuffles = runs.table_choice(self.params, table).radii, self.params.soundness[table].shuffles
+        radii, shuffles = (
+            runs.table_choice(self.params, table).radii,
+            self.params.of_kind(SoundnessTable)[table].shuffles,
+        )
         return OrderSpec(certified=self.certify(run, "test"), radii=radii, shuffles=shuffles)
 
     def breaking(self, table: str, run: CertificationRun) -> BreakSpec:
         """Return what the attack of a table on a run's certificates is."""
-        chosen = self.params.soundness[table]
+        chosen = self.params.of_kind(SoundnessTable)[table]
         return BreakSpec(
             certified=self.certify(run, "test"), n=chosen.predict.n, stride=chosen.stride, seed=self.params.seed
         )
@@ -205,7 +208,7 @@ class Experiment:
             if name == run.method:
                 break
             # Cheap questions first: a graph has thousands of them.
-            if (method.training, method.noise, method.policy.name) == (first.training, first.noise, first.policy.name):
+            if (method.training, method.policy.name) == (first.training, first.policy.name):
                 other = replace(run, method=name)
                 known = runs.variants(self.params, run.dataset, name)
                 if run.variant in known and self.sample(other, "test").key == self.sample(run, "test").key:

@@ -6,18 +6,20 @@ Imports no numerical library: the workflow reads it to build its graph.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from itertools import product
 from math import isinf, prod
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from certsmooth._internal.registry import literal
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.config import (
     AccuracyTable,
-    AnyTable,
     Certification,
+    CertifiedTable,
     Member,
     Method,
     MethodChanges,
@@ -202,15 +204,15 @@ def table_choice(params: Params, table: str) -> TableChoice:
 
     Args:
         params: the configuration.
-        table: a key of ``tables`` or of ``attacks``.
+        table: a key of ``tables``.
     """
     (choice,) = table_choices(params, table)
     return choice
 
 
 def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
-    """Return data sets, noise levels and radii of any table; one of ``idrs`` may be about several data sets."""
-    chosen = _chosen(params, table)
+    """Return data sets, noise levels and radii of any table; one of accuracy may be about several data sets."""
+    chosen = params.tables[table]
     settings = chosen.settings.get(params.dataset, TableSettings())
     datasets: tuple[str, ...] = (settings.dataset or params.dataset,)
     if isinstance(chosen, AccuracyTable):
@@ -222,14 +224,9 @@ def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
     )
 
 
-def _chosen(params: Params, table: str) -> AnyTable:
-    sections: tuple[Mapping[str, AnyTable], ...] = (params.tables, params.attacks, params.idrs, params.soundness)
-    return next(section[table] for section in sections if table in section)
-
-
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of; see `table_choices`."""
-    chosen = _chosen(params, table)
+    chosen = params.tables[table]
     seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
     for about, method in product(table_choices(params, table), rows_of(chosen)):
         for sigma, seed, variant in product(about.sigmas, seeds, variants(params, about.dataset, method)):
@@ -276,10 +273,9 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
 
 def demanded(params: Params) -> Iterator[tuple[str, CertificationRun, Part]]:
     """Yield what every table and figure is made of: its name, and each certification with each part of the data."""
-    for name in params.tables:
-        yield from ((name, run, part) for run in table_runs(params, name) for part in PARTS)
-    for name in (*params.attacks, *params.idrs, *params.soundness):
-        yield from ((name, run, "test") for run in table_runs(params, name))
+    for name, table in params.tables.items():
+        parts: tuple[Part, ...] = PARTS if isinstance(table, CertifiedTable) else ("test",)
+        yield from ((name, run, part) for run in table_runs(params, name) for part in parts)
     yield from (("toy", run, "test") for shown in toy_runs(params) for run in shown)
     yield from (("high_dimension", run, "test") for run in high_dimension_runs(params))
 
@@ -325,6 +321,12 @@ def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> Model
     return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
 
 
+@cache
+def noise_of(certificate: str) -> str:
+    """Return the member of certsmooth.science.noise that a certificate is about: what is sampled for it."""
+    return str(literal("certificates", certificate, "noise", default="gaussian"))
+
+
 def certification(params: Params, run: CertificationRun) -> Certification:
     """Return how a run is certified: the data set's setting with the method's changes."""
     return merge_certification(
@@ -336,7 +338,7 @@ def certification(params: Params, run: CertificationRun) -> Certification:
 
 def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
-    chosen = _chosen(params, table)
+    chosen = params.tables[table]
     methods = {name: params.methods[name] for name in rows_of(chosen)}
     labels = {name: (method.label, *labels_of(params, name)) for name, method in methods.items()}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}

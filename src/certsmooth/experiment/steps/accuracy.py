@@ -7,6 +7,7 @@ from pathlib import Path
 from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.accuracy import build_accuracy_table, write_accuracy_table
 from certsmooth.analysis.accuracy_result import Column
+from certsmooth.experiment.config import AccuracyTable
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import table_runs
 from certsmooth.experiment.steps.certified import Certified
@@ -25,13 +26,13 @@ def make_accuracy(experiment: Experiment, name: str, *, results: Path) -> None:
         CountsError: certificates are missing or damaged.
     """
     params, certified = experiment.params, Certified(experiment, results)
-    table = params.idrs[name]
+    table = params.of_kind(AccuracyTable)[name]
     columns: dict[Column, list[CertifiedRun]] = {}
     for run in table_runs(params, name):
         columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
-    folder, figures = results / "idrs", results / "figures" / "idrs"
-    for each in (folder, figures):
-        each.mkdir(parents=True, exist_ok=True)
+    folder = results / "tables"
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
     write_accuracy_curves(columns, figures, name=name, title=table.title)
     result = build_accuracy_table(
         columns,
@@ -40,4 +41,4 @@ def make_accuracy(experiment: Experiment, name: str, *, results: Path) -> None:
         baseline_method=table.baseline,
         published=[(each.paper, each.table) for each in table.published],
     )
-    write_accuracy_table(result, folder, figure=f"../figures/idrs/{name}.svg")
+    write_accuracy_table(result, folder, figure=f"figures/{name}.svg")

@@ -11,7 +11,7 @@ from certsmooth.analysis.empirical_result import ShownAttack
 from certsmooth.analysis.soundness import AttackedRun
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.records import read_logs
-from certsmooth.experiment.config import AttackChoice
+from certsmooth.experiment.config import AttackChoice, EmpiricalTable
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
 from certsmooth.experiment.specs import audit_path
@@ -31,7 +31,7 @@ def make_empirical(experiment: Experiment, name: str, *, results: Path) -> None:
         CountsError: certificates or attacks are missing, damaged, or of something else.
     """
     params, certified = experiment.params, Certified(experiment, results)
-    table = params.attacks[name]
+    table = params.of_kind(EmpiricalTable)[name]
     runs = [_read(certified, name, run) for run in table_runs(params, name)]
     result = build_empirical(
         runs,
@@ -41,10 +41,11 @@ def make_empirical(experiment: Experiment, name: str, *, results: Path) -> None:
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
     )
-    figures = results / "figures"
+    folder = results / "tables"
+    figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     write_empirical_curves(result, [attacked.run for attacked in runs], figures)
-    write_empirical(result, results, figure=f"figures/{name}.svg")
+    write_empirical(result, folder, figure=f"figures/{name}.svg")
 
 
 def _shown(key: str, choice: AttackChoice) -> ShownAttack:
@@ -58,7 +59,7 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AttackedRu
     found, experiment = certified.run(run, "test"), certified.experiment
     counts: dict[str, AttackCounts] = {}
     provenance: dict[str, dict[str, Any]] = {}
-    for attack in experiment.params.attacks[table].attacks:
+    for attack in experiment.params.of_kind(EmpiricalTable)[table].attacks:
         batch = experiment.attacks(table, attack, run.dataset, run.method)
         path = certified.results / audit_path(table, batch.name, f"{attack}.parquet")
         same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}

@@ -46,7 +46,7 @@ def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
         frame = read_published_certificates(Path(published.file), sigma=published.sigma)
         frames[f"{published.label} (published), sigma {published.sigma:g}"] = with_probabilities(frame, published.sigma)
         about.append(f"{published.file}, as published")
-    folder, figures = results / "idrs", results / "figures" / "idrs"
+    folder, figures = results / "tables" / "idrs", results / "tables" / "figures" / "idrs"
     for each in (folder, figures):
         each.mkdir(parents=True, exist_ok=True)
     result = high_dimension_table(

@@ -7,6 +7,7 @@ from pathlib import Path
 from certsmooth.analysis.soundness_table import AuditedRun, build_soundness, write_soundness
 from certsmooth.artefacts.audits import Broken, read_order_cost
 from certsmooth.artefacts.records import read_logs
+from certsmooth.experiment.config import SoundnessTable
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_runs
 from certsmooth.experiment.specs import audit_path
@@ -27,9 +28,11 @@ def make_soundness(experiment: Experiment, name: str, *, results: Path) -> None:
     Raises:
         CountsError: certificates or audits are missing, damaged, or of something else.
     """
-    table, certified = experiment.params.soundness[name], Certified(experiment, results)
+    table, certified = experiment.params.of_kind(SoundnessTable)[name], Certified(experiment, results)
     runs = [_read(certified, name, run) for run in table_runs(experiment.params, name)]
-    write_soundness(build_soundness(runs, name=name, title=table.title, alpha=table.predict.alpha), results)
+    folder = results / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_soundness(build_soundness(runs, name=name, title=table.title, alpha=table.predict.alpha), folder)
 
 
 def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun:

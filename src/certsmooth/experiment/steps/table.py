@@ -15,7 +15,7 @@ from certsmooth.analysis.result import Entry, TableResult
 from certsmooth.analysis.table import build_table, write_table
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import Published
+from certsmooth.experiment.config import CertifiedTable, Published
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import table_choice, table_runs
 from certsmooth.experiment.specs import SPLITS
@@ -36,7 +36,7 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> None:
         CountsError: certificates are missing or damaged.
     """
     params, certified = experiment.params, Certified(experiment, results)
-    table, about = params.tables[name], table_choice(params, name)
+    table, about = params.of_kind(CertifiedTable)[name], table_choice(params, name)
     record = read_record(results / "data" / f"{about.dataset}.json")
     linf = table.norm == "linf"
     runs = [certified.run(run, split, linf=linf) for run in table_runs(params, name) for split in SPLITS]
@@ -51,10 +51,11 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> None:
         norm=norm,
         data=record["name"],
     )
-    figures = results / "figures"
+    folder = results / "tables"
+    figures = folder / "figures"
     figures.mkdir(parents=True, exist_ok=True)
     write_curves(runs, figures, name=name, title=table.title, norm=norm)
-    write_table(result, results, figure=f"figures/{name}.svg")
+    write_table(result, folder, figure=f"figures/{name}.svg")
     _write_metrics(result, results)
 
 

@@ -9,7 +9,7 @@ from certsmooth.report.figures.idrs_theory import write_theory_figures
 
 
 def write_theory(results: Path) -> tuple[Path, ...]:
-    """Write Table 1 to ``idrs`` and Figures 2, 3, 11, 12 and 13 to ``figures/idrs``, and return all paths.
+    """Write Table 1 to ``tables/idrs``, Figures 2, 3, 11, 12 and 13 to ``tables/figures/idrs``, and return all paths.
 
     Args:
         results: folder of the results.
@@ -17,7 +17,7 @@ def write_theory(results: Path) -> tuple[Path, ...]:
     Raises:
         CertsmoothError: a file cannot be written.
     """
-    tables, figures = results / "idrs", results / "figures" / "idrs"
+    tables, figures = results / "tables" / "idrs", results / "tables" / "figures" / "idrs"
     for folder in (tables, figures):
         folder.mkdir(parents=True, exist_ok=True)
     return (*write_table1(tables, figure="../figures/idrs/figure3.svg"), *write_theory_figures(figures))

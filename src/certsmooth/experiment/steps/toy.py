@@ -63,7 +63,7 @@ def make_toy_figures(experiment: Experiment, *, results: Path) -> None:
         8: lambda: figure_8(plane, {run.sigma: frames[run] for run in constant}),
         9: lambda: figure_9(plane),
     }
-    folder = results / "figures" / "idrs"
+    folder = results / "tables" / "figures" / "idrs"
     folder.mkdir(parents=True, exist_ok=True)
     for number, draw in figures.items():
         write_figure(draw, folder, name=f"figure{number}")
