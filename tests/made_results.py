@@ -7,7 +7,7 @@ file are written by the package itself.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,31 +15,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from certsmooth._internal.storage import write_json
+from certsmooth._internal.storage import file_digest, write_json
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken
-from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.counts import write_counts
-from certsmooth.artefacts.records import log_path
+from certsmooth.artefacts.certificates import find_certificates, read_certificates
+from certsmooth.artefacts.counts import CountsPart, write_counts
+from certsmooth.artefacts.provenance import Image
+from certsmooth.artefacts.records import Log, read_record, write_logs
 from certsmooth.experiment.config import Params
-from certsmooth.experiment.members import certificate_of, policy_of
-from certsmooth.experiment.runs import (
-    PARTS,
-    CertificationRun,
-    Part,
-    attack_slice,
-    break_slice,
-    certification,
-    certify_slice,
-    order_slice,
-    sample_slice,
-    sampling_run,
-    table_runs,
+from certsmooth.experiment.members import build_policy
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import CertificationRun, table_runs
+from certsmooth.experiment.specs import (
+    AttackSpec,
+    Batch,
+    BreakSpec,
+    DataSpec,
+    SampleSpec,
+    Spec,
+    audit_path,
+    certificates_path,
+    counts_paths,
+    grid_name,
+    sources,
 )
-from certsmooth.experiment.steps.certify import Order, certify_counts, gather_bound
-from certsmooth.experiment.steps.order_cost import cost_order
+from certsmooth.experiment.steps.certify import certificate_of, certify_batch, gather
+from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
 from certsmooth.science.certificates import Bound
+from certsmooth.science.datasets import fingerprint
 from certsmooth.science.models import ModelSpec
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.theory.pixel_grid import grid_of
@@ -53,87 +58,76 @@ HARDNESS = {"smoothadv": 0.7, "adre": 0.9}  # of a training, 1 for the others
 
 VERSIONS = {"python": "3.0.0", "torch": "2.0.0"}
 COMMIT = "0123456789abcdef0123456789abcdef01234567-dirty"
-IMAGE = {"commit": COMMIT.removesuffix("-dirty"), "definition": f"sha256:{'ef' * 32}", "packages": {"numpy": "2.0.0"}}
+IMAGE = Image(COMMIT.removesuffix("-dirty"), f"sha256:{'ef' * 32}", {"numpy": "2.0.0"})
 
 
 class MadeResults:
-    """Writes artefacts of the experiment that params are about below a folder, each when it is asked for."""
+    """Writes artefacts of the experiment that params are about below a folder, each when it is asked for.
+
+    Images are kept in the working directory, as the steps keep them.
+    """
 
     def __init__(self, params: Params, results: Path) -> None:
         self.params = params
         self.results = results
+        self.experiment = Experiment(params)
 
-    def record(self, dataset: str) -> Path:
-        """Write the record of a data set."""
-        chosen, member = self.params.datasets[dataset], self._member(dataset)
-        path = self.results / "data" / f"{dataset}.json"
-        images = IMAGES | {"test": IMAGES["test"] * chosen.certification.stride}
+    def record(self, data: DataSpec) -> Path:
+        """Write the record of a data set, and keep the images that are sampled of it."""
+        path = self.results / data.path
+        if path.exists():
+            return path
+        stride = self.params.datasets[data.dataset].certification.stride
+        images = IMAGES | {"test": IMAGES["test"] * stride}
+        index = {"validation": np.arange(IMAGES["validation"]), "test": np.arange(IMAGES["test"]) * stride}
         parts = {
-            part: {"images": count, "fingerprint": _hash(dataset, part), "content": _hash(dataset, part, "content")}
-            for part, count in images.items()
+            name: {
+                "images": count,
+                "fingerprint": _hash(data.dataset, name),
+                "content": _keep(data, name, index[name]) if name in index else _hash(data.dataset, name, "content"),
+            }
+            for name, count in images.items()
         }
         content = {
-            "name": member,
-            "description": f"{member}, made for a test",
-            "image_shape": list(self._shape(dataset)),
-            "num_classes": self._classes(dataset),
-            "pixel_range": None if member == "cones" else [0.0, 1.0],
+            "spec": data.identity,
+            "name": data.member,
+            "description": f"{data.member}, made for a test",
+            "image_shape": list(_shape(data)),
+            "num_classes": _classes(data),
+            "pixel_range": None if data.member == "cones" else [0.0, 1.0],
             "parts": parts,
         }
-        _write(path, content)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, content)
         return path
 
-    def counts(self, run: CertificationRun, part: Part) -> Path:
-        """Write the counts that a run is certified from, and their log."""
-        run = sampling_run(self.params, run)
-        path = self.results / "counts" / run.folder / f"{part}-0-of-1.parquet"
+    def counts(self, batch: Batch[SampleSpec]) -> Path:
+        """Write the counts of a method, and their log."""
+        (path,) = (self.results / each for each in counts_paths(batch))
         if not path.exists():
-            about = sample_slice(self.params, run)
-            made = self._made_counts(run, part, n0=about["n0"], n=about["n"])
-            policy = policy_of(self.params, run)
-            identity = {
-                **self._asked(run, part),
-                "stride": about["stride"] if part == "test" else 1,
-                "shard": [0, 1],
-                "semi_elasticity": policy.semi_elasticity,
-                "n0": about["n0"],
-                "n": about["n"],
-                "seed": about["seed"],
-                "code": _hash("code"),
-            }
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_counts(path, made, identity)
-            self._log(path, [0.25] * len(made), in_image=about["noise"] == "uniform")
+            parts = [self._sampled(spec, batch.method) for spec in batch.parts]
+            write_counts(path, parts)
+            is_uniform = [spec.noise == "uniform" for spec in batch.parts]
+            write_logs(path, [_log([0.25] * len(p.counts), in_image=u) for p, u in zip(parts, is_uniform, strict=True)])
         return path
 
-    def certificates(self, run: CertificationRun, part: Part) -> Path:
-        """Certify a run, as the step does."""
-        path = self.results / "certificates" / run.folder / f"{part}.tsv"
+    def certificates(self, run: CertificationRun) -> Path:
+        """Certify a run, and those that the same file holds, as the step does."""
+        batch = self.experiment.certificates(run)
+        path = self.results / certificates_path(batch.name)
         if not path.exists():
-            about = certify_slice(self.params, run)
-            certify_counts(
-                [self.counts(run, part)],
-                certificate=certificate_of(self.params, run.method),
-                alpha=about["alpha"],
-                described=about["certificate"],
-                expect={"dataset": run.dataset, "part": part},
-                record=self.record(run.dataset),
-                memory=Order(about["seed"]) if about["memory"] else None,
-                images_at=lambda index: self._pixels(run.dataset, index),
-                output=path,
-            )
+            counts = {path: each for each in self.experiment.all_counts() for path in counts_paths(each)}
+            for spec in batch.parts:
+                for each in spec.counts:
+                    self.counts(counts[each])
+            certify_batch(batch, results=self.results)
         return path
 
-    def certified_table(self, name: str) -> None:
-        """Make what a table of certified accuracies reads."""
+    def table(self, name: str) -> None:
+        """Make the certificates that a table reads."""
         for run in table_runs(self.params, name):
-            for part in PARTS:
-                self.certificates(run, part)
-
-    def accuracy_table(self, name: str) -> None:
-        """Make what a table of clean accuracies reads."""
-        for run in table_runs(self.params, name):
-            self.certificates(run, "test")
+            self.certificates(run)
 
     def empirical_table(self, name: str, *, contradicted: int = 0) -> None:
         """Make what a table of empirical accuracies reads.
@@ -142,137 +136,144 @@ class MadeResults:
             name: of the table.
             contradicted: images, of each run and attack, at which PREDICT contradicts the certificate.
         """
-        for run in table_runs(self.params, name):
-            frame, _ = read_certificates(self.certificates(run, "test"))
-            for key, choice in self.params.attacks[name].attacks.items():
-                about = attack_slice(self.params, name, key, run)
-                attacked = frame.iloc[:: about["stride"]]
-                results = dict.fromkeys((m if r > 0 else 0, r) for m in choice.samples for r in about["radii"])
-                rows = [
-                    row
-                    for m, r in results
-                    for row in _attacked(attacked, m, r, about["n"], contradicted, self._classes(run.dataset))
-                ]
-                path = self.results / "attacks" / name / run.folder / f"{key}.parquet"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                columns = {column: [row[column] for row in rows] for column in rows[0]}
-                AttackCounts.from_lists([columns]).write(
-                    path, {**about, **self._asked(run, "test"), "code": _hash("code")}
-                )
-                self._log(path, [1.5, 0.5])
+        self.table(name)
+        for row, runs in self.experiment.audited(name).items():
+            for attack in self.params.attacks[name].attacks:
+                batch = self.experiment.attacks(name, attack, *row)
+                path = self._audit(name, batch.name, f"{attack}.parquet")
+                pairs = zip(batch.parts, runs, strict=True)
+                AttackCounts.write(path, [self._attacked(spec, run, contradicted) for spec, run in pairs])
+                write_logs(path, [_log([1.5, 0.5]) for _ in runs])
 
     def soundness_table(self, name: str) -> None:
         """Make what a table of soundness reads."""
-        for run in table_runs(self.params, name):
-            self.certificates(run, "test")
-            counts, record = self.counts(run, "test"), self.record(run.dataset)
-            about, folder = order_slice(self.params, name, run), self.results / "audit" / name / run.folder
-            certificate = certificate_of(self.params, run.method)
-            cost_order(
-                [counts],
-                certificate=certificate,
-                alpha=about["alpha"],
-                expect={"dataset": run.dataset},
-                record=record,
-                memory=Order(about["seed"]),
-                images_at=lambda index, run=run: self._pixels(run.dataset, index),
-                radii=about["radii"],
-                shuffles=about["shuffles"],
-                output=folder / "order.json",
-            )
-            self._broken(name, run, folder / "broken.parquet")
+        self.table(name)
+        for row in self.experiment.audited(name):
+            cost_orders(name, self.experiment.orders(name, *row), results=self.results)
+            batch = self.experiment.breakings(name, *row)
+            path = self._audit(name, batch.name, "broken.parquet")
+            Broken.write(path, [self._broken(spec) for spec in batch.parts])
+            write_logs(path, [_log([2.5]) for _ in batch.parts])
 
-    def _broken(self, name: str, run: CertificationRun, path: Path) -> None:
-        about, certificate = break_slice(self.params, name, run), certificate_of(self.params, run.method)
-        counts, identity, bound = gather_bound(
-            [self.counts(run, "test")],
-            certificate=certificate,
-            alpha=about["alpha"],
-            expect={"dataset": run.dataset},
-            record=self.record(run.dataset),
-        )
+    def _audit(self, table: str, name: str, file: str) -> Path:
+        path = self.results / audit_path(table, name, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def _attacked(
+        self, spec: AttackSpec, run: CertificationRun, contradicted: int
+    ) -> tuple[AttackCounts, dict[str, Any]]:
+        path = self.certificates(run)
+        asked = self.experiment.certify(run, "test").identity
+        frame = find_certificates(path, read_certificates(path), asked).frame.iloc[:: spec.stride]
+        results = dict.fromkeys((m if r > 0 else 0, r) for m in spec.samples for r in spec.radii)
+        classes = _classes(spec.sampled.base.data)
+        rows = [row for m, r in results for row in _attacked(frame, m, r, spec.n, contradicted, classes)]
+        counts = AttackCounts.from_lists([{column: [row[column] for row in rows] for column in rows[0]}])
+        return counts, self._identity(spec, spec.sampled)
+
+    def _broken(self, spec: BreakSpec) -> tuple[Broken, dict[str, Any]]:
+        sampled, certificate = spec.certified.sampled, certificate_of(spec.certified)
+        record = read_record(self.record(sampled.base.data))
+        gathered = gather(sampled, spec.certified.counts, Counted(self.results), record)
+        bound = gathered.bound(certificate, alpha=spec.certified.alpha, image_shape=record["image_shape"])
         plan = BreakPlan(
-            n=about["n"],
-            seed=about["seed"],
-            dataset=run.dataset,
+            n=spec.n,
+            seed=spec.seed,
+            dataset=sampled.base.data.dataset,
             noise=certificate.noise,
-            grid=grid_of(about["step"]),
+            grid=grid_of(sampled.step),
             norm=certificate.norm,
         )
-        made = {
-            **self._asked(run, "test"),
-            "certified": {"alpha": about["alpha"]} | {key: identity[key] for key in ("n0", "n", "seed")},
-            "plan": asdict(plan),
-            "code": _hash("code"),
-        }
-        rows = np.arange(0, len(counts), about["stride"])
+        rows = np.arange(0, len(gathered.counts), spec.stride)
         rows = rows[bound.radius[rows] > 0]
-        is_proved = identity["semi_elasticity"] is not None
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _break(counts, bound, rows, about["n"], is_proved=is_proved).write(path, {**about, **made})
-        self._log(path, [2.5])
+        is_proved = gathered.identity["semi_elasticity"] is not None
+        broken = _break(gathered.counts, bound, rows, spec.n, is_proved=is_proved)
+        return broken, {**self._identity(spec, sampled), "plan": asdict(plan)}
 
-    def _made_counts(self, run: CertificationRun, part: Part, *, n0: int, n: int) -> Counts:
-        """Return counts that depend on the image, on sigma, and on the run: the right class wins where it is easy."""
-        method, classes = self.params.methods[run.method], self._classes(run.dataset)
-        stride = certification(self.params, run).stride if part == "test" else 1
-        index = np.arange(IMAGES[part], dtype=np.int64) * stride
-        images, noise = _rng(run.dataset, part), _rng(run.folder, part)
-        label = images.integers(0, classes, len(index))
-        difficulty = images.random(len(index)) * HARDNESS.get(method.training, 1.0)
-        jitter, change, within = noise.random((3, len(index)))
-        is_fixed = method.policy.name == "fixed"
-        sigma = np.full(len(index), run.sigma) if is_fixed else run.sigma * (0.75 + 0.5 * change)
-        share = np.clip(1.25 - difficulty * (0.5 + 1.5 * run.sigma) - 0.1 * jitter, 0.0, 1.0)
-        selection, estimation = (_split(share, label, samples, classes) for samples in (n0, n))
-        constant_within = np.inf if is_fixed else 0.1 * within if method.policy.name == "nearest_neighbour" else 0.0
-        return Counts(
-            index=index,
-            label=label,
-            sigma=sigma,
-            constant_within=np.broadcast_to(constant_within, len(index)).copy(),
-            selection=selection,
-            estimation=estimation,
-            batch_size=np.full(len(index), 100),
-        )
+    def _sampled(self, spec: SampleSpec, method: str) -> CountsPart:
+        policy = build_policy(spec.policy, sigma=spec.base.sigma, key="policy")
+        identity = {**self._identity(spec, spec), "shard": [0, 1], "semi_elasticity": policy.semi_elasticity}
+        return CountsPart(_made_counts(spec, self._run_name(spec, method)), identity)
 
-    def _pixels(self, dataset: str, index: np.ndarray) -> np.ndarray:
-        """Return grey images of noise in sixteenths; unless they are far apart, some are next to the one before."""
-        spread = SPREAD.get(dataset, 5)
-        images = 8 + _rng(dataset, "pixels").integers(-spread, spread + 1, (IMAGES["test"], *self._shape(dataset)))
-        if dataset not in SPREAD:
-            images[1::10] = images[::10]
-            images[1::10, ..., 0, 0] += 5
-        return images[np.searchsorted(np.unique(index), index)].astype(np.float32) / 16
+    def _run_name(self, spec: SampleSpec, method: str) -> str:
+        """Return the name that made counts depend on: that of the run of a method which they are sampled for."""
+        sampled = (self.experiment.sampled_by(demand.run) for demand in self.experiment.demands)
+        of_method = (run for run in sampled if run.method == method)
+        run = next(run for run in of_method if self.experiment.sample(run, spec.split).key == spec.key)
+        return f"{run.dataset}/{run.method}/sigma={run.sigma!r}/seed={run.seed}/{grid_name(run.variant)}"
 
-    def _asked(self, run: CertificationRun, part: Part) -> dict[str, Any]:
-        about = sample_slice(self.params, run)
-        chosen = self.params.datasets[run.dataset]
-        spec = ModelSpec(chosen.architecture, self._shape(run.dataset), self._classes(run.dataset))
+    def _identity(self, spec: Spec, sampled: SampleSpec) -> dict[str, Any]:
+        """Return what the steps write of something that is made of a smoothed classifier."""
+        base = sampled.base
+        path = self.results / base.path
+        if not path.exists():
+            path.parent.mkdir(parents=True)
+            path.write_text(f"the weights of {base.name}, made for a test")
         return {
-            "dataset": run.dataset,
-            "part": part,
-            "fingerprint": _hash(run.dataset, part),
-            "checkpoint": _hash(run.dataset, self.params.methods[run.method].training, run.sigma, run.seed),
-            **{key: about[key] for key in ("policy", "noise", "step")},
-            "model": spec.to_dict(),
+            **sources(sampled, read_record(self.record(base.data)), file_digest(path)),
+            "model": ModelSpec(base.architecture, _shape(base.data), _classes(base.data)).to_dict(),
             "device": "cpu",
             "torch": VERSIONS["torch"],
+            "spec": spec.identity,
+            "code": _hash("code"),
         }
 
-    def _log(self, made: Path, seconds: list[float], *, in_image: bool = False) -> None:
-        content = {"seconds": seconds, "device": "cpu", "threads": 2, "versions": VERSIONS, "git_commit": COMMIT}
-        _write(log_path(made), content | {"image": IMAGE if in_image else None})
 
-    def _member(self, dataset: str) -> str:
-        return self.params.datasets[dataset].member or dataset
+def _keep(data: DataSpec, split: str, index: np.ndarray) -> str:
+    """Keep images as the step that records data does, and return their content hash."""
+    images, labels = _pixels(data, len(index)), np.zeros(len(index), dtype=np.int64)
+    path = Path("data", "parts", f"{_hash(data.dataset, split).removeprefix('sha256:')}.npz")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(path, images=images, labels=labels, index=index)
+    return fingerprint(images, labels, index)
 
-    def _shape(self, dataset: str) -> tuple[int, ...]:
-        options = self.params.datasets[dataset].options
-        return SHAPES.get(self._member(dataset)) or (int(options["dimension"]),)
 
-    def _classes(self, dataset: str) -> int:
-        return 2 if self._member(dataset) == "cones" else 10
+def _pixels(data: DataSpec, count: int) -> np.ndarray:
+    """Return grey images of noise in sixteenths; unless they are far apart, some are next to the one before."""
+    spread = SPREAD.get(data.dataset, 5)
+    images = 8 + _rng(data.dataset, "pixels").integers(-spread, spread + 1, (IMAGES["test"], *_shape(data)))
+    if data.dataset not in SPREAD:
+        images[1::10] = images[::10]
+        images.reshape(len(images), -1)[1::10, 0] += 5
+    return images[:count].astype(np.float32) / 16
+
+
+def _shape(data: DataSpec) -> tuple[int, ...]:
+    return SHAPES.get(data.member) or (int(data.options["dimension"]),)
+
+
+def _classes(data: DataSpec) -> int:
+    return 2 if data.member == "cones" else 10
+
+
+def _made_counts(spec: SampleSpec, name: str) -> Counts:
+    """Return counts that depend on the image, on sigma, and on the run: the right class wins where it is easy."""
+    data, sigma0, classes = spec.base.data, spec.base.sigma, _classes(spec.base.data)
+    index = np.arange(IMAGES[spec.split], dtype=np.int64) * spec.stride
+    images, noise = _rng(data.dataset, spec.split), _rng(name, spec.split)
+    label = images.integers(0, classes, len(index))
+    difficulty = images.random(len(index)) * HARDNESS.get(spec.base.training, 1.0)
+    jitter, change, within = noise.random((3, len(index)))
+    is_fixed = spec.policy.name == "fixed"
+    sigma = np.full(len(index), sigma0) if is_fixed else sigma0 * (0.75 + 0.5 * change)
+    share = np.clip(1.25 - difficulty * (0.5 + 1.5 * sigma0) - 0.1 * jitter, 0.0, 1.0)
+    selection, estimation = (_split(share, label, samples, classes) for samples in (spec.n0, spec.n))
+    constant_within = np.inf if is_fixed else 0.1 * within if spec.policy.name == "nearest_neighbour" else 0.0
+    return Counts(
+        index=index,
+        label=label,
+        sigma=sigma,
+        constant_within=np.broadcast_to(constant_within, len(index)).copy(),
+        selection=selection,
+        estimation=estimation,
+        batch_size=np.full(len(index), 100),
+    )
+
+
+def _log(seconds: Sequence[float], *, in_image: bool = False) -> Log:
+    image = IMAGE if in_image else None
+    return Log(seconds=list(seconds), device="cpu", threads=2, versions=VERSIONS, git_commit=COMMIT, image=image)
 
 
 def _attacked(
@@ -345,8 +346,3 @@ def _rng(*names: object) -> np.random.Generator:
 
 def _hash(*names: object) -> str:
     return f"sha256:{zlib.crc32('/'.join(map(str, names)).encode()):08x}{'0' * 56}"
-
-
-def _write(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, dict(content))

@@ -16,12 +16,13 @@ from workflow_project import plain_yaml
 
 HEADER = checkpoint.CheckpointHeader(
     model=ModelSpec("mlp", (1, 8, 8), 10),
-    dataset="digits",
-    dataset_fingerprint="sha256:" + "ab" * 32,
-    pixel_range=(0.0, 1.0),
+    spec={},
     sigma=0.25,
-    training={},
-    seed=0,
+    dataset_fingerprint="sha256:" + "ab" * 32,
+    images=1000,
+    images_fingerprint="sha256:" + "ab" * 32,
+    pixel_range=(0.0, 1.0),
+    device="cpu",
     versions={},
     git_commit=None,
     image=None,

@@ -9,6 +9,7 @@ from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import CertifiedTable, EmpiricalTable, parse_params, read_params
 from certsmooth.experiment.members import check_members
+from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.strict_yaml import load_yaml
 from shipped import shipped_content
 
@@ -306,44 +307,12 @@ def test_unreadable_files_are_named(tmp_path):
 
 def test_the_workflow_reads_the_configuration_without_torch():
     code = (
-        "import sys; from pathlib import Path; from certsmooth.experiment import runs;"
+        "import sys; from pathlib import Path; from certsmooth.experiment.resolve import Experiment;"
         "from certsmooth.experiment.config import read_params;"
-        f"p = read_params(Path({str(ROOT / 'params.yaml')!r})); list(runs.table_runs(p, 'table1'));"
+        f"e = Experiment(read_params(Path({str(ROOT / 'params.yaml')!r}))); e.all_certificates(); e.all_counts();"
         "assert not {'torch', 'sklearn', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def slices(params):
-    """Every slice of every run of Table 1, by the kind of step and the run."""
-    result = {}
-    for run in runs.table_runs(params, "table1"):
-        result["sample", run] = runs.sample_slice(params, run)
-        result["certify", run] = runs.certify_slice(params, run)
-        model = runs.model_run(params, run)
-        result["train", model] = runs.train_slice(params, model)
-    result["data", None] = runs.data_slice(params, params.dataset)
-    return result
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "kinds", "methods"),
-    [
-        ("methods.cohen-ds.certification", {"n": 500}, {"sample"}, {"cohen-ds"}),
-        ("methods.cohen-ds.certification", {"alpha": 0.01}, {"certify"}, {"cohen-ds"}),
-        ("datasets.digits.certification.n", 500, {"sample"}, {"cohen", "cohen-ds", "cohen-ds2"}),
-        ("datasets.digits.recipe.epochs", 41, {"train"}, None),
-        ("datasets.mnist.recipe.epochs", 61, set(), None),
-        ("methods.cohen.label", "COHEN", set(), None),
-    ],
-)
-def test_an_edit_changes_the_slices_of_what_depends_on_it_alone(content, path, value, kinds, methods):
-    before, after = slices(parse_params(content)), slices(parse_params(changed(content, path, value)))
-    assert before.keys() == after.keys()
-    edited = {key for key in before if before[key] != after[key]}
-    assert {kind for kind, _ in edited} == kinds
-    if methods is not None:
-        assert {run.method for _, run in edited} == methods
 
 
 def test_variants_are_the_product_of_the_lists(content):
@@ -357,10 +326,13 @@ def test_variants_are_the_product_of_the_lists(content):
         runs.find_variant(known, "iterations=20+samples=4", key="variant")
 
 
-def test_folders_of_different_runs_differ(content):
-    params = parse_params(changed(content, "training_seeds", [0, 1]))
-    found = list(runs.table_runs(params, "table1"))
-    assert len({run.folder for run in found}) == len(found) == 2 * 3 * (1 + 2 + 2)
+def test_places_of_different_runs_differ(content):
+    experiment = Experiment(parse_params(changed(content, "training_seeds", [0, 1])))
+    found = list(runs.table_runs(experiment.params, "table1"))
+    places = {(run.dataset, run.method, experiment.certify(run, "test").place) for run in found}
+    assert len(places) == len(found) == 2 * 3 * (1 + 2 + 2)
+    models = {runs.model_run(experiment.params, run) for run in found}
+    assert len({experiment.train(model).path for model in models}) == len(models) == 2 * 3 * 2
 
 
 def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value(content):
@@ -371,8 +343,9 @@ def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value
     assert {dict(model.variant)["epsilon"] for model in models} == {0.1, 0.2, 0.3}
     assert len([run for run in found if run.method == "smoothadv-ds"]) == 3 * 2
     for model in models:
-        assert runs.train_slice(params, model)["training"]["objective"]["options"]["epsilon"] == model.variant[0][1]
-        assert f"epsilon={model.variant[0][1]}" in str(model.folder)
+        spec = Experiment(params).train(model)
+        assert spec.objective.options["epsilon"] == model.variant[0][1]
+        assert spec.path.parent.name == f"epsilon={model.variant[0][1]}"
 
 
 def test_too_many_combinations_are_refused_before_they_are_listed(content):
@@ -398,9 +371,9 @@ def test_what_differs_on_a_data_set_differs_there_alone(content):
     params = parse_params(content)
     check_members(params)
     for dataset, epochs, epsilon in (("digits", 7, 0.5), ("mnist", 10, 0.25)):
-        sliced = runs.train_slice(params, runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
-        assert sliced["recipe"]["epochs"] == epochs
-        assert sliced["training"]["objective"]["options"]["epsilon"] == epsilon
+        spec = Experiment(params).train(runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
+        assert spec.recipe["epochs"] == epochs
+        assert spec.objective.options["epsilon"] == epsilon
     assert runs.variants(params, "digits", "cohen-ds") == ((),)
     assert len(runs.variants(params, "digits", "cohen-ds2")) == 2
 

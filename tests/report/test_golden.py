@@ -1,6 +1,6 @@
 """Every byte of the Markdown, CSV and JSON files of the report, for made results: a change of one shows as a diff.
 
-``CERTSMOOTH_UPDATE_GOLDEN=1 pytest tests/test_golden.py`` writes tests/golden anew; what git then shows is the change.
+``CERTSMOOTH_UPDATE_GOLDEN=1 pytest tests/report/test_golden.py`` writes tests/golden anew; git shows what changed.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.members import check_members
-from certsmooth.experiment.runs import PARTS, all_models, table_runs, train_slice
+from certsmooth.experiment.runs import table_runs
+from certsmooth.experiment.specs import SPLITS
 from certsmooth.experiment.steps.accuracy import make_accuracy
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.empirical import make_empirical
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
-from certsmooth.experiment.steps.plan import make_plan
 from certsmooth.experiment.steps.soundness import make_soundness
-from certsmooth.experiment.steps.table import make_table, read_run
+from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.science.models import ModelSpec, build
 from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
@@ -41,8 +42,8 @@ DIGITS = 12  # of a float: the last ones depend on the processor's instructions
 
 def certified(name):
     def make(made):
-        made.certified_table(name)
-        return lambda: make_table(made.params, name, results=RESULTS)
+        made.table(name)
+        return lambda: make_table(made.experiment, name, results=RESULTS)
 
     return make
 
@@ -50,15 +51,15 @@ def certified(name):
 def empirical(name, **options):
     def make(made):
         made.empirical_table(name, **options)
-        return lambda: make_empirical(made.params, name, results=RESULTS)
+        return lambda: make_empirical(made.experiment, name, results=RESULTS)
 
     return make
 
 
 def accuracy(name):
     def make(made):
-        made.accuracy_table(name)
-        return lambda: make_accuracy(made.params, name, results=RESULTS)
+        made.table(name)
+        return lambda: make_accuracy(made.experiment, name, results=RESULTS)
 
     return make
 
@@ -66,7 +67,7 @@ def accuracy(name):
 def soundness(name):
     def make(made):
         made.soundness_table(name)
-        return lambda: make_soundness(made.params, name, results=RESULTS)
+        return lambda: make_soundness(made.experiment, name, results=RESULTS)
 
     return make
 
@@ -78,12 +79,12 @@ def one_seed(make):
 
 def unvalidated(made):
     """Tables of runs of which none, or not the baseline's, are on the validation part: no step makes these."""
-    made.certified_table("memory")
-    params = made.params
+    made.table("memory")
+    certified = Certified(made.experiment, RESULTS)
 
     def write():
-        chosen = [run for run in table_runs(params, "memory") if run.method != "cohen-ds-free"]
-        runs = [read_run(params, run, part, results=RESULTS) for run in chosen for part in PARTS]
+        chosen = [run for run in table_runs(made.params, "memory") if run.method != "cohen-ds-free"]
+        runs = [certified.run(run, split) for run in chosen for split in SPLITS]
         for name, validated in (("unvalidated", ()), ("partly_validated", ("cohen-ds",))):
             given = [run for run in runs if run.part == "test" or run.method in validated]
             options = {"name": name, "title": "Chosen on the test set", "radii": (0, 0.25), "baseline_method": "cohen"}
@@ -97,26 +98,28 @@ def theory(made):
 
 
 def high_dimension(made):
-    made.certified_table("memory")
+    made.table("memory")
     rows = "0\t3\t3\t0.612\t1\t0:00:13.7\n20\t7\t-1\t0.0\t0\t0:00:13.7\n40\t2\t2\t1.31\t1\t1.5\n"
     Path("published.tsv").write_text(f"idx\tlabel\tpredict\tradius\tcorrect\ttime\n{rows}")
-    return lambda: make_high_dimension(made.params, results=RESULTS)
+    return lambda: make_high_dimension(made.experiment, results=RESULTS)
 
 
 def certificates(made):
     """The table of certificates after a memory pass, in the field's format."""
     run = next(run for run in table_runs(made.params, "memory") if run.method == "cohen-ds")
-    made.certificates(run, "test")
-    path = RESULTS / "certificates" / run.folder / "test.tsv"
+    place = made.experiment.certify(run, "test").place
+    path = made.certificates(run).parent / place / "test.tsv"
     return lambda: (RESULTS / "cohen-ds.tsv.csv").write_bytes(path.read_bytes())
 
 
 def plan(made):
     """What is planned where nothing was measured, and from measurements, logs of counts and of a training."""
-    made.record("digits")
-    nothing = make_plan(made.params, results=RESULTS, devices=1, limit=1.0, measure_on=None)
-    made.record("digits-float")
-    made.counts(next(table_runs(made.params, "memory")), "test")
+    from certsmooth.experiment.steps.plan import make_plan  # its import fails until it reads what there is now
+
+    made.record(made.experiment.data("digits"))
+    nothing = make_plan(made.experiment, results=RESULTS, devices=1, limit=1.0, measure_on=None)
+    made.record(made.experiment.data("digits-float"))
+    made.counts(made.experiment.counts(next(table_runs(made.params, "memory"))))
     model = ModelSpec("mlp", (3, 32, 32), 10).to_dict()
     write_json_below(
         RESULTS / "measurements" / "made.json",
@@ -125,8 +128,8 @@ def plan(made):
             **{"batch_size": 1000, "samples": 50_000, "seconds": 0.5, "start_seconds": 8.0},
         },
     )
-    finished_training(made.params)
-    measured = make_plan(made.params, results=RESULTS, devices=4, limit=0.005, measure_on=None)
+    finished_training(made.experiment)
+    measured = make_plan(made.experiment, results=RESULTS, devices=4, limit=0.005, measure_on=None)
 
     def write():
         for name, text in (("plan_of_nothing", nothing), ("plan", measured)):
@@ -135,28 +138,26 @@ def plan(made):
     return write
 
 
-def finished_training(params):
+def finished_training(experiment):
     """Write the checkpoint and the log of one training, as training leaves them."""
-    run = next(run for run in all_models(params) if (run.dataset, run.training) == ("digits", "gaussian"))
-    about = train_slice(params, run)
-    described = {key: about["training"][key] for key in ("objective", "policy", "noise")}
+    spec = next(each for each in experiment.models() if (each.data.dataset, each.training) == ("digits", "gaussian"))
     classifier = build(ModelSpec("mlp", (1, 8, 8), 10), seed=0)
     header = checkpoint.CheckpointHeader(
         model=classifier.spec,
-        dataset=run.dataset,
+        spec=spec.identity,
+        sigma=spec.sigma,
         dataset_fingerprint="",
+        images=IMAGES["training"],
+        images_fingerprint="",
         pixel_range=(0.0, 1.0),
-        sigma=run.sigma,
-        training={**described, "recipe": about["recipe"], "device": "cpu", "images": IMAGES["training"]},
-        seed=run.seed,
+        device="cpu",
         versions=VERSIONS,
         git_commit=COMMIT,
         image=None,
     )
-    folder = RESULTS / "checkpoints" / run.folder
-    folder.mkdir(parents=True)
-    checkpoint.save(folder / "model.safetensors", classifier, header)
-    (folder / "training.csv").write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n")
+    (RESULTS / spec.path).parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(RESULTS / spec.path, classifier, header)
+    (RESULTS / spec.log_path).write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n")
 
 
 def write_json_below(path, content):

@@ -66,7 +66,8 @@ def write_parts(path: Path, kind: str, parts: Sequence[Part], *, derived: Sequen
     extra = {name: np.concatenate([each[name] for each in derived]) for name in (derived[0] if derived else ())}
     table = pa.table({name: _array(values) for name, values in {**columns, **extra}.items()})
     with atomic_write(path, error=CountsError) as file:
-        pq.write_table(table.replace_schema_metadata({_KEY: _json(record)}), file)
+        # In the order given, which tables show; checksums do not depend on it.
+        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(record, separators=(",", ":")).encode()}), file)
 
 
 def read_parts(path: Path, kind: str, types: Types, *, remedy: str) -> list[Part]:

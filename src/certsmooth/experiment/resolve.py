@@ -140,7 +140,7 @@ class Experiment:
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
             n=chosen.n,
-            stride=chosen.stride,
+            stride=chosen.stride if split == "test" else 1,
             seed=self.params.seed,
         )
 
@@ -220,14 +220,16 @@ class Experiment:
         return self.certify_batch(run.dataset, run.method, self._needs("certificates").seeds_beside(run))
 
     def counts(self, run: CertificationRun) -> Batch[SampleSpec]:
-        """Return the files of the counts of a run, likewise."""
-        run = self.sampled_by(run)
+        """Return the files of the counts of a run, likewise; those of a run that no target needs are its own."""
+        if self._needs("certificates").of(run.dataset, run.method, run.seed):
+            run = self.sampled_by(run)
         return self.sample_batch(run.dataset, run.method, self._needs("counts").seeds_beside(run))
 
     def certify_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[CertifySpec]:
         """Return the certificates that one job makes.
 
-        Of seeds that no target needs, all sigmas, grid points and splits are made.
+        Of seeds that no target needs, all sigmas, grid points and splits are made, or those that another method needs
+        the counts of.
 
         Raises:
             ConfigError: no such data set or method.
@@ -259,16 +261,22 @@ class Experiment:
         return self._once(("needs", kind), lambda: _Needs([made(demand) for demand in self.demands]))
 
     def _pairs(self, kind: Literal["certificates", "counts"], dataset: str, method: str, seeds: Seeds) -> Pairs:
-        """Return the runs of a method and splits that targets need; all there are if none is needed."""
+        """Return the runs and splits that targets need of a method; of other seeds, those that are sampled or all."""
         for key, name, known in (("datasets", dataset, self.params.datasets), ("methods", method, self.params.methods)):
             if name not in known:
                 raise ConfigError(f"{key}: unknown {name!r}; {nearest(name, known)}")
-        if found := self._needs(kind).of(dataset, method, seeds):
-            return found
+
+        def of(seed: int) -> Pairs:
+            place = dataset, method, seed
+            return self._needs(kind).of(*place) or self._needs("counts").of(*place) or self._every(*place)
+
+        return tuple(pair for seed in seeds for pair in of(seed))
+
+    def _every(self, dataset: str, method: str, seed: int) -> Pairs:
         points = runs.variants(self.params, dataset, method)
         return tuple(
             (CertificationRun(dataset, method, sigma, seed, point), split)
-            for seed, sigma, point, split in product(seeds, self.params.datasets[dataset].sigmas, points, SPLITS)
+            for sigma, point, split in product(self.params.datasets[dataset].sigmas, points, SPLITS)
         )
 
     def all_certificates(self) -> tuple[Batch[CertifySpec], ...]:
@@ -350,6 +358,6 @@ class _Needs:
             )
         )
 
-    def of(self, dataset: str, method: str, seeds: Seeds) -> Pairs:
+    def of(self, dataset: str, method: str, seed: int) -> Pairs:
         """Return the runs and splits that are needed of a method, in the order in which they were first asked for."""
-        return tuple(pair for seed in seeds for pair in self._pairs.get((dataset, method, seed), ()))
+        return tuple(self._pairs.get((dataset, method, seed), ()))
