@@ -16,7 +16,7 @@ from certsmooth.science.theory.pixel_grid import grid_of
 
 
 def make_soundness(params: Params, name: str, *, results: Path) -> None:
-    """Write a table of ``soundness`` as Markdown, CSV and JSON.
+    """Write a table of what certificates promise as Markdown, CSV and JSON.
 
     Args:
         params: the configuration.
