@@ -1,0 +1,263 @@
+"""Every byte of the Markdown, CSV and JSON files of the report, for made results: a change of one shows as a diff.
+
+``CERTSMOOTH_UPDATE_GOLDEN=1 pytest tests/test_golden.py`` writes tests/golden anew; what git then shows is the change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import replace
+from difflib import unified_diff
+from pathlib import Path
+
+import pytest
+
+from certsmooth import checkpoint
+from certsmooth.config import read_params
+from certsmooth.members import check_members
+from certsmooth.models import ModelSpec, build
+from certsmooth.provenance import IMAGE_VARIABLE, MadeBy, made_by
+from certsmooth.runs import PARTS, all_models, table_runs, train_slice
+from certsmooth.steps.accuracy import make_accuracy
+from certsmooth.steps.empirical import make_empirical
+from certsmooth.steps.high_dimension import make_high_dimension
+from certsmooth.steps.plan import make_plan
+from certsmooth.steps.soundness import make_soundness
+from certsmooth.steps.table import make_table, read_run
+from certsmooth.steps.theory import write_theory
+from certsmooth.storage import write_json
+from certsmooth.tables.table import build_table, write_table
+from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
+
+GOLDEN = Path(__file__).resolve().parent / "golden"
+RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
+UPDATE = "CERTSMOOTH_UPDATE_GOLDEN"
+REMEDY = f"if the change is meant, set {UPDATE}=1, run again, and commit what changed"
+TEXT = (".md", ".csv", ".json")
+DIGITS = 12  # of a float: the last ones depend on the processor's instructions
+
+
+def certified(name):
+    def make(made):
+        made.certified_table(name)
+        return lambda: make_table(made.params, name, results=RESULTS)
+
+    return make
+
+
+def empirical(name, **options):
+    def make(made):
+        made.empirical_table(name, **options)
+        return lambda: make_empirical(made.params, name, results=RESULTS)
+
+    return make
+
+
+def accuracy(name):
+    def make(made):
+        made.accuracy_table(name)
+        return lambda: make_accuracy(made.params, name, results=RESULTS)
+
+    return make
+
+
+def soundness(name):
+    def make(made):
+        made.soundness_table(name)
+        return lambda: make_soundness(made.params, name, results=RESULTS)
+
+    return make
+
+
+def one_seed(make):
+    """Make the same with the first training seed alone."""
+    return lambda made: make(MadeResults(replace(made.params, training_seeds=made.params.training_seeds[:1]), RESULTS))
+
+
+def unvalidated(made):
+    """Tables of runs of which none, or not the baseline's, are on the validation part: no step makes these."""
+    made.certified_table("memory")
+    params = made.params
+
+    def write():
+        chosen = [run for run in table_runs(params, "memory") if run.method != "cohen-ds-free"]
+        runs = [read_run(params, run, part, results=RESULTS) for run in chosen for part in PARTS]
+        for name, validated in (("unvalidated", ()), ("partly_validated", ("cohen-ds",))):
+            given = [run for run in runs if run.part == "test" or run.method in validated]
+            options = {"name": name, "title": "Chosen on the test set", "radii": (0, 0.25), "baseline_method": "cohen"}
+            write_table(build_table(given, **options), RESULTS)
+
+    return write
+
+
+def theory(made):
+    return lambda: write_theory(RESULTS)
+
+
+def high_dimension(made):
+    made.certified_table("memory")
+    rows = "0\t3\t3\t0.612\t1\t0:00:13.7\n20\t7\t-1\t0.0\t0\t0:00:13.7\n40\t2\t2\t1.31\t1\t1.5\n"
+    Path("published.tsv").write_text(f"idx\tlabel\tpredict\tradius\tcorrect\ttime\n{rows}")
+    return lambda: make_high_dimension(made.params, results=RESULTS)
+
+
+def certificates(made):
+    """The table of certificates after a memory pass, in the field's format."""
+    run = next(run for run in table_runs(made.params, "memory") if run.method == "cohen-ds")
+    made.certificates(run, "test")
+    path = RESULTS / "certificates" / run.folder / "test.tsv"
+    return lambda: (RESULTS / "cohen-ds.tsv.csv").write_bytes(path.read_bytes())
+
+
+def plan(made):
+    """What is planned where nothing was measured, and from measurements, logs of counts and of a training."""
+    made.record("digits")
+    nothing = make_plan(made.params, results=RESULTS, devices=1, limit=1.0, measure_on=None)
+    made.record("digits-float")
+    made.counts(next(table_runs(made.params, "memory")), "test")
+    model = ModelSpec("mlp", (3, 32, 32), 10).to_dict()
+    write_json_below(
+        RESULTS / "measurements" / "made.json",
+        {
+            **{"model": model, "device": "NVIDIA H200", "torch": "2.0.0", "date": "2026-01-02"},
+            **{"batch_size": 1000, "samples": 50_000, "seconds": 0.5, "start_seconds": 8.0},
+        },
+    )
+    finished_training(made.params)
+    measured = make_plan(made.params, results=RESULTS, devices=4, limit=0.005, measure_on=None)
+
+    def write():
+        for name, text in (("plan_of_nothing", nothing), ("plan", measured)):
+            (RESULTS / f"{name}.md").write_text(text)
+
+    return write
+
+
+def finished_training(params):
+    """Write the checkpoint and the log of one training, as training leaves them."""
+    run = next(run for run in all_models(params) if (run.dataset, run.training) == ("digits", "gaussian"))
+    about = train_slice(params, run)
+    described = {key: about["training"][key] for key in ("objective", "policy", "noise")}
+    classifier = build(ModelSpec("mlp", (1, 8, 8), 10), seed=0)
+    header = checkpoint.CheckpointHeader(
+        model=classifier.spec,
+        dataset=run.dataset,
+        dataset_fingerprint="",
+        pixel_range=(0.0, 1.0),
+        sigma=run.sigma,
+        training={**described, "recipe": about["recipe"], "device": "cpu", "images": IMAGES["training"]},
+        seed=run.seed,
+        versions=VERSIONS,
+        git_commit=COMMIT,
+        image=None,
+    )
+    folder = RESULTS / "checkpoints" / run.folder
+    folder.mkdir(parents=True)
+    checkpoint.save(folder / "model.safetensors", classifier, header)
+    (folder / "training.csv").write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n")
+
+
+def write_json_below(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, content)
+
+
+CASES = {
+    "certified_memory": certified("memory"),
+    "certified_linf": certified("linf"),
+    "certified_l1": certified("l1"),
+    "certified_same_data": one_seed(certified("same_data")),
+    "certified_one_setting": one_seed(certified("one_setting")),
+    "certified_real_arithmetic": one_seed(certified("real_arithmetic")),
+    "certified_unvalidated": one_seed(unvalidated),
+    "accuracy_rates": accuracy("rates"),
+    "accuracy_dimensions": accuracy("dimensions"),
+    "accuracy_alone": accuracy("alone"),
+    "empirical_attacked": empirical("attacked"),
+    "empirical_memory": one_seed(empirical("attacked_memory")),
+    "empirical_wrong": one_seed(empirical("attacked_wrong", contradicted=9)),
+    "soundness_promises": one_seed(soundness("promises")),
+    "soundness_kept": one_seed(soundness("kept_promises")),
+    "theory": theory,
+    "high_dimension": high_dimension,
+    "certificates": one_seed(certificates),
+    "plan": plan,
+}
+
+
+@pytest.fixture
+def params():
+    return read_params(GOLDEN / "params.yaml")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_golden(case, params, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(IMAGE_VARIABLE, raising=False)
+    RESULTS.mkdir()
+    report = CASES[case](MadeResults(params, RESULTS))
+    before = text_files(RESULTS)
+    report()
+    made = made_by()
+    texts = {path.as_posix(): settled(RESULTS / path, made) for path in sorted(text_files(RESULTS) - before)}
+    assert texts, f"{case}: no files; a report writes some"
+    if os.environ.get(UPDATE):
+        rewrite(GOLDEN / case, texts)
+    golden = {path.as_posix(): exact(GOLDEN / case / path) for path in text_files(GOLDEN / case)}
+    changed = "".join(
+        diff(f"{case}/{name}", golden.get(name, ""), texts.get(name, "")) for name in sorted({*golden, *texts})
+    )
+    if changed or texts.keys() != golden.keys():
+        pytest.fail(f"{REMEDY}\n{changed}", pytrace=False)
+
+
+def test_every_golden_folder_is_of_a_case():
+    assert sorted(path.name for path in GOLDEN.iterdir() if path.is_dir()) == sorted(CASES)
+
+
+def test_every_table_of_the_experiment_is_golden(params):
+    check_members(params)  # what its keys say can be built
+    tables = {*params.tables, *params.attacks, *params.idrs, *params.soundness}
+    assert {path.stem for path in GOLDEN.rglob("*.md")} > tables | {"table1", "imagenet", "plan"}
+
+
+def text_files(folder):
+    return {path.relative_to(folder) for path in folder.rglob("*") if path.suffix in TEXT}
+
+
+def exact(path):
+    """Return the text of a file with its line ends as they are."""
+    return path.read_bytes().decode()
+
+
+def settled(path, made: MadeBy):
+    """Return the text of a file with a fixed word for what differs between machines and between commits."""
+    text = exact(path)
+    for package, version in made.versions.items():
+        for form in ("{} {}", '"{}": "{}"'):
+            text = text.replace(form.format(package, version), form.format(package, "VERSION"))
+    commit = made.git_commit
+    text = text.replace(f'"git_commit": {json.dumps(commit)}', '"git_commit": "COMMIT"')
+    digits, dash, suffix = (commit or "unknown").partition("-")
+    text = text.replace(f"commit {digits[:12]}{dash}{suffix}", "commit COMMIT")
+    return text if path.suffix == ".md" else re.sub(r"\d+\.\d+(e[-+]\d+)?", shortened, text)
+
+
+def shortened(found: re.Match[str]) -> str:
+    number = found[0]
+    written = re.sub(r"e.*|\.", "", number).lstrip("0")
+    return number if len(written) <= DIGITS else f"{float(number):.{DIGITS}g}"
+
+
+def diff(name, golden, text):
+    return "".join(unified_diff(golden.splitlines(True), text.splitlines(True), f"golden/{name}", f"made/{name}"))
+
+
+def rewrite(folder, texts):
+    for path in text_files(folder):
+        (folder / path).unlink()
+    for name, text in texts.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
