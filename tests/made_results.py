@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from certsmooth.attack_files import AttackCounts
-from certsmooth.audit.break_certificates import KINDS, BreakPlan
-from certsmooth.audit.files import Broken
-from certsmooth.certificate_files import read_certificates
-from certsmooth.certificates import Bound
-from certsmooth.config import Params
-from certsmooth.counts import Counts
-from certsmooth.counts_files import write_counts
-from certsmooth.members import certificate_of, policy_of
-from certsmooth.models import ModelSpec
-from certsmooth.pixel_grid import grid_of
-from certsmooth.runs import (
+from certsmooth._internal.storage import write_json
+from certsmooth.artefacts.attacks import AttackCounts
+from certsmooth.artefacts.audits import Broken
+from certsmooth.artefacts.certificates import read_certificates
+from certsmooth.artefacts.counts import write_counts
+from certsmooth.artefacts.records import log_path
+from certsmooth.experiment.config import Params
+from certsmooth.experiment.members import certificate_of, policy_of
+from certsmooth.experiment.runs import (
     PARTS,
     CertificationRun,
     Part,
@@ -39,10 +36,13 @@ from certsmooth.runs import (
     sampling_run,
     table_runs,
 )
-from certsmooth.steps.certify import Order, certify_counts, gather_bound
-from certsmooth.steps.order_cost import cost_order
-from certsmooth.steps.records import log_path
-from certsmooth.storage import write_json
+from certsmooth.experiment.steps.certify import Order, certify_counts, gather_bound
+from certsmooth.experiment.steps.order_cost import cost_order
+from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
+from certsmooth.science.certificates import Bound
+from certsmooth.science.models import ModelSpec
+from certsmooth.science.sampling.counts import Counts
+from certsmooth.science.theory.pixel_grid import grid_of
 
 IMAGES = {"training": 200, "validation": 24, "test": 60}
 """Of a part of each data set, as far as its stride leaves them."""

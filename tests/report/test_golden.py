@@ -1,6 +1,6 @@
 """Every byte of the Markdown, CSV and JSON files of the report, for made results: a change of one shows as a diff.
 
-``CERTSMOOTH_UPDATE_GOLDEN=1 pytest tests/test_golden.py`` writes tests/golden anew; what git then shows is the change.
+``CERTSMOOTH_UPDATE_GOLDEN=1 pytest tests/report/test_golden.py`` writes tests/golden anew: git then shows the change.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from certsmooth import checkpoint
-from certsmooth.config import read_params
-from certsmooth.members import check_members
-from certsmooth.models import ModelSpec, build
-from certsmooth.provenance import IMAGE_VARIABLE, MadeBy, made_by
-from certsmooth.runs import PARTS, all_models, table_runs, train_slice
-from certsmooth.steps.accuracy import make_accuracy
-from certsmooth.steps.empirical import make_empirical
-from certsmooth.steps.high_dimension import make_high_dimension
-from certsmooth.steps.plan import make_plan
-from certsmooth.steps.soundness import make_soundness
-from certsmooth.steps.table import make_table, read_run
-from certsmooth.steps.theory import write_theory
-from certsmooth.storage import write_json
-from certsmooth.tables.table import build_table, write_table
+from certsmooth._internal.storage import write_json
+from certsmooth.analysis.table import build_table, write_table
+from certsmooth.artefacts import checkpoint
+from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
+from certsmooth.experiment.config import read_params
+from certsmooth.experiment.members import check_members
+from certsmooth.experiment.runs import PARTS, all_models, table_runs, train_slice
+from certsmooth.experiment.steps.accuracy import make_accuracy
+from certsmooth.experiment.steps.empirical import make_empirical
+from certsmooth.experiment.steps.high_dimension import make_high_dimension
+from certsmooth.experiment.steps.plan import make_plan
+from certsmooth.experiment.steps.soundness import make_soundness
+from certsmooth.experiment.steps.table import make_table, read_run
+from certsmooth.experiment.steps.theory import write_theory
+from certsmooth.science.models import ModelSpec, build
 from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
 
-GOLDEN = Path(__file__).resolve().parent / "golden"
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
 UPDATE = "CERTSMOOTH_UPDATE_GOLDEN"
 REMEDY = f"if the change is meant, set {UPDATE}=1, run again, and commit what changed"
