@@ -15,19 +15,18 @@ from pathlib import Path
 import pytest
 
 from certsmooth._internal.storage import write_json
-from certsmooth.analysis.table import build_table, write_table
+from certsmooth.analysis.certified import certified_table
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.runs import PARTS, all_models, table_runs, train_slice
-from certsmooth.experiment.steps.accuracy import make_accuracy
-from certsmooth.experiment.steps.empirical import make_empirical
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.plan import make_plan
-from certsmooth.experiment.steps.soundness import make_soundness
-from certsmooth.experiment.steps.table import make_table, read_run
+from certsmooth.experiment.steps.read_run import read_run
+from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.theory import write_theory
+from certsmooth.report.render import write_table
 from certsmooth.science.models import ModelSpec, build
 from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
 
@@ -50,7 +49,7 @@ def certified(name):
 def empirical(name, **options):
     def make(made):
         made.empirical_table(name, **options)
-        return lambda: make_empirical(made.params, name, results=RESULTS)
+        return lambda: make_table(made.params, name, results=RESULTS)
 
     return make
 
@@ -58,7 +57,7 @@ def empirical(name, **options):
 def accuracy(name):
     def make(made):
         made.accuracy_table(name)
-        return lambda: make_accuracy(made.params, name, results=RESULTS)
+        return lambda: make_table(made.params, name, results=RESULTS)
 
     return make
 
@@ -66,7 +65,7 @@ def accuracy(name):
 def soundness(name):
     def make(made):
         made.soundness_table(name)
-        return lambda: make_soundness(made.params, name, results=RESULTS)
+        return lambda: make_table(made.params, name, results=RESULTS)
 
     return make
 
@@ -87,7 +86,7 @@ def unvalidated(made):
         for name, validated in (("unvalidated", ()), ("partly_validated", ("cohen-ds",))):
             given = [run for run in runs if run.part == "test" or run.method in validated]
             options = {"name": name, "title": "Chosen on the test set", "radii": (0, 0.25), "baseline_method": "cohen"}
-            write_table(build_table(given, **options), RESULTS)
+            write_table(certified_table(given, **options), RESULTS)
 
     return write
 

@@ -58,7 +58,7 @@ rule empirical:
         figure=multiext("results/figures/{table}", ".svg", ".png"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.empirical"),
+        code=source_digest("experiment.steps.table"),
     wildcard_constraints:
         table=ATTACKED,
     localrule: True

@@ -72,7 +72,7 @@ rule soundness:
         multiext("results/{table}", ".md", ".csv", ".json"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.soundness"),
+        code=source_digest("experiment.steps.table"),
     wildcard_constraints:
         table=AUDITED,
     localrule: True

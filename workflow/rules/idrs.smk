@@ -14,7 +14,7 @@ rule accuracy:
         figure=multiext("results/figures/idrs/{table}", ".svg", ".png"),
     params:
         slice=lambda w: runs.table_slice(params, w.table),
-        code=source_digest("experiment.steps.accuracy"),
+        code=source_digest("experiment.steps.table"),
     wildcard_constraints:
         table=one_of(params.idrs),
     localrule: True

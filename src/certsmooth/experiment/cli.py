@@ -298,17 +298,11 @@ def _break_certificates(options: argparse.Namespace, params: Params) -> None:
 
 
 def _table(options: argparse.Namespace, params: Params) -> None:
-    from certsmooth.experiment.steps.accuracy import make_accuracy
-    from certsmooth.experiment.steps.empirical import make_empirical
-    from certsmooth.experiment.steps.soundness import make_soundness
     from certsmooth.experiment.steps.table import make_table
 
-    makers = {make_table: params.tables, make_empirical: params.attacks}
-    makers |= {make_accuracy: params.idrs, make_soundness: params.soundness}
-    name = _key("table", options.name, [name for section in makers.values() for name in section])
-    make = next(make for make, section in makers.items() if name in section)
-    make(params, name, results=options.results)
-    print(options.results / ("idrs" if name in params.idrs else "") / f"{name}.md")
+    sections = (params.tables, params.attacks, params.idrs, params.soundness)
+    name = _key("table", options.name, [name for section in sections for name in section])
+    print(make_table(params, name, results=options.results))
 
 
 def _theory(options: argparse.Namespace, _: Params) -> None:

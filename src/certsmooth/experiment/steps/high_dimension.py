@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities, write_high_dimension
-from certsmooth.artefacts.certificates import read_certificates, read_published_certificates
+from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities
+from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.members import check_high_dimension
 from certsmooth.experiment.runs import high_dimension_runs
-from certsmooth.experiment.steps.table import certificates_path
+from certsmooth.experiment.steps.read_run import read_run
 from certsmooth.report.figures.high_dimension import write_high_dimension_curves
+from certsmooth.report.render import write_table
 
 
 def make_high_dimension(params: Params, *, results: Path) -> None:
@@ -34,8 +35,9 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
     frames: dict[str, pd.DataFrame] = {}
     about = []
     for run in high_dimension_runs(params):
-        frame, provenance = read_certificates(certificates_path(results, run, "test"))
-        frames[f"{params.methods[run.method].label}, {run.dataset}, sigma {run.sigma:g}"] = frame
+        certified = read_run(params, run, "test", results=results)
+        provenance = certified.provenance
+        frames[f"{certified.label}, {run.dataset}, sigma {run.sigma:g}"] = certified.frame
         about.append(
             f"{provenance['dataset']} ({provenance['fingerprint']}, {provenance['images']} images, n = "
             f"{provenance['n']:,}, alpha = {provenance['alpha']:g}, device {provenance['device']})"
@@ -57,4 +59,4 @@ def make_high_dimension(params: Params, *, results: Path) -> None:
         dimension=chosen.dimension,
     )
     write_high_dimension_curves(result, figures)
-    write_high_dimension(result, folder, figure="../figures/idrs/imagenet.svg")
+    write_table(result, folder, figure="../figures/idrs/imagenet.svg")

@@ -9,14 +9,13 @@ import torch
 from jaxtyping import Float, Int
 
 from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.members import check_toy, policy_of
 from certsmooth.experiment.runs import data_slice, model_run, toy_runs
 from certsmooth.experiment.steps.data import DataChoice, load_part
-from certsmooth.experiment.steps.table import certificates_path
+from certsmooth.experiment.steps.read_run import read_run
 from certsmooth.report.figures.curves import write_figure
 from certsmooth.report.figures.toy import Plane, Smoothed, figure_1, figure_5, figure_6, figure_7, figure_8, figure_9
 from certsmooth.science.models import BaseClassifier
@@ -60,10 +59,7 @@ def make_toy_figures(params: Params, *, results: Path) -> None:
     half_width = float(np.quantile(np.abs(points).max(axis=1), _SHOWN))
     plane = Plane(points, test.labels, lambda x: _classify(model, x), half_width)
     frames = {
-        run: read_certificates(certificates_path(results, run, "test"))[0]
-        .set_index("idx")
-        .loc[test.index]
-        .reset_index()
+        run: read_run(params, run, "test", results=results).frame.set_index("idx").loc[test.index].reset_index()
         for run in (*constant, dependent)
     }
     one = next(run for run in constant if run.sigma == toy.sigma)
