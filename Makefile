@@ -54,10 +54,10 @@ image:
 
 # SIGINT, so that the daemons are stopped.
 test-slurm: setup
-	timeout --signal INT --kill-after 90 1200 pytest -m slurm tests/test_slurm.py
+	timeout --signal INT --kill-after 90 1200 pytest -m slurm tests/cluster/test_slurm.py
 
 test-apptainer: setup
-	pytest -m apptainer tests/test_apptainer.py
+	pytest -m apptainer tests/cluster/test_apptainer.py
 
 LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 

@@ -14,7 +14,7 @@ def package(tmp_path, monkeypatch):
     """A package: a imports b and, inside a function, members/c; d is imported by nobody, but for its types."""
     (tmp_path / "members").mkdir()
     files = {
-        "a.py": "from certsmooth.b import f\ndef g():\n    from certsmooth.experiment.members import c\n",
+        "a.py": "from certsmooth.b import f\ndef g():\n    from certsmooth.members import c\n",
         "b.py": "import numpy\nif TYPE_CHECKING:\n    from certsmooth.d import T\n",
         "d.py": "from certsmooth import a\n",
         "members/__init__.py": "",
@@ -80,9 +80,9 @@ def test_what_is_code(package, first, second, same):
 
 def test_certificates_do_not_depend_on_training_or_sampling():
     forget()
-    names = {path.name for path in code_hash._closure("steps.certify", "certificates.cohen")}
-    assert {"bounds.py", "cohen.py", "memory.py", "counts_files.py"} <= names
-    assert not {"sampling.py", "loop.py", "config.py", "cli.py"} & names
+    names = {path.name for path in code_hash._closure("experiment.steps.certify", "science.certificates.cohen")}
+    assert {"bounds.py", "cohen.py", "memory.py", "counts.py"} <= names
+    assert not {"sampler.py", "loop.py", "config.py", "cli.py"} & names
 
 
 def test_what_a_module_depends_on(package):

@@ -110,7 +110,7 @@ def made(clone):
 
 def test_the_commands_are_those_that_are_tested_here():
     assert commands(FIRST_HALF) == [
-        "pytest tests/test_objectives_contract.py -k consistency",
+        "pytest tests/science/test_objectives_contract.py -k consistency",
         "certsmooth check",
         "snakemake --cores all results/trainings.md",
     ]
@@ -121,7 +121,9 @@ def test_the_new_objective_passes_the_contract(clone):
     text = clone.call(commands(FIRST_HALF)[0])
     assert int(re.search(r"(\d+) passed, \d+ deselected", text)[1]) >= 10
     for check in ("ruff check", "ruff format --check"):
-        clone.call(f"{check} src/certsmooth/science/objectives/consistency.py tests/test_objectives_contract.py")
+        clone.call(
+            f"{check} src/certsmooth/science/objectives/consistency.py tests/science/test_objectives_contract.py"
+        )
 
 
 def test_every_entry_is_valid_next_to_those_of_params_yaml(clone):

@@ -21,7 +21,7 @@ from certsmooth.science.datasets._files import decode
 from data_samples import make_sample, numbered_files, write_folder
 
 DECODES = re.compile(r"Image\.open$|imread|_loader$|decode_(image|png|jpeg)|read_image")
-SOURCE = Path(datasets.__file__).parents[1]
+SOURCE = Path(datasets.__file__).parents[2]
 GREY, COLOUR, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
 """PNG's colour types."""
 
@@ -182,4 +182,4 @@ def test_images_are_decoded_in_one_place() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call) and DECODES.search(ast.unparse(node.func))
     ]
-    assert calls == ["data/_files.py: Image.open"]
+    assert calls == ["science/datasets/_files.py: Image.open"]

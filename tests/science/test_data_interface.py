@@ -210,7 +210,7 @@ class TestOptions:
             ("cones", {"half_angle": "1"}, "cones: half_angle: '1'; must be a finite number: 1.0"),
             ("cones", {"half_angle": (0.1, 0.2)}, r"cones: half_angle: \(0.1, 0.2\); must be a finite number"),
             ("cones", {"dimension": 1}, "cones: dimension: 1; must be a whole number, at least 2"),
-            ("cone", {}, "data: unknown name 'cone'; did you mean 'cones'?"),
+            ("cone", {}, "datasets: unknown name 'cone'; did you mean 'cones'?"),
         ],
     )
     def test_refuses(self, name: str, options: dict[str, object], message: str) -> None:

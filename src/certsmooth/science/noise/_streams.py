@@ -54,7 +54,9 @@ class NoiseStreams:
 
     def key(self, source: Source) -> bytes:
         """Return the 128-bit key of a stream."""
-        parts = repr((self.noise.__name__, self.seed, self.dataset, *source))
+        # Not the module's full name: noise must not change because a file moved.
+        name = "certsmooth.noise." + self.noise.__name__.rpartition(".")[2]
+        parts = repr((name, self.seed, self.dataset, *source))
         return hashlib.blake2b(parts.encode(), digest_size=16).digest()
 
     def fill(self, out: Float[Tensor, "g block d"], source: Source, first: int) -> None:
