@@ -17,19 +17,28 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 
 def source_digest(*modules: str) -> str:
-    """Return a hash of the modules and of all of this package that they import, directly or not.
+    """Return a hash of the modules, of all of this package that they import, directly or not, and of what these read.
 
     Members of families are imported by name at run time: give those that the step uses.
 
     Args:
         modules: module names without the package's, for example ``"training"`` or ``"models.resnet20"``.
     """
-    return _digest(_closure(*modules), _code)
+    return _digest(
+        _with_data(_closure(*modules)), lambda path: _code(path) if path.suffix == ".py" else path.read_bytes()
+    )
 
 
 def depends_on(module: str, other: str) -> bool:
     """Return whether a module imports another one of this package, directly or not; names as in `source_digest`."""
     return _path(tuple(other.split("."))) in _closure(module)
+
+
+def _with_data(modules: Iterable[Path]) -> set[Path]:
+    """Return modules and what they may read: published numbers and templates in their folders."""
+    found = set(modules)
+    folders, patterns = {path.parent for path in found}, ("*.csv", "templates/*.j2")
+    return found | {each for folder in folders for pattern in patterns for each in folder.glob(pattern)}
 
 
 def _digest(paths: Iterable[Path], content: Callable[[Path], bytes]) -> str:
@@ -111,5 +120,5 @@ def _path(parts: tuple[str, ...]) -> Path:
 
 
 def package_digest() -> str:
-    """Return a hash of all modules of this package: equal for two installations of the same code."""
-    return _digest(_ROOT.rglob("*.py"), Path.read_bytes)
+    """Return a hash of all of this package: equal for two installations of the same code."""
+    return _digest(_with_data(_ROOT.rglob("*.py")), Path.read_bytes)

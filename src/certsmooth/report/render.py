@@ -194,7 +194,8 @@ def _shown(record: Record, show: Show) -> str:
 def pipe_table(headings: Sequence[str], body: Sequence[Sequence[str]], *, text: int) -> str:
     """Return a pipe table whose first ``text`` columns are left-aligned, and the others right-aligned."""
     align = ["left"] * text + ["right"] * (len(headings) - text)
-    return tabulate(body, headings, tablefmt="pipe", colalign=align, disable_numparse=True)
+    first, *others = ([cell.replace("|", "\\|") for cell in line] for line in (headings, *body))
+    return tabulate(others, first, tablefmt="pipe", colalign=align, disable_numparse=True)
 
 
 def unwrapped(text: str) -> str:
