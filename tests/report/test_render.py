@@ -51,7 +51,7 @@ def test_a_cell_that_no_row_of_the_frame_is_about_is_a_dash():
         {"Method": "method"},
         "radius",
         {0.0: "r=0", 0.5: "r=0.5", None: "ACR"},
-        ("value", ".1f"),
+        ("value", "{:.1f}"),
     )
     lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
     assert [lines[0], *lines[2:]] == [
@@ -62,20 +62,20 @@ def test_a_cell_that_no_row_of_the_frame_is_about_is_a_dash():
 
 
 def test_columns_come_in_the_order_of_their_first_rows_unless_they_are_given():
-    shown = ("radius", "g")
-    table = render.grid(tidy(CELLS, COLUMNS), {"Method": "method"}, "radius", shown, ("value", "g"))
+    shown = ("radius", "{:g}")
+    table = render.grid(tidy(CELLS, COLUMNS), {"Method": "method"}, "radius", shown, ("value", "{:g}"))
     assert re.split(r"[ |]+", table.splitlines()[0])[1:-1] == ["Method", "0", "0.5", "–"]
 
 
 def test_lines_of_the_same_text_but_other_values_stay_apart():
     frame = tidy([{"sigma": 0.12345678, "value": 1.0}, {"sigma": 0.12345679, "value": 2.0}], ("sigma", "value"))
-    table = render.grid(frame.assign(at=0), {"Sigma": ("sigma", ".3f")}, "at", {0: "x"}, ("value", "g"))
+    table = render.grid(frame.assign(at=0), {"Sigma": ("sigma", "{:.3f}")}, "at", {0: "x"}, ("value", "{:g}"))
     assert [line.split("|")[2].strip() for line in table.splitlines()[2:]] == ["1", "2"]
 
 
 def test_a_bar_in_a_label_is_no_column():
     table = render.rows(
-        tidy([{"method": "a|b", "value": 1.0}], COLUMNS), {"Method": "method", "x": ("value", "g")}, text=1
+        tidy([{"method": "a|b", "value": 1.0}], COLUMNS), {"Method": "method", "x": ("value", "{:g}")}, text=1
     )
     assert re.findall(r"(?<!\\)\|", table.splitlines()[2]) == ["|"] * 3
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -99,14 +99,8 @@ def over_all(verdicts: Sequence[Verdict]) -> Verdict | None:
     """
     if not verdicts:
         return None
-    return Verdict(
-        images=sum(each.images for each in verdicts),
-        checked=sum(each.checked for each in verdicts),
-        checks=sum(each.checks for each in verdicts),
-        contradicted=sum(each.contradicted for each in verdicts),
-        expected=sum(each.expected for each in verdicts),
-        p_value=min(1.0, len(verdicts) * min(each.p_value for each in verdicts)),
-    )
+    sums = {field.name: sum(getattr(each, field.name) for each in verdicts) for field in fields(Verdict)}
+    return Verdict(**sums | {"p_value": min(1.0, len(verdicts) * min(each.p_value for each in verdicts))})
 
 
 def contradiction_p_value(contradicted: int, *, images: int, expected: float) -> float:

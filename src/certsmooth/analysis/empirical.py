@@ -93,7 +93,7 @@ def empirical_table(
         values=tidy((shared | row for row in _rows(methods, attacks, radii, answers)), _COLUMNS),
         more={"verdicts": tidy((run_columns(run) | asdict(verdict) for run, verdict in verdicts), _VERDICTS)},
         sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of_attack(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
+        attack_sources=[Source.of(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
     )
 
 

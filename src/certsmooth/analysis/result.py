@@ -55,14 +55,10 @@ class Source:
     provenance: Mapping[str, Any]
 
     @classmethod
-    def of(cls, run: CertifiedRun) -> Source:
-        """Return how the certificates of a run were made."""
-        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, None, dict(run.provenance))
-
-    @classmethod
-    def of_attack(cls, run: CertifiedRun, attack: str, provenance: Mapping[str, Any]) -> Source:
-        """Return how an attack on a run was made."""
-        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, attack, dict(provenance))
+    def of(cls, run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Source:
+        """Return how the certificates of a run were made, or an attack on them."""
+        made = dict(run.provenance if provenance is None else provenance)
+        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, attack, made)
 
 
 @dataclass(frozen=True, eq=False)

@@ -115,7 +115,7 @@ def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
             ),
         },
         sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of_attack(each.run, "break", each.provenance) for each in runs],
+        attack_sources=[Source.of(each.run, "break", each.provenance) for each in runs],
     )
 
 

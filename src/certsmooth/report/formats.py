@@ -48,30 +48,15 @@ def share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else ABSENT
 
 
-def ends(lower: float, upper: float) -> str:
-    """Return an interval."""
-    return f"[{lower:.1f}, {upper:.1f}]"
-
-
 def printed_threshold(ours: float, theirs: float | None) -> str:
     """Return a threshold and, in brackets, how a paper prints it."""
     return f"{ours:.5f} ({ABSENT if theirs is None else f'{theirs:.3f}'})"
-
-
-def bounded_threshold(bound: float, exact: float) -> str:
-    """Return a bound on a threshold and, in brackets, the threshold."""
-    return f"{bound:.5f} ({exact:.5f})"
 
 
 def signed(value: float, metric: str = "certified_accuracy") -> str:
     """Return a difference with its sign, if it is not zero as it is written."""
     text = f"{value:+.{_digits(metric)}f}"
     return text if float(text) else text[1:]
-
-
-def values_range(mean: float, smallest: float, largest: float) -> str:
-    """Return a mean and, in brackets, the range."""
-    return f"{mean:.4g} [{smallest:.4g}, {largest:.4g}]"
 
 
 def setting(sigma: float | None, variant: str) -> str:
@@ -129,19 +114,9 @@ def at_metric(metric: str, radius: float | None) -> str:
     return {"acr": "ACR", "acr_kept": "ACR kept (%)"}.get(metric) or f"R={radius:g}"
 
 
-def at_probability(p_a: float) -> str:
-    """Return the heading of the column of a p_A."""
-    return f"p_A = {p_a:g}"
-
-
 def paper(name: str) -> str:
     """Return the name of a paper as people write it."""
     return _PAPERS.get(name, name)
-
-
-def published(method: str) -> str:
-    """Return the label of a method whose numbers are of a paper."""
-    return f"{method} (published)"
 
 
 def distinct(values: Iterable[object], between: str = ", ") -> str:

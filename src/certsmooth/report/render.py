@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Show = str | tuple[str | Callable[..., str], ...]
-"""What a cell shows of a row: a column, or columns and how they are written (a format, or a function of them)."""
+"""What a cell shows of a row: a column, or columns and how they are written (``"{:.1f} ({})"``, or a function)."""
 
 _IMAGE = {field.name for field in fields(Image)}
 _BLOCKS = ("#", "|", "![")
@@ -188,7 +188,7 @@ def _shown(record: Record, show: Show) -> str:
     values, form = [record[name] for name in _columns(show)], show[-1]
     if callable(form):
         return form(*values)
-    return formats.ABSENT if values[0] is None else format(values[0], form)
+    return formats.ABSENT if None in values else form.format(*values)
 
 
 def pipe_table(headings: Sequence[str], body: Sequence[Sequence[str]], *, text: int) -> str:
