@@ -22,8 +22,8 @@ from certsmooth.artefacts.certificates import find_certificates, read_certificat
 from certsmooth.artefacts.counts import CountsPart, write_counts
 from certsmooth.artefacts.provenance import Image
 from certsmooth.artefacts.records import Log, read_record, write_logs
+from certsmooth.experiment.build import build
 from certsmooth.experiment.config import Params
-from certsmooth.experiment.members import build_policy
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_runs
 from certsmooth.experiment.specs import (
@@ -138,7 +138,7 @@ class MadeResults:
         """
         self.table(name)
         for row, runs in self.experiment.audited(name).items():
-            for attack in self.params.attacks[name].attacks:
+            for attack in self.params.tables[name].attacks:
                 batch = self.experiment.attacks(name, attack, *row)
                 path = self._audit(name, batch.name, f"{attack}.parquet")
                 pairs = zip(batch.parts, runs, strict=True)
@@ -192,7 +192,7 @@ class MadeResults:
         return broken, {**self._identity(spec, sampled), "plan": asdict(plan)}
 
     def _sampled(self, spec: SampleSpec, method: str) -> CountsPart:
-        policy = build_policy(spec.policy, sigma=spec.base.sigma, key="policy")
+        policy = build("sigma", spec.policy, sigma=spec.base.sigma, key="policy")
         identity = {**self._identity(spec, spec), "shard": [0, 1], "semi_elasticity": policy.semi_elasticity}
         return CountsPart(_made_counts(spec, self._run_name(spec, method)), identity)
 

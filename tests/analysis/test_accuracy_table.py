@@ -15,13 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.accuracy import build_accuracy_table, rows_by_column, write_accuracy_table
-from certsmooth.analysis.accuracy_result import Column
+from certsmooth.analysis.accuracy import Column, accuracy_table, rows_by_column
 from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.runs import collect
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.figures.accuracy_curves import seed_curves, write_accuracy_curves
+from certsmooth.report.render import write_table
+from table_rows import column, row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -80,7 +81,17 @@ def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digit
 
 def build(runs_by_column, **options):
     defaults = {"name": "table2", "title": "Table 2", "baseline_method": "cohen"}
-    return build_accuracy_table(runs_by_column, **defaults | options)
+    return accuracy_table(runs_by_column, **defaults | options)
+
+
+def at(result, label, place, metric):
+    """The number of a row in a column."""
+    return row(result.values, row=label, dataset=place.dataset, sigma=place.sigma, metric=metric)
+
+
+def by_seed(result, metric):
+    """A quantity of Cohen in the only column, for each seed."""
+    return column(result.more["by_seed"], "value", row="Cohen", metric=metric)
 
 
 # Class 0: 3 of 4 right; class 1: 3 of 6 right, 2 abstentions, 1 wrong.
@@ -103,37 +114,37 @@ def example():
 
 def test_quantities_by_hand():
     result = build(example())
-    cell = result.at("Cohen", DIGITS)
-    assert cell.seeds == (0, 1)
-    assert (cell.images, cell.classes, cell.guarantee) == (10, 2, ("global",))
-    accuracy = cell.of("clean_accuracy")
-    assert accuracy.seed_values == pytest.approx((60, 80))
-    assert accuracy.value == pytest.approx(70)
-    assert accuracy.seed_sd == pytest.approx(math.sqrt(200))
-    assert cell.of("abstention_rate").seed_values == pytest.approx((20, 10))
-    assert cell.of("misclassification_rate").seed_values == pytest.approx((20, 10))
+    accuracy = at(result, "Cohen", DIGITS, "clean_accuracy")
+    assert [accuracy[key] for key in ("seeds", "images", "classes", "guarantee")] == ["0 1", 10, 2, "global"]
+    assert column(result.more["by_seed"], "seed", row="Cohen", metric="acr") == [0, 1]
+    assert by_seed(result, "clean_accuracy") == pytest.approx((60, 80))
+    assert accuracy["value"] == pytest.approx(70)
+    assert accuracy["seed_sd"] == pytest.approx(math.sqrt(200))
+    assert by_seed(result, "abstention_rate") == pytest.approx((20, 10))
+    assert by_seed(result, "misclassification_rate") == pytest.approx((20, 10))
     # Half the distance between the accuracies of two classes: .75 and .5; .5 and 1.
-    assert cell.of("classwise_accuracy_std").seed_values == pytest.approx((12.5, 25))
-    assert cell.of("acr").seed_values == pytest.approx((0.3, 0.4))
-    assert (cell.sigma, cell.sigma_min, cell.sigma_max) == pytest.approx((0.145, 0.1, 0.19))
-    assert accuracy.difference is None
+    assert by_seed(result, "classwise_accuracy_std") == pytest.approx((12.5, 25))
+    assert by_seed(result, "acr") == pytest.approx((0.3, 0.4))
+    assert [accuracy[f"sigma_{key}"] for key in ("mean", "min", "max")] == pytest.approx((0.145, 0.1, 0.19))
+    assert accuracy["difference"] is None
 
 
 def test_differences_and_rows():
     result = build(example())
-    assert (result.rows, result.baseline) == (("Cohen", "IDRS; rate 0.01"), "Cohen")
-    accuracy = result.at("IDRS; rate 0.01", DIGITS).of("clean_accuracy")
-    assert accuracy.difference == pytest.approx(10)
+    assert list(dict.fromkeys(column(result.values, "row"))) == ["Cohen", "IDRS; rate 0.01"]
+    assert result.about["baseline"] == "Cohen"
+    accuracy = at(result, "IDRS; rate 0.01", DIGITS, "clean_accuracy")
+    assert accuracy["difference"] == pytest.approx(10)
     # By seeds 20 and 0; by images (mean over seeds) +-50 where FIRST and SECOND differ: -1, +1 (3 times).
     by_image = [0, 0, -50, 0, 0, 0, 0, 50, 50, 50]
     expected = math.hypot(np.std([20, 0], ddof=1) / math.sqrt(2), np.std(by_image, ddof=1) / math.sqrt(10))
-    assert accuracy.difference_error == pytest.approx(expected)
+    assert accuracy["difference_error"] == pytest.approx(expected)
 
 
 def test_one_seed_has_no_deviation_over_seeds():
-    cell = build({DIGITS: [make_run(FIRST)]}).at("Cohen", DIGITS)
-    assert cell.of("clean_accuracy").seed_sd is None
-    assert cell.of("clean_accuracy").image_error == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 9))
+    accuracy = at(build({DIGITS: [make_run(FIRST)]}), "Cohen", DIGITS, "clean_accuracy")
+    assert accuracy["seed_sd"] is None
+    assert accuracy["image_error"] == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 9))
 
 
 @settings(deadline=None, max_examples=40)
@@ -141,15 +152,15 @@ def test_one_seed_has_no_deviation_over_seeds():
 def test_rates_sum_to_one_and_equal_plain_loops(predict):
     label = [0, 0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 2]
     runs = [make_run(row, label=label, seed=seed) for seed, row in enumerate(predict)]
-    cell = build({DIGITS: runs}).at("Cohen", DIGITS)
-    rates = [cell.of(m).seed_values for m in ("clean_accuracy", "abstention_rate", "misclassification_rate")]
+    result = build({DIGITS: runs})
+    rates = [by_seed(result, m) for m in ("clean_accuracy", "abstention_rate", "misclassification_rate")]
     assert np.sum(rates, axis=0) == pytest.approx([100, 100])
-    for seed, row in enumerate(predict):
-        classes = [[p == k for p, known in zip(row, label, strict=True) if known == k] for k in range(3)]
+    for seed, answers in enumerate(predict):
+        classes = [[p == k for p, known in zip(answers, label, strict=True) if known == k] for k in range(3)]
         accuracy = [100 * sum(hits) / len(hits) for hits in classes]
         mean = sum(accuracy) / 3
         spread = math.sqrt(sum((a - mean) ** 2 for a in accuracy) / 3)
-        assert cell.of("classwise_accuracy_std").seed_values[seed] == pytest.approx(spread)
+        assert by_seed(result, "classwise_accuracy_std")[seed] == pytest.approx(spread)
 
 
 @pytest.mark.parametrize("metric", ["clean_accuracy", "classwise_accuracy_std"])
@@ -161,30 +172,28 @@ def test_standard_error_is_that_of_new_test_images(metric):
     def measure():
         label = rng.integers(0, 3, size=900)
         predict = np.where(rng.random(900) < accuracies[label], label, 3)
-        return build({DIGITS: [make_run(predict, label=label)]}).at("Cohen", DIGITS).of(metric)
+        return at(build({DIGITS: [make_run(predict, label=label)]}), "Cohen", DIGITS, metric)
 
     found = [measure() for _ in range(150)]
-    spread = np.std([quantity.value for quantity in found], ddof=1)
-    assert np.mean([quantity.image_error for quantity in found]) == pytest.approx(spread, rel=0.18)
+    spread = np.std([number["value"] for number in found], ddof=1)
+    assert np.mean([number["image_error"] for number in found]) == pytest.approx(spread, rel=0.18)
 
 
 def test_chance_std_is_what_equal_classes_show():
     rng = np.random.default_rng(1)
     label = np.repeat(np.arange(5), 40)
-    cells = [
-        build({DIGITS: [make_run(np.where(rng.random(200) < 0.9, label, 5), label=label)]}).at("Cohen", DIGITS)
-        for _ in range(100)
-    ]
-    found = np.mean([cell.of("classwise_accuracy_std").value ** 2 for cell in cells])
-    assert np.mean([cell.chance_std**2 for cell in cells]) == pytest.approx(found, rel=0.2)
+    runs = [make_run(np.where(rng.random(200) < 0.9, label, 5), label=label) for _ in range(100)]
+    numbers = [at(build({DIGITS: [run]}), "Cohen", DIGITS, "classwise_accuracy_std") for run in runs]
+    found = np.mean([number["value"] ** 2 for number in numbers])
+    assert np.mean([number["chance_std"] ** 2 for number in numbers]) == pytest.approx(found, rel=0.2)
 
 
 def test_several_data_sets_and_absent_cells(tmp_path):
     toy = Column("cones-2", None)
     runs = example() | {toy: [make_run([0, 1], label=[0, 1], dataset="cones", seed=seed) for seed in (0, 1)]}
     result = build(runs)
-    assert result.at("IDRS; rate 0.01", toy) is None
-    text = write_accuracy_table(result, tmp_path)[0].read_text()
+    assert rows(result.values, row="IDRS; rate 0.01", dataset="cones-2") == []
+    text = write_table(result, tmp_path)[0].read_text()
     assert "digits, σ = 0.12" in text
     assert "cones-2: 2 test images of 2 classes, training seeds 0, 1." in text
     assert text.count("## Provenance: ") == 2
@@ -193,10 +202,10 @@ def test_several_data_sets_and_absent_cells(tmp_path):
 def test_columns_without_the_baseline_have_no_difference():
     low, high = DIGITS, Column("digits", 0.25)
     runs = {low: [make_run(FIRST)], high: [make_run(SECOND, method="nn", sigma=0.25)]}
-    assert build(runs).at("IDRS", high).of("clean_accuracy").difference is None
+    assert at(build(runs), "IDRS", high, "clean_accuracy")["difference"] is None
     # The same run of the baseline may stand in both.
     runs[high].append(runs[low][0])
-    assert build(runs).at("IDRS", high).of("clean_accuracy").difference == pytest.approx(20)
+    assert at(build(runs), "IDRS", high, "clean_accuracy")["difference"] == pytest.approx(20)
 
 
 @pytest.mark.parametrize(
@@ -239,17 +248,17 @@ def test_unknown_published_table():
 
 
 def test_published_numbers_are_in_our_units():
-    by_sigma = {(n.method, n.sigma): n.value for n in published_numbers("idrs", 9)}
+    by_sigma = {(n["method"], n["sigma"]): n["value"] for n in published_numbers("idrs", 9)}
     assert by_sigma["r=0", "0.12"] == 0.677  # printed as a hundred times the standard deviation
-    table8 = {(n.method, n.sigma): n.value for n in published_numbers("idrs", 8)}
+    table8 = {(n["method"], n["sigma"]): n["value"] for n in published_numbers("idrs", 8)}
     assert table8["r=0.05", "0.5"] == 98.36
-    assert {n.value for n in published_numbers("idrs", 1)} >= {0.946, 0.993}
-    assert next(n.value for n in published_numbers("idrs", 12) if n.metric == "accuracy_std") == 0.036
+    assert {n["value"] for n in published_numbers("idrs", 1)} >= {0.946, 0.993}
+    assert next(n["value"] for n in published_numbers("idrs", 12) if n["metric"] == "accuracy_std") == 0.036
 
 
 def test_files_say_the_same(tmp_path):
     result = build(example(), published=[("idrs", 8), ("idrs", 2)])
-    markdown, values, content = write_accuracy_table(result, tmp_path, figure="figures/idrs/table2.svg")
+    markdown, values, content = write_table(result, tmp_path, figure="figures/idrs/table2.svg")
     text = markdown.read_text()
     assert "| Cohen " in text
     assert "70.00 ± 14.14 (11.06)" in text
@@ -258,21 +267,21 @@ def test_files_say_the_same(tmp_path):
     assert "CIFAR-10, σ = 0.12" in text
     assert "![Certified accuracy against radius](figures/idrs/table2.svg)" in text
     stored = json.loads(content.read_text())
-    rows = list(csv.DictReader(values.read_text().splitlines()))
-    measured = [row for row in rows if row["kind"] == "measured"]
-    flat = [quantity for cell in stored["cells"] for quantity in cell["quantities"]]
-    assert [float(row["value"]) for row in measured] == [quantity["value"] for quantity in flat]
-    assert [row["seeds"] for row in measured] == ["0 1"] * 10
-    assert len([row for row in rows if row["kind"] == "published"]) == 15 + 12
+    lines = list(csv.DictReader(values.read_text().splitlines()))
+    measured = [line for line in lines if line["kind"] == "measured"]
+    assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
+    assert [line["seeds"] for line in measured] == ["0 1"] * 10
+    assert {line["baseline"] for line in measured} <= {line["row"] for line in measured}
+    assert len([line for line in lines if line["kind"] == "published"]) == 15 + 12
     first = values.read_bytes(), content.read_bytes(), markdown.read_bytes()
-    write_accuracy_table(result, tmp_path, figure="figures/idrs/table2.svg")
+    write_table(result, tmp_path, figure="figures/idrs/table2.svg")
     assert first == (values.read_bytes(), content.read_bytes(), markdown.read_bytes())
 
 
 def test_curves_are_the_certified_accuracy_of_each_seed():
-    (row,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS]
+    (only,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS]
     radii = np.array([0, 0.5, 0.500001, 0.9, 1.0])
-    curves = seed_curves(row.outcome, radii)
+    curves = seed_curves(only.outcome, radii)
     assert curves == pytest.approx(np.array([[0.6, 0.6, 0, 0, 0], [0.8, 0.8, 0.8, 0.8, 0]]))
     (method,) = collect([make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)], "test")
     assert curves.mean(axis=0) == pytest.approx([method.outcomes[0].accuracy(r) for r in radii])
@@ -303,6 +312,8 @@ def test_idrs_table_4_from_published_certificates():
             CertifiedRun(**{name: getattr(run, name) for name in run.__dataclass_fields__} | {"frame": frame})
         ]
     result = build(runs, published=[("idrs", 4)])
-    for number in result.published:
-        cell = result.at("Cohen", Column("cifar10", float(number.sigma)))
-        assert round(cell.of(number.metric).value, 1) == number.value
+    theirs = rows(result.values, kind="published")
+    assert len(theirs) == 12
+    for number in theirs:
+        ours = at(result, "Cohen", Column("cifar10", float(number["sigma"])), number["metric"])
+        assert round(ours["value"], 1) == number["value"]

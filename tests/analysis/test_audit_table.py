@@ -13,18 +13,23 @@ from scipy.stats import binom
 
 from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.soundness_table import AuditedRun, build_soundness, write_soundness
+from certsmooth.analysis.soundness import ORDERS, AuditedRun, soundness_table
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.report.soundness_markdown import ORDERS, render
+from certsmooth.report.render import render, write_table
 from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
 from certsmooth.science.audit.order import order_cost
+from table_rows import column, row, rows
 
 RADII = (0.0, 0.5)
 # A line of three, see test_audit_order: the wrong answer at 1.5 holds the right one at 1.
 POINTS, PREDICT, LABELS = np.array([[0.0], [1.0], [1.5]]), np.array([0, 0, 1]), np.array([0, 0, 0])
 APART = np.array([[0.0], [10.0], [20.0]])
 RADIUS = np.array([0.5, 0.7, 0.75])
+SHOWN_ORDERS = (
+    *("No memory", "Given order", "Shuffles, mean", "Shuffles, least", "Shuffles, most", "Worst order found"),
+    "Every order, at least",
+)
 
 
 def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", points=POINTS, seed=0, **changes):
@@ -90,28 +95,32 @@ def fixed(**changes):
 
 
 def build(runs, alpha=0.001):
-    return build_soundness(runs, name="soundness", title="What certificates promise", alpha=alpha)
+    return soundness_table(runs, name="soundness", title="What certificates promise", alpha=alpha)
 
 
 def test_numbers_by_hand():
     result = build([audited(), fixed()])
-    assert (result.n, result.alpha, result.dataset, result.radii) == (400, 0.001, "digits", RADII)
-    first, second = (row.attacked for row in result.rows)
-    assert (first.certificates, first.broken, first.abstained, first.candidates) == (3, 2, 0, 16)
-    assert first.kinds == {kind: 2 if kind == "start" else 0 for kind in KINDS}
-    assert first.false_alarms == pytest.approx(0.003)
-    assert (first.lower / 100, first.upper / 100) == pytest.approx(accuracy_interval(2 / 3, 3))
-    assert first.p_value == pytest.approx(binom.sf(1, 3, 0.011))  # alpha of the certificate and of PREDICT, each once
-    assert (second.broken, second.abstained, second.p_value) == (0, 1, 1.0)
-    assert [row.order.conflicts for row in result.rows] == [1, 0]
-    assert [(row.before, row.after) for row in result.rows] == [("none", ("memory",)), ("global", ("global",))]
+    about = {"n": 400, "alpha": 0.001, "dataset": "digits", "radii": list(RADII), "shuffles": 4}
+    assert result.about == about
+    first, second = rows(result.more["runs"])
+    assert [first[key] for key in ("certificates", "broken", "abstained", "candidates")] == [3, 2, 0, 16]
+    kinds = {each["kind"]: each["broken"] for each in rows(result.more["kinds"], method="Cohen_Ds")}
+    assert kinds == {kind: 2 if kind == "start" else 0 for kind in KINDS}
+    assert rows(result.more["kinds"], method="Cohen") == []  # none of its certificates broke
+    assert first["false_alarms"] == pytest.approx(0.003)
+    assert (first["lower"] / 100, first["upper"] / 100) == pytest.approx(accuracy_interval(2 / 3, 3))
+    # alpha of the certificate and of PREDICT, each once
+    assert first["p_value"] == pytest.approx(binom.sf(1, 3, 0.011))
+    assert (second["broken"], second["abstained"], second["p_value"]) == (0, 1, 1.0)
+    assert [each["conflicts"] for each in (first, second)] == [1, 0]
+    assert [(each["before"], each["after"]) for each in (first, second)] == [("none", "memory"), ("global", "global")]
 
 
 def test_an_answer_is_predict_at_alpha():
     run = audited()
     close = dataclasses.replace(run.broken, counts=np.array([[180, 220], [400, 0], [400, 0]]))
-    found = [build([dataclasses.replace(run, broken=close)], alpha=a).rows[0].attacked for a in (0.001, 0.1)]
-    assert [(each.broken, each.abstained) for each in found] == [(1, 1), (2, 0)]
+    found = [row(build([dataclasses.replace(run, broken=close)], alpha=a).more["runs"]) for a in (0.001, 0.1)]
+    assert [(each["broken"], each["abstained"]) for each in found] == [(1, 1), (2, 0)]
 
 
 def test_the_page_says_all_of_it():
@@ -121,7 +130,7 @@ def test_the_page_says_all_of_it():
     assert lines[2] == ["Cohen_Ds", "none", "memory", "2", "2", "6", "2", "33.3 %", "0", "0.006"]
     assert lines[3] == ["Cohen", "global", "global", "1", "0", "3", "0", "0.0 %", "1", "0.003"]
     order = text.split("## What the order")[1].split("## Where")[0]
-    for words in ("In the other runs", *ORDERS.values()):
+    for words in ("In the other runs", *SHOWN_ORDERS):
         assert words in order
     assert "| Cohen " not in order
     bound = next(line for line in order.splitlines() if "| Every order" in line)
@@ -137,28 +146,30 @@ def test_without_conflicts_and_broken_certificates_it_says_so():
     text = render(build([fixed()]))
     assert "In no run certified balls of different classes intersect" in text
     assert "None was broken." in text
-    assert ORDERS["bound"] not in text
+    assert SHOWN_ORDERS[-1] not in text
 
 
 def test_files_hold_every_number(tmp_path):
     result = build([audited(), fixed()])
-    markdown, values, content = write_soundness(result, tmp_path)
+    markdown, values, content = write_table(result, tmp_path)
     assert markdown.read_text() == render(result)
-    assert json.loads(content.read_text())["rows"][0]["attacked"]["broken"] == 2
+    stored = json.loads(content.read_text())
+    assert stored["runs"][0]["broken"] == 2
     with values.open() as file:
-        rows = list(csv.DictReader(file))
+        lines = list(csv.DictReader(file))
+    assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
     per_run = 1 + 4 + 1 + 1 + len(ORDERS) * (len(RADII) + 1)
-    assert len(rows) == 2 * per_run
-    for row in rows:
-        assert (row["fingerprint"], row["images"], row["n"], row["alpha"]) == (
+    assert len(lines) == 2 * per_run
+    for line in lines:
+        assert (line["fingerprint"], line["images"], line["n"], line["alpha"]) == (
             "sha256:" + "ab" * 32,
             "3",
             "1000",
             "0.01",
         )
-        assert (row["training_seed"], row["seed"], row["device"], row["seconds"]) == ("0", "7", "cpu", "12.5")
-        assert (row["attack_n"], row["attack_alpha"], row["attack_seconds"]) == ("400", "0.001", "3.0")
-    found = {(r["method"], r["metric"], r["order"], r["radius"]): float(r["value"]) for r in rows}
+        assert (line["training_seed"], line["seed"], line["device"], line["seconds"]) == ("0", "7", "cpu", "12.5")
+        assert (line["attack_n"], line["attack_alpha"], line["attack_seconds"]) == ("400", "0.001", "3.0")
+    found = {(r["method"], r["metric"], r["order"], r["radius"]): float(r["value"]) for r in lines}
     assert found["Cohen_Ds", "broken", "", ""] == 2
     assert found["Cohen_Ds", "conflicts", "", ""] == 1
     assert found["Cohen_Ds", "certified_accuracy", "bound", "0.5"] == pytest.approx(100 / 3)
@@ -166,8 +177,9 @@ def test_files_hold_every_number(tmp_path):
 
 
 def test_a_run_without_certificates_has_none_to_break():
-    found = build([audited("")]).rows[0].attacked
-    assert (found.certificates, found.broken, found.p_value, found.upper) == (0, 0, 1.0, 100)
+    found = row(build([audited("")]).more["runs"])
+    assert [found[key] for key in ("certificates", "broken", "p_value", "upper")] == [0, 0, 1.0, 100]
+    assert column(build([audited("")]).values, "value", metric="broken_share") == []
     assert "–" in render(build([audited("")]))
 
 

@@ -17,20 +17,20 @@ from scipy.stats import binom
 
 from certsmooth._internal.registry import member
 from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.empirical import build_empirical, write_empirical
-from certsmooth.analysis.empirical_result import ShownAttack
+from certsmooth.analysis.contradictions import AttackedRun, check_certificates, contradiction_p_value, over_all
+from certsmooth.analysis.empirical import ShownAttack, empirical_table
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.runs import collect
-from certsmooth.analysis.soundness import AttackedRun, check_certificates, contradiction_p_value, over_all
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
-from certsmooth.report.empirical_markdown import render
 from certsmooth.report.figures import empirical as figure
+from certsmooth.report.render import render, write_table
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma.fixed import FixedSigma
 from row_models import half_space
+from table_rows import column, row, rows
 
 RADII = (0.0, 0.5, 1.0)
 SMOOTHED = ShownAttack("smoothed", "PGD", "`pgd` (steps 20)", (1, 8))
@@ -110,7 +110,7 @@ def attacked(radius, *, smoothed=None, base=None, **options):
 
 def build(runs, **options):
     values = {"name": "empirical", "title": "Figure 3", "radii": RADII, "attacks": (SMOOTHED, BASE), "alpha": ALPHA}
-    return build_empirical(runs, **values | options)
+    return empirical_table(runs, **values | options)
 
 
 def example():
@@ -129,29 +129,39 @@ def example():
     ]
 
 
-def values(curve):
-    return [entry.value for entry in curve.entries]
+CURVES = {
+    "Certified": {"attack": None},
+    "PGD, m = 1": {"attack": "PGD", "samples": 1},
+    "PGD, m = 8": {"attack": "PGD", "samples": 8},
+    "Base PGD": {"attack": "Base PGD", "samples": 0},
+}
+
+
+def best(result, name="value"):
+    """A column of each curve of the best settings."""
+    return [column(result.values, name, sigma="best", **curve) for curve in CURVES.values()]
 
 
 def test_accuracies_by_hand():
     result = build(example())
-    certified, one, eight, base = result.envelope
-    assert [curve.name for curve in result.envelope] == ["Certified", "PGD, m = 1", "PGD, m = 8", "Base PGD"]
-    assert values(certified) == [75.0, 50.0, 50.0]
-    assert [entry.sigma for entry in certified.entries] == [0.5, 0.5, 0.5]
-    assert values(one) == [75.0, 75.0, 50.0]  # an abstention is wrong
-    assert [entry.sigma for entry in one.entries] == [0.25, 0.25, 0.5]
-    assert values(eight) == [75.0, 50.0, 25.0]
-    assert values(base) == [100.0, 100.0, 100.0]
-    assert [(curve.sigma, values(curve)) for curve in result.per_setting if curve.samples == 1] == [
-        ("0.25", [75.0, 75.0, 0.0]),
-        ("0.5", [50.0, 50.0, 50.0]),
+    certified, one, eight, base = best(result)
+    assert len(rows(result.values, sigma="best")) == 4 * len(RADII)
+    assert certified == [75.0, 50.0, 50.0]
+    assert best(result, "chosen_sigma")[0] == [0.5, 0.5, 0.5]
+    assert one == [75.0, 75.0, 50.0]  # an abstention is wrong
+    assert best(result, "chosen_sigma")[1] == [0.25, 0.25, 0.5]
+    assert eight == [75.0, 50.0, 25.0]
+    assert base == [100.0, 100.0, 100.0]
+    for sigma, expected in (("0.25", [75.0, 75.0, 0.0]), ("0.5", [50.0, 50.0, 50.0])):
+        assert column(result.values, "value", sigma=sigma, samples=1, selected_on="none") == expected
+    assert [set(metrics) for metrics in best(result, "metric")] == [
+        {"certified_accuracy"},
+        *[{"empirical_accuracy"}] * 3,
     ]
-    assert {entry.metric for entry in certified.entries} == {"certified_accuracy"}
-    assert {entry.metric for entry in one.entries} == {"empirical_accuracy"}
     lower, upper = accuracy_interval(0.75, 4)
-    assert (one.entries[0].lower, one.entries[0].upper) == (100 * lower, 100 * upper)
-    assert (result.n, result.alpha, result.dataset) == (100, ALPHA, "digits")
+    first = row(result.values, sigma="best", samples=1, radius=0.0)
+    assert (first["lower"], first["upper"]) == (100 * lower, 100 * upper)
+    assert [result.about[key] for key in ("n", "alpha", "dataset")] == [100, ALPHA, "digits"]
 
 
 def test_an_answer_is_predict_at_alpha():
@@ -160,8 +170,8 @@ def test_an_answer_is_predict_at_alpha():
     counts = run.attacks["base"]
     run.attacks["base"].counts[:] = [40, 60]
     assert counts.counts.sum(axis=1).tolist() == [100] * len(counts)
-    assert values(build([run]).envelope[3]) == [0.0, 0.0, 0.0]
-    assert values(build([run], alpha=0.1).envelope[3]) == [100.0, 100.0, 100.0]
+    assert best(build([run]))[3] == [0.0, 0.0, 0.0]
+    assert best(build([run], alpha=0.1))[3] == [100.0, 100.0, 100.0]
 
 
 def test_several_seeds_are_averaged():
@@ -171,10 +181,10 @@ def test_several_seeds_are_averaged():
             attacked([0.6, 0.1], seed=1, base={(0, 0.5): "ww"}),
         ]
     )
-    certified, *_, base = result.envelope
-    assert values(certified)[1] == 75.0
-    assert values(base)[1] == 25.0
-    assert base.seeds == (0, 1)
+    certified, *_, base = best(result)
+    assert certified[1] == 75.0
+    assert base[1] == 25.0
+    assert set(column(result.values, "seeds")) == {"0 1"}
 
 
 def test_attacks_on_other_images_or_labels_are_refused():
@@ -330,20 +340,21 @@ def test_the_line_says_what_was_found():
 
 def test_the_three_files_say_the_same(tmp_path):
     result = build(example())
-    markdown, table, content = write_empirical(result, tmp_path, figure="figures/empirical.svg")
+    markdown, table, content = write_table(result, tmp_path, figure="figures/empirical.svg")
     text = markdown.read_text()
     for words in ("](figures/empirical.svg)", "4 test images of digits", "alpha = 0.001", "PGD, m = 8", "4 jobs, 12 s"):
         assert words in text
-    rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert len(rows) == (4 + 8) * len(RADII)
-    best = [row for row in rows if row["sigma"] == "best" and row["attack"] == "PGD" and row["samples"] == "1"]
-    assert [float(row["value"]) for row in best] == values(result.envelope[1])
-    assert [row["chosen_sigma"] for row in best] == ["0.25", "0.25", "0.5"]
-    assert {row["metric"] for row in rows if not row["attack"]} == {"certified_accuracy"}
-    for entry in result.envelope[1].entries:
-        assert f"{entry.value:.1f} [{entry.lower:.1f}, {entry.upper:.1f}]" in text
+    lines = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(lines) == (4 + 8) * len(RADII)
+    one = [line for line in lines if line["sigma"] == "best" and line["attack"] == "PGD" and line["samples"] == "1"]
+    assert [float(line["value"]) for line in one] == best(result)[1]
+    assert [line["chosen_sigma"] for line in one] == ["0.25", "0.25", "0.5"]
+    assert {line["metric"] for line in lines if not line["attack"]} == {"certified_accuracy"}
+    for number in rows(result.values, sigma="best", samples=1):
+        assert f"{number['value']:.1f} [{number['lower']:.1f}, {number['upper']:.1f}]" in text
     stored = json.loads(content.read_text())
-    assert stored["verdict"]["checks"] == result.verdict.checks
+    assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
+    assert stored["verdict"]["checks"] == result.about["verdict"]["checks"] == 15
     assert stored["attack_sources"][0]["provenance"]["device"] == "cpu"
 
 
@@ -353,10 +364,11 @@ def test_the_figure_shows_each_curve_at_its_radii(tmp_path):
     drawn = figure._draw(result, collect(certified, "test"))
     assert [axis.get_title() for axis in drawn.axes] == ["Cohen", "Smoothadv"]
     lines = {line.get_label(): line for line in drawn.axes[0].get_lines()}
-    assert list(lines) == [curve.name for curve in result.envelope if curve.method == "Cohen"]
-    for curve in result.envelope[1:4]:
-        assert lines[curve.name].get_xdata().tolist() == list(RADII)
-        assert lines[curve.name].get_ydata().tolist() == values(curve)
+    assert list(lines) == list(CURVES)
+    for name, curve in list(CURVES.items())[1:]:
+        assert lines[name].get_xdata().tolist() == list(RADII)
+        expected = column(result.values, "value", sigma="best", method="Cohen", **curve)
+        assert lines[name].get_ydata().tolist() == expected
     grid, height = lines["Certified"].get_xdata(), lines["Certified"].get_ydata()
     assert height[0] == 75
     assert height[np.searchsorted(grid, 1.0)] == 50

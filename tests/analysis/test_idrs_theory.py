@@ -15,8 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities, write_high_dimension
-from certsmooth.analysis.idrs_theory import exact_thresholds, table1, theorem_thresholds
+from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities
+from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds, threshold_table
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.config import parse_params
@@ -24,8 +24,10 @@ from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.figures.high_dimension import write_high_dimension_curves
 from certsmooth.report.figures.idrs_theory import half_space, linear_radius, worst_case_ball, worst_case_radius
+from certsmooth.report.render import write_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
 from small_params import changed, content
+from table_rows import column, row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -36,12 +38,13 @@ DIMENSION = st.integers(2, 10**6)
 
 
 def test_table_1_to_its_printed_digits():
-    printed = {(row.dataset, row.p_a): row for row in table1() if row.published is not None}
+    smaller = rows(threshold_table().values, statement=1)
+    printed = {(each["dataset"], each["p_a"]): each for each in smaller if each["published"] is not None}
     assert len(printed) == 12
-    differing = {key for key, row in printed.items() if round(row.theorem.smaller, 3) != row.published}
+    differing = {key for key, each in printed.items() if round(each["theorem"], 3) != each["published"]}
     # The paper prints 0.961; Theorem 2.4 says 0.96154: at 0.9615 nothing is certified yet (next test's inequality).
     assert differing == {("cifar10", 0.99)}
-    assert printed["cifar10", 0.99].theorem.smaller == pytest.approx(0.961535, abs=1e-6)
+    assert printed["cifar10", 0.99]["theorem"] == pytest.approx(0.961535, abs=1e-6)
 
 
 def excess(y, p_a, dimension):
@@ -136,11 +139,10 @@ def test_theory_is_written(tmp_path):
     text = paths[0].read_text()
     assert "11 of 12 published values" in text
     assert "| 0.96154 (0.961) |" in text
-    rows = list(csv.DictReader(paths[1].read_text().splitlines()))
+    lines = list(csv.DictReader(paths[1].read_text().splitlines()))
     stored = json.loads(paths[2].read_text())
-    assert [float(row["theorem"]) for row in rows if row["statement"] == "1"] == [
-        row["theorem"]["smaller"] for row in stored["rows"]
-    ]
+    assert [float(line["theorem"]) for line in lines] == [number["theorem"] for number in stored["values"]]
+    assert len(lines) == 2 * 4 * 4
     assert (tmp_path / "idrs" / "../figures/idrs/figure3.svg").exists()
 
 
@@ -182,17 +184,17 @@ def make_table(frames, **options):
 def test_high_dimension_table(tmp_path):
     given_p = pd.DataFrame({"p_a_lower": [0.9, 0.99, 0.4, 0.999], "sigma": 0.5, "correct": [1, 1, 0, 0]})
     result = make_table({"ours": given_p})
-    constant, semi_elastic = result.rows
-    assert constant.radii == pytest.approx((0.5 * norm.ppf(0.9), 0.5 * norm.ppf(0.99), 0, 0), abs=1e-6)
-    assert semi_elastic.radii[1] == float(semi_elastic_radius(0.99, 0.5, 0.002, 150_528))
-    assert 0 < semi_elastic.radii[1] < constant.radii[1]
-    assert [entry.value for entry in constant.entries] == pytest.approx([50, 50, np.mean(constant.radii)])
-    paths = write_high_dimension(result, tmp_path, figure="imagenet.svg")
+    constant, semi_elastic = (column(result.more["certified"], "radius", rate=rate) for rate in (0, 0.002))
+    assert constant == pytest.approx((0.5 * norm.ppf(0.9), 0.5 * norm.ppf(0.99), 0, 0), abs=1e-6)
+    assert semi_elastic[1] == float(semi_elastic_radius(0.99, 0.5, 0.002, 150_528))
+    assert 0 < semi_elastic[1] < constant[1]
+    assert column(result.values, "value", rate=0) == pytest.approx([50, 50, np.mean(constant), 100])
+    paths = write_table(result, tmp_path, figure="imagenet.svg")
     assert [path.name for path in paths] == ["imagenet.md", "imagenet.csv", "imagenet.json"]
     assert "N = 150,528" in paths[0].read_text()
-    rows = list(csv.DictReader(paths[1].read_text().splitlines()))
+    lines = list(csv.DictReader(paths[1].read_text().splitlines()))
     stored = json.loads(paths[2].read_text())
-    assert [float(r["value"]) for r in rows] == [e["value"] for row in stored["rows"] for e in row["entries"]]
+    assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
     assert [path.name for path in write_high_dimension_curves(result, tmp_path)] == ["imagenet.svg", "imagenet.png"]
 
 
@@ -208,11 +210,12 @@ def test_what_is_kept_is_relative_to_the_constant_sigma(tmp_path):
 
     def kept(rates):
         result = make_table(frames, rates=rates)
-        text = write_high_dimension(result, tmp_path)[0].read_text()
-        return result.rows, re.findall(r"^\| ours .*\| +(\S+) \|$", text, re.MULTILINE)
+        text = write_table(result, tmp_path)[0].read_text()
+        acr = {rate: row(result.values, rate=rate, metric="acr")["value"] for rate in rates}
+        return acr, re.findall(r"^\| ours .*\| +(\S+) \|$", text, re.MULTILINE)
 
-    (semi_elastic, constant), shown = kept((0.002, 0))
-    assert shown == [f"{100 * semi_elastic.entries[-1].value / constant.entries[-1].value:.1f}", "100.0"]
+    acr, shown = kept((0.002, 0))
+    assert shown == [f"{100 * acr[0.002] / acr[0]:.1f}", "100.0"]
     assert 0 < float(shown[0]) < 100
     assert kept((0.002,))[1] == ["–"]
 
@@ -223,12 +226,13 @@ def test_constant_sigma_gives_the_published_radii_back():
     published = read_published_certificates(REFERENCE / "certificates" / name)
     result = make_table({"Cohen": with_probabilities(published, 0.5)}, rates=(0, 0.001, 0.005))
     radius = (published["radius"] * published["correct"]).to_numpy()
-    constant, *others = (np.array(row.radii) for row in result.rows)
+    found = (column(result.more["certified"], "radius", rate=rate) for rate in (0, 0.001, 0.005))
+    constant, *others = map(np.array, found)
     assert (constant <= radius).all()
     assert constant == pytest.approx(radius, rel=0.006, abs=5.01e-5)
     for smaller, larger in zip(others, (constant, others[0]), strict=True):
         assert (smaller <= larger).all()
-    assert result.rows[0].entries[0].value == pytest.approx(65.2)
+    assert row(result.values, rate=0, radius=0)["value"] == pytest.approx(65.2)
 
 
 def test_published_certificates_with_the_sigma_of_others(tmp_path):

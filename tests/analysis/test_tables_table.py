@@ -15,12 +15,14 @@ import pandas as pd
 import pytest
 
 from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.certified import certified_table
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.published import published_rows
-from certsmooth.analysis.table import build_table, write_table
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.report.render import write_table
+from table_rows import column, row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 RADII = (0, 0.5, 1.0, 9.0)
@@ -79,7 +81,7 @@ def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, 
 
 
 def build(runs, **options):
-    return build_table(
+    return certified_table(
         runs, **{"name": "table1", "title": "Table 1", "radii": RADII, "baseline_method": "cohen"} | options
     )
 
@@ -112,36 +114,38 @@ def example():
 
 
 def test_choice_on_test_and_on_validation_by_hand():
-    result = build(example())
-    cohen, ds = result.on_test
-    assert [e.value for e in cohen.entries[:4]] == [75.0, 75.0, 50.0, 0.0]
+    values = build(example()).values
+    cohen = {"selected_on": "test", "method": "Cohen"}
+    assert column(values, "value", **cohen)[:4] == [75.0, 75.0, 50.0, 0.0]
     # A tie at 0 goes to the higher ACR: (1.5 + 1 + 0.4) / 4 against 1.6 / 4.
-    assert [e.sigma for e in cohen.entries] == [0.5, 0.25, 0.5, 0.5, 0.5]
-    assert cohen.at(None).value == pytest.approx(2.9 / 4)
-    honest, _ = result.on_validation
-    assert [e.sigma for e in honest.entries] == [0.25, 0.5, 0.5, 0.5, 0.5]
-    assert [e.value for e in honest.entries[:4]] == [75.0, 50.0, 50.0, 0.0]
-    assert [e.variant for e in ds.entries] == [{"iterations": k} for k in (100, 100, 900, 900, 900)]
-    assert (cohen.guarantee, ds.guarantee) == (("global",), ("memory",))
-    assert [row.sigma for row in result.per_setting] == ["0.25", "0.5", "0.5", "0.5"]
+    assert column(values, "chosen_sigma", **cohen) == [0.5, 0.25, 0.5, 0.5, 0.5]
+    assert row(values, **cohen, metric="acr")["value"] == pytest.approx(2.9 / 4)
+    honest = {"selected_on": "validation", "method": "Cohen"}
+    assert column(values, "chosen_sigma", **honest) == [0.25, 0.5, 0.5, 0.5, 0.5]
+    assert column(values, "value", **honest)[:4] == [75.0, 50.0, 50.0, 0.0]
+    chosen = column(values, "chosen_variant", selected_on="test", method="Cohen-DS")
+    assert chosen == [f"iterations={k}" for k in (100, 100, 900, 900, 900)]
+    guarantees = {(each["method"], each["guarantee"]) for each in rows(values)}
+    assert guarantees == {("Cohen", "global"), ("Cohen-DS", "memory")}
+    assert column(values, "sigma", selected_on="none", metric="acr") == ["0.25", "0.5", "0.5", "0.5"]
 
 
 def test_intervals_are_those_of_the_images():
-    entry = build(example()).on_test[0].at(0.5)
+    found = row(build(example()).values, selected_on="test", method="Cohen", radius=0.5)
     lower, upper = accuracy_interval(0.75, 4)
-    assert (entry.lower, entry.upper) == (100 * lower, 100 * upper)
+    assert (found["lower"], found["upper"]) == (100 * lower, 100 * upper)
 
 
 def test_paired_tests_use_the_validation_choice_first():
-    result = build(example())
-    assert [(t.selected_on, t.radius) for t in result.tests] == [
+    tests = build(example()).more["tests"]
+    assert [(t["selected_on"], t["radius"]) for t in rows(tests)] == [
         (part, r) for part in ("validation", "test") for r in RADII
     ]
-    at_half = next(t for t in result.tests if t.radius == 0.5)
+    at_half = row(tests, selected_on="validation", radius=0.5)
     # Cohen at sigma 0.5 certifies images 0, 1; Cohen-DS with 100 iterations certifies all four.
-    assert (at_half.method_only, at_half.baseline_only, at_half.difference) == (2, 0, 50.0)
-    assert at_half.p_value == pytest.approx(2 * 0.25)
-    assert at_half.p_holm == 1.0
+    assert (at_half["method_only"], at_half["baseline_only"], at_half["difference"]) == (2, 0, 50.0)
+    assert at_half["p_value"] == pytest.approx(2 * 0.25)
+    assert at_half["p_holm"] == 1.0
 
 
 def test_several_seeds_are_averaged():
@@ -151,15 +155,15 @@ def test_several_seeds_are_averaged():
         build(runs)
     runs.append(make_run([1.0, -1, 1.0, 1.0], seed=1, method="cohen_ds"))
     result = build(runs)
-    row = result.on_test[0]
-    assert row.seeds == (0, 1)
-    assert [e.value for e in row.entries[:3]] == [62.5, 50.0, 37.5]
-    assert row.at(None).value == pytest.approx((2.2 + 1.6) / 8)
+    cohen = rows(result.values, selected_on="test", method="Cohen")
+    assert {each["seeds"] for each in cohen} == {"0 1"}
+    assert [each["value"] for each in cohen[:3]] == [62.5, 50.0, 37.5]
+    assert cohen[-1]["value"] == pytest.approx((2.2 + 1.6) / 8)
     lower, upper = accuracy_interval(0.625, 4)
-    assert (row.at(0).lower, row.at(0).upper) == (100 * lower, 100 * upper)
+    assert (cohen[0]["lower"], cohen[0]["upper"]) == (100 * lower, 100 * upper)
     # Per image at 0.5: Cohen 1, 1/2, 0, 1/2; Cohen-DS 1, 1/2, 1, 1.
-    test = next(t for t in result.tests if t.radius == 0.5)
-    assert (test.method_only, test.baseline_only) == (2, 0)
+    test = row(result.more["tests"], radius=0.5)
+    assert (test["method_only"], test["baseline_only"]) == (2, 0)
 
 
 def test_images_are_paired_by_idx_whatever_their_order():
@@ -168,24 +172,23 @@ def test_images_are_paired_by_idx_whatever_their_order():
         dataclasses.replace(r, frame=r.frame.sample(frac=1, random_state=i).reset_index(drop=True))
         for i, r in enumerate(runs)
     ]
-    assert build(shuffled) == build(runs)
+    assert build(shuffled).content() == build(runs).content()
 
 
 def test_memory_effect_by_hand():
-    result = build(example())
-    first, second = result.memory
-    assert (first.conflicts, first.capped, first.repredicted, first.changed) == (2, 1, 0, 1)
-    assert first.largest_loss == pytest.approx(0.3)
-    assert (first.acr_before, first.acr) == (pytest.approx(3.4 / 4), pytest.approx(3.1 / 4))
-    assert second.variant == {"iterations": 900}
+    first, second = rows(build(example()).more["memory"])
+    assert [first[key] for key in ("conflicts", "capped", "repredicted", "changed")] == [2, 1, 0, 1]
+    assert first["largest_loss"] == pytest.approx(0.3)
+    assert (first["acr_before"], first["acr"]) == (pytest.approx(3.4 / 4), pytest.approx(3.1 / 4))
+    assert second["variant"] == "iterations=900"
     repredicted = [make_run([1.0, 1.0], memory=MEMORY | {"repredicted": 1})]
-    assert build(repredicted).memory[0].acr_before is None
+    assert row(build(repredicted).more["memory"])["acr_before"] is None
 
 
 def test_mixed_guarantees_are_all_shown(tmp_path):
     runs = [make_run([1.0, 1.0], sigma=0.25, changes={"guarantee": ["none", "global"]}), make_run([1.0, 0.1])]
     result = build(runs)
-    assert result.on_test[0].guarantee == ("global", "none")
+    assert set(column(result.values, "guarantee", selected_on="test")) == {"global, none"}
     text = write_table(result, tmp_path)[0].read_text()
     assert "| global, none |" in text
     assert "- `none`: not proved" in text
@@ -203,33 +206,30 @@ def test_the_three_files_say_the_same(tmp_path):
     result = build(example(), published=("ddrs", 1, "cifar10"))
     markdown, table, record = write_table(result, tmp_path, figure="table1.svg")
     assert [p.name for p in (markdown, table, record)] == ["table1.md", "table1.csv", "table1.json"]
-    content = dataclasses.asdict(result) | dataclasses.asdict(made_by()) | {"images": {}}
-    assert json.loads(record.read_text()) == json.loads(json.dumps(content))
-    rows = [*result.on_test, *result.on_validation, *result.per_setting, *result.published]
+    content = result.content() | dataclasses.asdict(made_by()) | {"images": {}}
+    stored = json.loads(record.read_text())
+    assert stored == json.loads(json.dumps(content))
     with table.open() as file:
         lines = list(csv.DictReader(file))
-    expected = [(row, entry) for row in rows for entry in row.entries]
-    assert len(lines) == len(expected)
-    for line, (row, entry) in zip(lines, expected, strict=True):
-        assert float(line["value"]) == entry.value
-        assert line["lower"] == ("" if entry.lower is None else str(entry.lower))
-        assert (line["kind"], line["selected_on"], line["method"]) == (row.kind, row.selected_on, row.method)
-        assert (line["sigma"], line["metric"]) == (row.sigma, entry.metric)
-        assert line["radius"] == ("" if entry.radius is None else str(entry.radius))
+    numbers = 2 * 5 + 2 * 5 + 4 * 5 + len(published_rows("ddrs", 1, "cifar10"))
+    assert len(stored["values"]) == len(lines) == numbers
+    for line, number in zip(lines, stored["values"], strict=True):
+        assert line == {key: "" if value is None else str(value) for key, value in number.items()}
     text = markdown.read_text()
     assert "![Certified accuracy against radius](table1.svg)" in text
-    for heading, section, skip in (
-        ("## Best per radius, chosen on the test set", result.on_test, 4),
-        ("## The same rows, chosen on the validation part", result.on_validation, 4),
-        ("## Each sigma", result.per_setting, 3),
+    for heading, selected_on, skip in (
+        ("## Best per radius, chosen on the test set", "test", 4),
+        ("## The same rows, chosen on the validation part", "validation", 4),
+        ("## Each sigma", "none", 3),
     ):
+        section = rows(result.values, selected_on=selected_on)
         found = cells(text, heading)
-        assert len(found) == len(section)
-        for line, row in zip(found, section, strict=True):
-            assert line[0] == row.method
-            for cell, entry in zip(line[skip:], row.entries, strict=True):
-                numbers = [float(x) for x in re.findall(r"[\d.]+", cell)]
-                assert numbers == pytest.approx([entry.value, entry.lower, entry.upper], abs=0.05001)
+        assert len(found) * 5 == len(section)
+        for number, shown in enumerate(section):
+            line, place = found[number // 5], number % 5
+            assert line[0] == shown["method"]
+            numbers = [float(x) for x in re.findall(r"[\d.]+", line[skip + place])]
+            assert numbers == pytest.approx([shown["value"], shown["lower"], shown["upper"]], abs=0.05001)
 
 
 def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
@@ -238,9 +238,9 @@ def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
     assert "settings chosen on the validation part" in text
     assert "the guarantees differ" in text
     found = cells(text, "## Paired tests against Cohen")
-    honest = [t for t in result.tests if t.selected_on == "validation"]
+    honest = rows(result.more["tests"], selected_on="validation")
     assert [[line[0], line[1], int(line[3]), int(line[4])] for line in found] == [
-        [t.method, f"{t.radius:g}", t.method_only, t.baseline_only] for t in honest
+        [t["method"], f"{t['radius']:g}", t["method_only"], t["baseline_only"]] for t in honest
     ]
     # The difference at 0.5 is 50 points with the validation choice, 25 with the choice on the test set.
     assert found[1][2] == "+50.0"
@@ -268,15 +268,16 @@ def test_published_rows_stay_apart_and_another_data_set_is_said(tmp_path):
     # All radii of the paper, whatever ours are.
     values = ["79.9", "58.3", "40.1", "29.2", "20.2", "13.1", "7.3", "3.3", "0.0", "0.0", "0.0", "0.591"]
     assert body[0] == ["Cohen (published)", "FS", "FS", "best", *values]
-    assert all(row[0].endswith("(published)") for row in body)
-    assert {row.kind for row in result.published} == {"published"}
-    assert all(e.lower is None for row in result.published for e in row.entries)
+    assert all(line[0].endswith("(published)") for line in body)
+    theirs = rows(result.values, selected_on="published")
+    assert {each["kind"] for each in theirs} == {"published"}
+    assert all(each["lower"] is None and each["paper"] == "ddrs" for each in theirs)
 
 
 def test_without_validation_runs_the_text_says_so(tmp_path):
     result = build([r for r in example() if r.part == "test"])
-    assert result.on_validation == ()
-    assert {t.selected_on for t in result.tests} == {"test"}
+    assert rows(result.values, selected_on="validation") == []
+    assert set(column(result.more["tests"], "selected_on")) == {"test"}
     text = write_table(result, tmp_path)[0].read_text()
     assert "No runs on a validation part were given" in text
     assert "chosen **on the test set**, for want of validation runs" in text
@@ -284,15 +285,15 @@ def test_without_validation_runs_the_text_says_so(tmp_path):
 
 def test_a_method_without_validation_runs_is_named(tmp_path):
     result = build([r for r in example() if r.part == "test" or r.method == "cohen_ds"])
-    assert [row.method for row in result.on_validation] == ["Cohen-DS"]
+    assert set(column(result.values, "method", selected_on="validation")) == {"Cohen-DS"}
     text = write_table(result, tmp_path)[0].read_text()
     assert "Without validation runs: Cohen." in text
-    assert {t.selected_on for t in result.tests} == {"test"}
+    assert set(column(result.more["tests"], "selected_on")) == {"test"}
 
 
 def test_one_method_with_one_setting(tmp_path):
     result = build([make_run([0.0, -1.0, 0.0])], radii=(0, 1))
-    assert [e.value for e in result.on_test[0].entries] == [pytest.approx(200 / 3), 0.0, 0.0]
+    assert column(result.values, "value", selected_on="test") == [pytest.approx(200 / 3), 0.0, 0.0]
     text = write_table(result, tmp_path)[0].read_text()
     assert "Each method has one setting: nothing was chosen." in text
     assert "There is no other method to compare." in text
@@ -409,14 +410,12 @@ def test_every_published_certified_accuracy_is_read():
     tables = {_table(r) for r in records if r["metric"] in ("certified_accuracy", "acr")}
     shown = ("certified_accuracy", "clean_accuracy", "acr")  # clean accuracy stands at radius 0
     records = [r for r in records if r["metric"] in shown and _table(r) in tables]
-    found = sum(len(row.entries) for table in tables for row in published_rows(*table))
+    found = sum(len(published_rows(*table)) for table in tables)
     assert found == len(records) > 500
-    assert {entry.unit for entry in published_rows("ddrs", 1, "cifar10")[0].entries} == {
-        "percent",
-        "l2 radius",
-    }
-    imagenet = published_rows("ddrs", 1, "imagenet")[2]
-    assert (imagenet.method, imagenet.at(0.5).value, imagenet.at(None).value) == ("Cohen-DS2", 58.4, 1.319)
+    cohen = [each for each in published_rows("ddrs", 1, "cifar10") if each["method"] == "Cohen"]
+    assert {each["unit"] for each in cohen} == {"percent", "l2 radius"}
+    imagenet = {(each["method"], each["radius"]): each["value"] for each in published_rows("ddrs", 1, "imagenet")}
+    assert (imagenet["Cohen-DS2", 0.5], imagenet["Cohen-DS2", None]) == (58.4, 1.319)
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference numbers are not on this machine")
@@ -428,24 +427,31 @@ def test_published_file_is_the_reference():
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published certificates are not on this machine")
 def test_authors_certificates_through_the_whole_table():
     runs = []
-    for row in published_rows("adre", 1, "cifar10")[:4]:
-        sigma = float(row.sigma)
+    for sigma in (0.12, 0.25, 0.5, 1.0):
         path = REFERENCE / "certificates" / f"cohen2019_cifar10_resnet110_train{sigma:.2f}_certify{sigma:.2f}.tsv"
         run = make_run([1.0], sigma=sigma)
         frame = read_published_certificates(path).assign(guarantee="global")
         runs.append(dataclasses.replace(run, frame=frame))
     radii = [0.25 * k for k in range(13)]
     result = build(runs, radii=radii, published=("adre", 1, "cifar10"))
-    for ours, theirs in zip(result.per_setting, result.published, strict=False):
-        assert (theirs.method, float(theirs.sigma)) == ("Basic", float(ours.sigma))
-        assert [round(ours.at(r).value) for r in radii] == [round(theirs.at(r).value) for r in radii]
-    best = [max(row.at(r).value for row in result.per_setting) for r in radii]
-    assert [result.on_test[0].at(r).value for r in radii] == best
+    ours = {
+        (float(each["sigma"]), each["radius"]): each["value"]
+        for each in rows(result.values, selected_on="none", metric="certified_accuracy")
+    }
+    theirs = {
+        (float(each["sigma"]), each["radius"]): each["value"]
+        for each in rows(result.values, selected_on="published", method="Basic")
+    }
+    assert len(ours) == 4 * len(radii)
+    assert {key: round(value) for key, value in ours.items()} == {key: round(theirs[key]) for key in ours}
+    best = [max(value for (_, radius), value in ours.items() if radius == r) for r in radii]
+    assert column(result.values, "value", selected_on="test", metric="certified_accuracy") == best
 
 
 def test_modules_start_without_heavy_imports():
     code = (
-        "import sys, certsmooth.analysis.table, certsmooth.report.figures.curves, certsmooth.artefacts.certificates;"
+        "import sys, certsmooth.analysis.certified, certsmooth.report.render, certsmooth.report.figures.curves;"
+        "import certsmooth.artefacts.certificates;"
         "print([m for m in ('torch', 'scipy.stats', 'statsmodels', 'matplotlib') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

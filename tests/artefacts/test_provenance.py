@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from certsmooth._internal.storage import write_json
-from certsmooth.analysis.idrs_theory import write_table1
+from certsmooth.analysis.idrs_theory import threshold_table
 from certsmooth.artefacts import checkpoint, provenance
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, Image, MadeBy, made_by
 from certsmooth.artefacts.records import read_log
@@ -17,7 +17,7 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
-from certsmooth.report.files import write_result
+from certsmooth.report.render import write_files, write_table
 from shipped import shipped_content
 from workflow_project import plain_yaml
 
@@ -136,7 +136,7 @@ def made(tmp_path_factory):
         for name in ("soundness", "empirical", "evaluation"):
             assert main(["table", name]) == 0
         assert main(["high-dimension"]) == 0
-        write_table1(Path("results/tables/idrs"))
+        write_table(threshold_table(), Path("results/tables/idrs"))
         yield folder
 
 
@@ -168,10 +168,10 @@ def test_a_table_holds_each_image_once(made, name):
     (key,) = found["images"]
     assert found["image"] == key
     assert text.count("debian:libc6") == 1
-    sources = found.get("sources", [])
-    for source in sources["digits"] if isinstance(sources, dict) else sources:
+    sources = found["sources"]
+    for source in sources:
         assert source["provenance"]["image"] == source["provenance"]["sampled_by"][0]["image"] == key
-    for source in found.get("attack_sources", []):
+    for source in found["attack_sources"]:
         assert source["provenance"]["image"] == key
     if sources:
         assert (
@@ -180,15 +180,10 @@ def test_a_table_holds_each_image_once(made, name):
         )
 
 
-@dataclass(frozen=True)
-class Sources:
-    sources: tuple[MadeBy, ...]
-
-
 def test_a_table_from_two_images_holds_both(tmp_path):
     images = (IMAGE, Image(commit=IMAGE.commit, definition=IMAGE.definition, packages={"numpy": "2.4.1"}), None, IMAGE)
-    made = Sources(tuple(MadeBy(versions={}, git_commit=None, image=image) for image in images))
-    *_, path = write_result(tmp_path / "x", made, markdown="", values="")
+    made = {"sources": [asdict(MadeBy(versions={}, git_commit=None, image=image)) for image in images]}
+    *_, path = write_files(tmp_path / "x", made, markdown="", values="")
     found = content(path)
     assert len(found["images"]) == 2
     assert [found["images"].get(each["image"]) for each in found["sources"]] == [

@@ -101,6 +101,25 @@ def test_objectives_that_attack_are_known_by_their_imports():
     assert found == {"adre", "smoothadv"}
 
 
+@pytest.mark.parametrize("name", ["published.csv", "members/templates/table.md.j2"])
+def test_a_change_of_what_a_module_reads_changes_the_digest(package, name):
+    (package / name).parent.mkdir(exist_ok=True)
+    (package / name).write_text("1")
+    whole, (before, after) = code_hash.package_digest(), digest_after(package, name)
+    assert before != after
+    assert code_hash.package_digest() != whole
+
+
+def test_a_template_is_of_the_tables_and_of_nothing_that_is_certified():
+    forget()
+    found = {
+        module: code_hash._with_data(code_hash._closure(f"experiment.steps.{module}")) for module in ("table", "sample")
+    }
+    names = {module: {path.name for path in paths} for module, paths in found.items()}
+    assert {"published.csv", "certified.md.j2", "_provenance.md.j2"} <= names["table"]
+    assert not {"certified.md.j2", "_provenance.md.j2"} & names["sample"]
+
+
 @pytest.mark.parametrize("name", ["d.py", "members/c.py"])
 def test_the_digest_of_the_package_is_about_every_module(package, name):
     before = code_hash.package_digest()

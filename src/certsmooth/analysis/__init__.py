@@ -13,6 +13,10 @@ Part = Literal["test", "validation"]
 """Which images were certified: the test split, or the validation part of the training split."""
 
 
+Record = dict[str, Any]
+"""A row of a table, by column."""
+
+
 @dataclass(frozen=True)
 class CertifiedRun:
     """The certificates of one method at one setting, for one training seed, on one part of the data.

@@ -1,26 +1,52 @@
-"""Clean accuracy, abstention, misclassification and class-wise balance over training seeds (IDRS, Tables 2 to 20)."""
+"""Clean accuracy, abstention, misclassification and class-wise balance over training seeds (IDRS, Tables 2 to 20).
+
+What such a table says: means over training seeds, with their sample standard deviation ``seed_sd`` (none for one
+seed), the standard error ``image_error`` for the finite test set (models taken as given), and the difference to the
+baseline in the same column with its standard error; sigma(x) over images and seeds; ``chance_std``, about the
+class-wise standard deviation, in percent, that the finite test set alone would cause if all classes were equally
+accurate; how many classes occur. About it: baseline (its row) and columns. ``by_seed``: each seed's value.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
-from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.accuracy_result import AccuracyMetric, AccuracyResult, Cell, Column, Quantity
+from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.published import published_numbers
-from certsmooth.analysis.result import Source
-from certsmooth.analysis.runs import Method, Outcome, collect, guarantees, name_of, setting_of
+from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.runs import Method, Outcome, collect, name_of, setting_of
 from certsmooth.errors import ConfigError, nearest
-from certsmooth.report.accuracy_markdown import render
-from certsmooth.report.files import write_result
 from certsmooth.science.certificates import ABSTAIN
+
+_COLUMNS = (
+    *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
+    *("seed_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind", "guarantee", "variant"),
+    *("sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "images", "classes"),
+)
+_BY_SEED = ("row", "dataset", "sigma", "metric", "seed", "value")
+
+Measured = tuple[Float[np.ndarray, " s"], Float[np.ndarray, "s n"]]
+"""A quantity of each training seed, and what each image adds to it (its influence)."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the table: one data set at one sigma.
+
+    Attributes:
+        dataset: its name, as it is shown.
+        sigma: the sigma (IDRS: sigma_b) that the rows of the column are compared at, in pixel coordinates; None where
+            the data set alone names the column. A row may smooth with another one, as a constant C sigma does: what it
+            used is in its cells.
+    """
+
+    dataset: str
+    sigma: float | None
 
 
 @dataclass(frozen=True)
@@ -77,14 +103,14 @@ def row_labels(columns: Mapping[Column, Sequence[RowOutcome]]) -> tuple[str, ...
     return tuple(dict.fromkeys(row.row for method in methods for row in rows if row.method.label == method))
 
 
-def build_accuracy_table(
+def accuracy_table(
     runs_by_column: Mapping[Column, Sequence[CertifiedRun]],
     *,
     name: str,
     title: str,
     baseline_method: str,
     published: Sequence[tuple[str, int]] = (),
-) -> AccuracyResult:
+) -> TableResult:
     """Compare what methods do to clean images, per column, over training seeds.
 
     Rows are methods with their variants. Standard errors are those of a mean over test images; the class-wise standard
@@ -111,17 +137,19 @@ def build_accuracy_table(
     if not shown:
         keys = {row.method.key for rows in columns.values() for row in rows}
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, keys)}")
-    cells = [_cell(column, row, baselines[column]) for column, rows in columns.items() for row in rows]
-    labels = row_labels(columns)
-    return AccuracyResult(
+    cells = [(row.row, _cell(c, row, baselines[c])) for c, found in columns.items() for row in found]
+    rows = [record for label in row_labels(columns) for row, cell in cells if row == label for record in cell]
+    shared = {"table": name, "baseline": shown[0]}
+    theirs = [number for paper, table in published for number in published_numbers(paper, table)]
+    every = (run for found in columns.values() for row in found for run in row.outcome.runs)
+    return TableResult(
+        kind="accuracy",
         name=name,
         title=title,
-        columns=tuple(columns),
-        rows=labels,
-        baseline=shown[0],
-        cells=tuple(cell for label in labels for cell in cells if cell.row == label),
-        published=tuple(number for paper, table in published for number in published_numbers(paper, table)),
-        sources=_sources(columns),
+        about={"baseline": shown[0], "columns": [asdict(column) for column in columns]},
+        values=tidy([*(row | shared for row in rows), *theirs], _COLUMNS),
+        more={"by_seed": tidy(_by_seed(rows), _BY_SEED)},
+        sources=[Source.of(run) for run in {(run.provenance["dataset"], name_of(run)): run for run in every}.values()],
     )
 
 
@@ -135,52 +163,29 @@ def _baseline(column: Column, rows: Sequence[RowOutcome], key: str) -> RowOutcom
     return found[0] if found else None
 
 
-def _sources(columns: Mapping[Column, Sequence[RowOutcome]]) -> dict[str, tuple[Source, ...]]:
-    sources: dict[str, dict[str, Source]] = {}
-    for column, rows in columns.items():
-        for run in (run for row in rows for run in row.outcome.runs):
-            sources.setdefault(column.dataset, {}).setdefault(name_of(run), Source.of(run))
-    return {dataset: tuple(found.values()) for dataset, found in sources.items()}
+def _measure(outcome: Outcome) -> dict[str, Measured]:
+    """Return each metric of an outcome, accuracies in percent."""
+    frames = [run.frame.sort_values("idx") for run in outcome.runs]
+    abstains = np.stack([frame["predict"].to_numpy() == ABSTAIN for frame in frames])
+    # Classes without images are not among the labels: they have no class-wise accuracy.
+    _, class_of, sizes = np.unique(frames[0]["label"].to_numpy(), return_inverse=True, return_counts=True)
+    return {
+        "clean_accuracy": _mean(100.0 * outcome.correct),
+        "abstention_rate": _mean(100.0 * abstains),
+        "misclassification_rate": _mean(100.0 * (~outcome.correct & ~abstains)),
+        "classwise_accuracy_std": _spread(100.0 * outcome.correct, class_of, sizes),
+        "acr": _mean(np.where(outcome.correct, outcome.radius, 0.0)),
+    }
 
 
-class _Measured:
-    """Each metric of one outcome: a value per seed, and what each image adds to it (its influence)."""
-
-    def __init__(self, outcome: Outcome) -> None:
-        frames = [run.frame.sort_values("idx") for run in outcome.runs]
-        label = frames[0]["label"].to_numpy()
-        abstains = np.stack([frame["predict"].to_numpy() == ABSTAIN for frame in frames])
-        self.sigma = np.stack([frame["sigma"].to_numpy(dtype=np.float64) for frame in frames])
-        # Classes without images are not among the labels: they have no class-wise accuracy.
-        self.sizes: Int[np.ndarray, " k"]
-        _, class_of, self.sizes = np.unique(label, return_inverse=True, return_counts=True)
-        self.accuracy = float(outcome.correct.mean())
-        self.values: dict[AccuracyMetric, Float[np.ndarray, " s"]] = {}
-        self.influence: dict[AccuracyMetric, Float[np.ndarray, "s n"]] = {}
-        means: dict[AccuracyMetric, Float[np.ndarray, "s n"] | Bool[np.ndarray, "s n"]] = {
-            "clean_accuracy": outcome.correct,
-            "abstention_rate": abstains,
-            "misclassification_rate": ~outcome.correct & ~abstains,
-        }
-        for metric, hits in means.items():
-            self._add(metric, *_mean(100.0 * hits))
-        self._add("classwise_accuracy_std", *_spread(100.0 * outcome.correct, class_of, self.sizes))
-        self._add("acr", *_mean(np.where(outcome.correct, outcome.radius, 0.0)))
-
-    def _add(
-        self, metric: AccuracyMetric, values: Float[np.ndarray, " s"], influence: Float[np.ndarray, "s n"]
-    ) -> None:
-        self.values[metric], self.influence[metric] = values, influence
-
-
-def _mean(of: Float[np.ndarray, "s n"]) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, "s n"]]:
+def _mean(of: Float[np.ndarray, "s n"]) -> Measured:
     mean = of.mean(axis=1)
     return mean, of - mean[:, None]
 
 
 def _spread(
     correct: Float[np.ndarray, "s n"], class_of: Int[np.ndarray, " n"], sizes: Int[np.ndarray, " k"]
-) -> tuple[Float[np.ndarray, " s"], Float[np.ndarray, "s n"]]:
+) -> Measured:
     """Return the population standard deviation over classes of the class-wise accuracy, and its influence.
 
     Its derivative by the accuracy a_k of one of K classes is (a_k - mean a) / (K std a); an image of class k moves a_k
@@ -195,97 +200,52 @@ def _spread(
     return spread, (derivative * images / sizes)[:, class_of] * (correct - accuracy[:, class_of])
 
 
-def _cell(column: Column, row: RowOutcome, baseline: RowOutcome | None) -> Cell:
-    ours = _Measured(row.outcome)
-    base = _Measured(baseline.outcome) if baseline is not None and baseline is not row else None
-    classes = len(ours.sizes)
-    chance = ours.accuracy * (1 - ours.accuracy) * (1 / ours.sizes).mean() * (1 - 1 / classes)
-    return Cell(
-        row=row.row,
-        method=row.method.label,
-        variant=dict(row.outcome.setting.variant),
-        train=row.method.train,
-        certify=row.method.certify,
-        column=column,
-        guarantee=guarantees([row.outcome]),
-        seeds=row.outcome.seeds,
-        images=row.outcome.correct.shape[1],
-        classes=classes,
-        sigma=float(ours.sigma.mean()),
-        sigma_min=float(ours.sigma.min()),
-        sigma_max=float(ours.sigma.max()),
-        chance_std=100 * math.sqrt(chance),
-        quantities=tuple(_quantity(metric, ours, base) for metric in ours.values),
-    )
+def _cell(column: Column, row: RowOutcome, baseline: RowOutcome | None) -> list[Record]:
+    """Return the numbers of a row in a column."""
+    outcome, frames = row.outcome, [run.frame for run in row.outcome.runs]
+    _, sizes = np.unique(frames[0]["label"].to_numpy(), return_counts=True)
+    sigma = np.stack([frame["sigma"].to_numpy(dtype=np.float64) for frame in frames])
+    accuracy = float(outcome.correct.mean())
+    chance = accuracy * (1 - accuracy) * (1 / sizes).mean() * (1 - 1 / len(sizes))
+    shared = {
+        **replace(row.method, outcomes=(outcome,)).described,
+        **{"row": row.row, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
+        **{"variant": outcome.setting.options, "classes": len(sizes)},
+        **{"sigma_mean": float(sigma.mean()), "sigma_min": float(sigma.min()), "sigma_max": float(sigma.max())},
+        "chance_std": 100 * math.sqrt(chance),
+    }
+    base = _measure(baseline.outcome) if baseline is not None and baseline is not row else {}
+    return [
+        {**shared, "metric": metric, **_quantity(metric, measured, base.get(metric))}
+        for metric, measured in _measure(outcome).items()
+    ]
 
 
-def _quantity(metric: AccuracyMetric, ours: _Measured, base: _Measured | None) -> Quantity:
-    values, influence = ours.values[metric], ours.influence[metric]
+def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
+    values, influence = ours
     difference = difference_error = None
     if base is not None:
-        by_seed = values - base.values[metric]
+        by_seed = values - base[0]
         difference = float(by_seed.mean())
         over_seeds = _standard_error(by_seed) if len(by_seed) > 1 else 0.0
-        difference_error = math.hypot(over_seeds, _standard_error((influence - base.influence[metric]).mean(axis=0)))
-    return Quantity(
-        metric=metric,
-        unit="l2 radius" if metric == "acr" else "percent",
-        value=float(values.mean()),
-        seed_values=tuple(float(value) for value in values),
-        seed_sd=float(values.std(ddof=1)) if len(values) > 1 else None,
-        image_error=_standard_error(influence.mean(axis=0)),
-        difference=difference,
-        difference_error=difference_error,
-    )
+        difference_error = math.hypot(over_seeds, _standard_error((influence - base[1]).mean(axis=0)))
+    return {
+        "unit": "l2 radius" if metric == "acr" else "percent",
+        "value": float(values.mean()),
+        "seed_values": [float(value) for value in values],
+        "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "image_error": _standard_error(influence.mean(axis=0)),
+        "difference": difference,
+        "difference_error": difference_error,
+    }
 
 
 def _standard_error(values: Float[np.ndarray, " n"]) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
-def write_accuracy_table(result: AccuracyResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table to a folder by `certsmooth.report.files.write_result`; its stem is the table's name.
-
-    Args:
-        result: the table.
-        folder: must exist.
-        figure: a picture that the Markdown file shows; its path relative to ``folder``.
-    """
-    return write_result(folder / result.name, result, markdown=render(result, figure=figure), values=_csv(result))
-
-
-_CSV_COLUMNS = (
-    *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
-    *("seed_sd", "image_error", "difference", "difference_error", "baseline", "kind", "guarantee", "variant"),
-    *("sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "images", "classes"),
-)
-
-
-def _csv(result: AccuracyResult) -> str:
-    """Return the long form: the columns of ``published.csv``, then what we add. Absent values are empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows(_measured_records(result))
-    for number in result.published:
-        unit = "fraction" if number.metric == "threshold" else "percent"
-        writer.writerow(asdict(number) | {"norm": "l2", "unit": unit, "kind": "published"})
-    return text.getvalue()
-
-
-def _measured_records(result: AccuracyResult) -> Iterable[dict[str, object]]:
-    for cell in result.cells:
-        shared = asdict(cell) | {
-            "table": result.name,
-            "dataset": cell.column.dataset,
-            "norm": "l2",
-            "sigma": cell.column.sigma,
-            "baseline": result.baseline,
-            "kind": "measured",
-            "guarantee": ", ".join(cell.guarantee),
-            "variant": " ".join(f"{key}={value}" for key, value in cell.variant.items()),
-            "sigma_mean": cell.sigma,
-            "seeds": " ".join(map(str, cell.seeds)),
-        }
-        for quantity in cell.quantities:
-            yield shared | asdict(quantity)
+def _by_seed(rows: Sequence[Record]) -> list[Record]:
+    seeds = ((row, row["seeds"].split(), row["seed_values"]) for row in rows)
+    return [
+        row | {"seed": int(seed), "value": value} for row, *each in seeds for seed, value in zip(*each, strict=True)
+    ]

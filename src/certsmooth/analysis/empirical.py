@@ -1,28 +1,53 @@
-"""Certified against empirical accuracy (SmoothAdv, Section 4.3), and whether attacks contradict certificates."""
+"""Certified against empirical accuracy (SmoothAdv, Section 4.3), and whether attacks contradict certificates.
+
+What such a table says: the best setting at each radius, chosen on the test images as in the paper, then every
+setting; ``attack`` and ``samples`` (noise samples that it saw) are absent for certified accuracy. About it: dataset,
+radii, n and alpha of PREDICT, attacks, and the verdict on all ``global`` certificates (None if there are none).
+``verdicts``: one per run with such certificates.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-from certsmooth.analysis.empirical_result import AttackSource, Curve, EmpiricalResult, ShownAttack, Soundness
-from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.result import Entry, Metric, Source
-from certsmooth.analysis.runs import Method, Outcome, collect, guarantees, name_of
-from certsmooth.analysis.soundness import AttackedRun, check_certificates, over_all
+from certsmooth.analysis import Record
+from certsmooth.analysis.contradictions import AttackedRun, check_certificates, over_all
+from certsmooth.analysis.metrics import accuracy_record
+from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.report.empirical_markdown import render
-from certsmooth.report.files import write_result
 from certsmooth.science.certificates import cohen
 
+_COLUMNS = (
+    *("table", "dataset", "norm", "method", "guarantee", "metric", "attack", "samples", "sigma", "radius"),
+    *("value", "unit", "lower", "upper", "selected_on", "chosen_sigma", "chosen_variant", "seeds", "images"),
+)
+_VERDICTS = ("method", "sigma", "variant", "seed", "images", "checked", "checks", "contradicted", "expected", "p_value")
 
-def build_empirical(
+
+@dataclass(frozen=True)
+class ShownAttack:
+    """An attack as a table shows it.
+
+    Attributes:
+        key: of the attack in params.yaml.
+        label: its name.
+        description: member and options.
+        samples: numbers of noise samples that it saw; 0 for none.
+    """
+
+    key: str
+    label: str
+    description: str
+    samples: tuple[int, ...]
+
+
+def empirical_table(
     runs: Sequence[AttackedRun],
     *,
     name: str,
@@ -30,7 +55,7 @@ def build_empirical(
     radii: Sequence[float],
     attacks: Sequence[ShownAttack],
     alpha: float,
-) -> EmpiricalResult:
+) -> TableResult:
     """Compare certified accuracy with accuracy under attack, per method and radius.
 
     Empirical accuracy is the share of images at which PREDICT gives the label; an abstention counts as wrong.
@@ -39,7 +64,8 @@ def build_empirical(
         runs: of any methods, settings and training seeds, on the same images.
         name: stem of the files.
         title: heading.
-        radii: at which accuracy is given; attacks were made with these as epsilon.
+        radii: at which accuracy is given, in pixel coordinates [0, 1]; attacks were made with these as epsilon. At 0
+            nothing is attacked.
         attacks: which of the runs' attacks are shown, in this order.
         alpha: of PREDICT.
 
@@ -48,119 +74,94 @@ def build_empirical(
         CountsError: runs are not about the same images, or an attack is not about the images of its run, has not all
             of the radii, or other numbers of PREDICT samples than the first.
     """
-    pairs = [(attacked, attacked.run) for attacked in runs]
-    methods = collect([run for _, run in pairs], "test")
+    methods = collect([attacked.run for attacked in runs], "test")
     if not methods:
         raise ConfigError(f"{name}: no runs; a table needs at least one")
-    soundness = [
-        Soundness(run.label, run.sigma, dict(run.variant), run.seed, verdict)
-        for attacked, run in pairs
-        if (verdict := check_certificates(attacked, alpha=alpha)) is not None
-    ]
-    answers = {name_of(attacked.run): _Answers(attacked, attacks, radii, alpha) for attacked in runs}
-    shown: list[tuple[ShownAttack, int] | None] = [None, *((a, m) for a in attacks for m in a.samples)]
-
-    def curve(method: Method, chosen: tuple[ShownAttack, int] | None, outcome: Outcome | None) -> Curve:
-        return _curve(method, chosen, outcome, radii, answers)
-
-    return EmpiricalResult(
+    checked = [(each.run, check_certificates(each, alpha=alpha)) for each in runs]
+    verdicts = [(run, verdict) for run, verdict in checked if verdict is not None]
+    every = over_all([verdict for _, verdict in verdicts])
+    answers = {name_of(attacked.run): _answers(attacked, attacks, radii, alpha) for attacked in runs}
+    shared = {"table": name, "dataset": str(runs[0].run.provenance["dataset"]), "norm": "l2"}
+    return TableResult(
+        kind="empirical",
         name=name,
         title=title,
-        dataset=str(runs[0].run.provenance["dataset"]),
-        radii=tuple(float(radius) for radius in radii),
-        n=_predict_samples(runs),
-        alpha=alpha,
-        attacks=tuple(attacks),
-        envelope=tuple(curve(method, chosen, None) for method in methods for chosen in shown),
-        per_setting=tuple(
-            curve(method, chosen, outcome) for method in methods for outcome in method.outcomes for chosen in shown
-        ),
-        verdict=over_all([each.verdict for each in soundness]),
-        soundness=tuple(soundness),
-        sources=tuple(Source.of(run) for _, run in pairs),
-        attack_sources=tuple(
-            AttackSource(run.label, run.sigma, dict(run.variant), run.seed, key, dict(attacked.provenance[key]))
-            for attacked, run in pairs
-            for key in attacked.attacks
-        ),
+        about={
+            **{"dataset": shared["dataset"], "radii": [float(radius) for radius in radii], "n": _predict_samples(runs)},
+            **{"alpha": alpha, "attacks": [asdict(attack) for attack in attacks], "verdict": every and asdict(every)},
+        },
+        values=tidy((shared | row for row in _rows(methods, attacks, radii, answers)), _COLUMNS),
+        more={"verdicts": tidy((run_columns(run) | asdict(verdict) for run, verdict in verdicts), _VERDICTS)},
+        sources=[Source.of(each.run) for each in runs],
+        attack_sources=[Source.of(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
     )
 
 
-class _Answers:
-    """What PREDICT answers at the attacked images of one run, in increasing order of idx."""
+Answers = Mapping[tuple[str, int, float], Bool[np.ndarray, " n"]]
+"""By attack, noise samples and radius: whether PREDICT gives the label at the images, in increasing order of idx."""
 
-    def __init__(
-        self, attacked: AttackedRun, attacks: Sequence[ShownAttack], radii: Sequence[float], alpha: float
-    ) -> None:
-        frame = attacked.run.frame.sort_values("idx")
-        self.correct: dict[tuple[str, int, float], Bool[np.ndarray, " n"]] = {}
-        for attack in attacks:
-            counts = attacked.attacks[attack.key]
-            correct = cohen.predict(counts.counts, alpha=alpha) == counts.label
-            for samples, radius in ((m if r > 0 else 0, r) for m in attack.samples for r in radii):
-                rows = np.flatnonzero((counts.samples == samples) & (counts.epsilon == radius))
-                rows = rows[np.argsort(counts.index[rows])]
-                for column, found in (("idx", counts.index[rows]), ("label", counts.label[rows])):
-                    self._check_same(frame[column].to_numpy(), found, f"{attack.key} at radius {radius:g}", attacked)
-                self.correct[attack.key, samples, radius] = correct[rows]
 
-    @staticmethod
-    def _check_same(
-        expected: Int[np.ndarray, " n"], found: Int[np.ndarray, " m"], what: str, attacked: AttackedRun
-    ) -> None:
-        if not np.array_equal(expected, found):
-            raise CountsError(
-                f"{name_of(attacked.run)}: attack {what}: {len(found)} images; must be the {len(expected)} certified "
-                "ones, with their labels: attack again"
-            )
+def _answers(attacked: AttackedRun, attacks: Sequence[ShownAttack], radii: Sequence[float], alpha: float) -> Answers:
+    frame = attacked.run.frame.sort_values("idx")
+    found = {}
+    for attack in attacks:
+        counts = attacked.attacks[attack.key]
+        correct = cohen.predict(counts.counts, alpha=alpha) == counts.label
+        for samples, radius in ((m, r) for m in attack.samples for r in radii):
+            # At radius 0 nothing is attacked: one answer stands for every number of samples.
+            rows = np.flatnonzero((counts.samples == (samples if radius > 0 else 0)) & (counts.epsilon == radius))
+            rows = rows[np.argsort(counts.index[rows])]
+            for column, values in (("idx", counts.index[rows]), ("label", counts.label[rows])):
+                _check_same(frame[column].to_numpy(), values, f"{attack.key} at radius {radius:g}", attacked)
+            found[attack.key, samples, radius] = correct[rows]
+    return found
 
-    def accuracy(self, attack: str, samples: int, radius: float) -> float:
-        """Return the empirical accuracy at a radius."""
-        return float(self.correct[attack, samples if radius > 0 else 0, radius].mean())
+
+def _check_same(
+    expected: Int[np.ndarray, " n"], found: Int[np.ndarray, " m"], what: str, attacked: AttackedRun
+) -> None:
+    if not np.array_equal(expected, found):
+        raise CountsError(
+            f"{name_of(attacked.run)}: attack {what}: {len(found)} images; must be the {len(expected)} certified "
+            "ones, with their labels: attack again"
+        )
+
+
+def _rows(
+    methods: Sequence[Method], attacks: Sequence[ShownAttack], radii: Sequence[float], answers: Mapping[str, Answers]
+) -> Iterator[Record]:
+    """Yield the numbers of all curves: those whose setting is chosen, then every setting."""
+    shown: list[tuple[ShownAttack, int] | None] = [None, *((a, m) for a in attacks for m in a.samples)]
+    for method in methods:
+        for row in (row for chosen in shown for row in _curve(method, chosen, radii, answers)):
+            yield row | {"sigma": "best", "selected_on": "test"}
+    for method in methods:
+        for one in method.settings():
+            for row in (row for chosen in shown for row in _curve(one, chosen, radii, answers)):
+                yield row | {"sigma": f"{one.outcomes[0].setting.sigma:g}", "selected_on": "none"}
 
 
 def _curve(
     method: Method,
     chosen: tuple[ShownAttack, int] | None,
-    outcome: Outcome | None,
     radii: Sequence[float],
-    answers: Mapping[str, _Answers],
-) -> Curve:
-    """Return a curve of a method at one outcome, or at the best one of each radius (None)."""
-    attack, samples = chosen or (None, None)
+    answers: Mapping[str, Answers],
+) -> Iterator[Record]:
+    """Yield certified accuracy (None), or accuracy under one attack, at the best outcome of each radius."""
+    attack, samples = chosen or (None, 0)
+    metric = "empirical_accuracy" if attack else "certified_accuracy"
+    shown = {"attack": attack.label, "samples": samples} if attack else {}
 
-    def score_at(radius: float) -> Callable[[Outcome], float]:
-        if attack is None or samples is None:
-            return lambda each: each.accuracy(radius)
-        return lambda each: float(
-            np.mean([answers[name_of(run)].accuracy(attack.key, samples, radius) for run in each.runs])
-        )
+    def score(radius: float, outcome: Outcome) -> float:
+        if attack is None:
+            return outcome.accuracy(radius)
+        return float(np.mean([answers[name_of(run)][attack.key, samples, radius].mean() for run in outcome.runs]))
 
-    entries = []
     for radius in radii:
-        score = score_at(radius)
-        best = outcome or method.best(score)
-        entries.append(_entry("certified_accuracy" if attack is None else "empirical_accuracy", radius, score, best))
-    first = outcome or method.outcomes[0]
-    return Curve(
-        method=method.label,
-        guarantee=guarantees([outcome] if outcome else method.outcomes),
-        attack=attack.label if attack else None,
-        samples=samples,
-        sigma=f"{outcome.setting.sigma:g}" if outcome else "best",
-        selected_on="none" if outcome else "test",
-        seeds=first.seeds,
-        images=first.correct.shape[1],
-        entries=tuple(entries),
-    )
-
-
-def _entry(metric: Metric, radius: float, score: Callable[[Outcome], float], outcome: Outcome) -> Entry:
-    value, setting = score(outcome), outcome.setting
-    lower, upper = accuracy_interval(value, outcome.correct.shape[1])
-    return Entry(
-        metric, float(radius), 100 * value, 100 * lower, 100 * upper, "percent", setting.sigma, dict(setting.variant)
-    )
+        best = method.best(partial(score, radius))
+        setting = {"chosen_sigma": best.setting.sigma, "chosen_variant": best.setting.options}
+        number = accuracy_record(score(radius, best), best.images, radius, metric=metric)
+        yield {**method.described, **shown, **number, **setting}
 
 
 def _predict_samples(runs: Sequence[AttackedRun]) -> int:
@@ -168,34 +169,3 @@ def _predict_samples(runs: Sequence[AttackedRun]) -> int:
     if len(found) != 1:
         raise CountsError(f"{name_of(runs[0].run)}: PREDICT with {sorted(found)} samples; must be one number")
     return found.pop()
-
-
-_CSV_COLUMNS = (
-    *("table", "dataset", "norm", "method", "guarantee", "metric", "attack", "samples", "sigma", "radius"),
-    *("value", "unit", "lower", "upper", "selected_on", "chosen_sigma", "chosen_variant", "seeds", "images"),
-)
-
-
-def write_empirical(result: EmpiricalResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table to a folder by `certsmooth.report.files.write_result`; its stem is the table's name.
-
-    Args:
-        result: the table.
-        folder: must exist.
-        figure: a picture that the Markdown file shows; its path relative to ``folder``.
-    """
-    return write_result(folder / result.name, result, markdown=render(result, figure=figure), values=_csv(result))
-
-
-def _csv(result: EmpiricalResult) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _CSV_COLUMNS, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for curve in (*result.envelope, *result.per_setting):
-        shared = asdict(curve) | {"table": result.name, "dataset": result.dataset, "norm": "l2"}
-        shared |= {"guarantee": ", ".join(curve.guarantee), "seeds": " ".join(map(str, curve.seeds))}
-        for entry in curve.entries:
-            variant = " ".join(f"{key}={value}" for key, value in entry.variant.items())
-            own = asdict(entry) | {"chosen_sigma": entry.sigma, "chosen_variant": variant, "sigma": curve.sigma}
-            writer.writerow(shared | own)
-    return text.getvalue()

@@ -1,18 +1,18 @@
 """What IDRS's certificate costs in high dimension: ImageNet, which the paper leaves open (IDRS, Sections 3 and 6).
 
 The certificate of an r-semi-elastic sigma(x) needs p_A, sigma, r and the dimension N alone. So certificates of a
-constant sigma, whose p_A is known, say what IDRS would certify for a sigma(x) that equals this sigma at the images and
-is r-semi-elastic between them. That is what the certificate pays for r; what sigma(x) may gain by other values at the
-images is not in it.
+constant sigma, whose p_A is known, say what IDRS would certify for a sigma(x) that equals this sigma at the images
+and is r-semi-elastic between them. That is what the certificate pays for r; what sigma(x) may gain by other values at
+the images is not in it.
+
+What such a table says, per ``source`` (label of certificates) and ``rate``: accuracies, ACR, and ``acr_kept``, the
+ACR in percent of that of the constant sigma (absent where that is 0 or no rate is). ``certified``: the radius of each
+image in the order of the certificates, 0 where the prediction is wrong.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,12 +20,17 @@ from jaxtyping import Float
 from scipy.special import ndtr
 
 from certsmooth._internal.checks import check_integer, check_number
-from certsmooth.analysis.metrics import accuracy_interval, certified_accuracy, certified_radii, mean_interval
-from certsmooth.analysis.result import Entry
+from certsmooth.analysis import Record
+from certsmooth.analysis.metrics import (
+    accuracy_record,
+    acr_record,
+    average_certified_radius,
+    certified_accuracy,
+    certified_radii,
+)
+from certsmooth.analysis.result import TableResult, tidy
 from certsmooth.artefacts.certificates import rounding
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.report.files import write_result
-from certsmooth.report.markdown import cell, paragraph, pipe_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius
 
 if TYPE_CHECKING:
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
 IMAGENET = 3 * 224 * 224
 """Numbers per ImageNet image: 150,528."""
 
-_BOOTSTRAP_SEED = 0
+_COLUMNS = ("table", "source", "dimension", "rate", "metric", "radius", "value", "unit", "lower", "upper", "images")
 
 
 def with_probabilities(frame: pd.DataFrame, sigma: float) -> pd.DataFrame:
@@ -61,46 +66,6 @@ def with_probabilities(frame: pd.DataFrame, sigma: float) -> pd.DataFrame:
     return frame.assign(p_a_lower=np.maximum(p_a, 0.5), sigma=sigma)
 
 
-@dataclass(frozen=True)
-class HighDimensionRow:
-    """What is certified from one set of certificates at one rate.
-
-    Attributes:
-        source: label of the certificates.
-        rate: r, the semi-elasticity, per unit of l2 distance.
-        images: number of images.
-        entries: certified accuracy at each radius, then the ACR.
-        radii: of each image, in the order of the certificates; 0 where the prediction is wrong.
-    """
-
-    source: str
-    rate: float
-    images: int
-    entries: tuple[Entry, ...]
-    radii: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class HighDimensionResult:
-    """A table.
-
-    Attributes:
-        name: stem of its files.
-        title: heading.
-        about: where the certificates come from.
-        dimension: N.
-        at: radii of the columns.
-        rows: by source and then by rate.
-    """
-
-    name: str
-    title: str
-    about: str
-    dimension: int
-    at: tuple[float, ...]
-    rows: tuple[HighDimensionRow, ...]
-
-
 def high_dimension_table(
     certificates: Mapping[str, pd.DataFrame],
     *,
@@ -110,7 +75,7 @@ def high_dimension_table(
     rates: Sequence[float],
     radii: Sequence[float],
     dimension: int = IMAGENET,
-) -> HighDimensionResult:
+) -> TableResult:
     """Certify given p_A for r-semi-elastic sigma(x) in a dimension.
 
     Args:
@@ -133,68 +98,30 @@ def high_dimension_table(
     for label, frame in certificates.items():
         if len(frame) < 2:
             raise CountsError(f"{label}: {len(frame)} image; an interval needs at least 2")
-    rows = [_row(label, frame, rate, radii, dimension) for label, frame in certificates.items() for rate in rates]
-    return HighDimensionResult(name, title, about, dimension, tuple(map(float, radii)), tuple(rows))
+    certified: list[Record] = []
+    values: list[Record] = []
+    for label, frame in certificates.items():
+        correct = frame["correct"].to_numpy(dtype=bool)[None]
+        found = {float(rate): _radii(frame, float(rate), dimension) for rate in rates}
+        constant = average_certified_radius(correct, found[0.0]) if 0.0 in found else 0.0
+        for rate, radius in found.items():
+            shared = {"table": name, "source": label, "dimension": dimension, "rate": rate, "images": len(frame)}
+            accuracies = [accuracy_record(certified_accuracy(correct, radius, at), len(frame), at) for at in radii]
+            acr = acr_record(correct, radius, "l2")
+            kept = 100 * acr["value"] / constant if constant else None
+            numbers = [*accuracies, acr, {"metric": "acr_kept", "value": kept, "unit": "percent"}]
+            values += [shared | number for number in numbers]
+            certified += [shared | {"radius": float(each)} for each in certified_radii(correct, radius)]
+    return TableResult(
+        kind="high_dimension",
+        name=name,
+        title=title,
+        about={"about": about, "dimension": dimension, "radii": [float(at) for at in radii]},
+        values=tidy(values, _COLUMNS),
+        more={"certified": tidy(certified, ("source", "rate", "radius"))},
+    )
 
 
-def _row(label: str, frame: pd.DataFrame, rate: float, radii: Sequence[float], dimension: int) -> HighDimensionRow:
+def _radii(frame: pd.DataFrame, rate: float, dimension: int) -> Float[np.ndarray, "1 n"]:
     p_a, sigma = (frame[column].to_numpy(dtype=np.float64) for column in ("p_a_lower", "sigma"))
-    correct = frame["correct"].to_numpy(dtype=bool)
-    radius: Float[np.ndarray, " n"] = np.asarray(semi_elastic_radius(p_a, sigma, rate, dimension))
-    setting = float(sigma.mean()), {"r": rate}
-    entries = []
-    for at in radii:
-        accuracy = certified_accuracy(correct[None], radius[None], at)
-        lower, upper = accuracy_interval(accuracy, len(correct))
-        entries.append(
-            Entry("certified_accuracy", float(at), 100 * accuracy, 100 * lower, 100 * upper, "percent", *setting)
-        )
-    each = certified_radii(correct[None], radius[None])
-    ends = mean_interval(each, rng=np.random.default_rng(_BOOTSTRAP_SEED))
-    entries.append(Entry("acr", None, float(each.mean()), *ends, "l2 radius", *setting))
-    return HighDimensionRow(label, float(rate), len(correct), tuple(entries), tuple(map(float, each)))
-
-
-def write_high_dimension(
-    result: HighDimensionResult, folder: Path, *, figure: str | None = None
-) -> tuple[Path, Path, Path]:
-    """Write a table to a folder by `certsmooth.report.files.write_result`; its stem is the table's name.
-
-    Args:
-        result: the table.
-        folder: must exist.
-        figure: a picture that the Markdown file shows; its path relative to ``folder``.
-    """
-    return write_result(folder / result.name, result, markdown=_markdown(result, figure), values=_csv(result))
-
-
-def _markdown(result: HighDimensionResult, figure: str | None) -> str:
-    text = paragraph(
-        f"Certified accuracy in percent at l2 radius R, and ACR, that IDRS certifies at N = {result.dimension:,} for",
-        "an r-semi-elastic sigma(x) which equals the constant sigma of the given certificates at each image, with the",
-        "same p_A. The lines of one source differ by what the certificate pays for r; r = 0 is the constant sigma.",
-        "In brackets: 95 % intervals for the finite test set (Clopper-Pearson; percentile bootstrap for the ACR).",
-    )
-    body = []
-    for row in result.rows:
-        constant = [other.entries[-1].value for other in result.rows if (other.source, other.rate) == (row.source, 0)]
-        kept = f"{100 * row.entries[-1].value / constant[0]:.1f}" if any(constant) else "–"
-        body.append([row.source, f"{row.rate:g}", *(cell(entry) for entry in row.entries), kept])
-    headings = ["Certificates", "r", *(f"R={at:g}" for at in result.at), "ACR", "ACR kept (%)"]
-    sections = [f"# {result.title}", result.about, text, pipe_table(headings, body, text=1)]
-    if figure:
-        sections.append(f"![Certified accuracy against radius]({figure})")
-    return "\n\n".join(sections) + "\n"
-
-
-def _csv(result: HighDimensionResult) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        ("table", "source", "dimension", "rate", "metric", "radius", "value", "unit", "lower", "upper", "images")
-    )
-    for row in result.rows:
-        for e in row.entries:
-            values = e.metric, e.radius, e.value, e.unit, e.lower, e.upper
-            writer.writerow((result.name, row.source, result.dimension, row.rate, *values, row.images))
-    return text.getvalue()
+    return np.asarray(semi_elastic_radius(p_a, sigma, rate, dimension))[None]

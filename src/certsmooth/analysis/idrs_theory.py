@@ -7,20 +7,19 @@ least at distance 0: where xi(0) >= 1/2, nothing is certified at any distance.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
 
 from scipy.special import lambertw
 from scipy.stats import chi2
 
 from certsmooth._internal.checks import check_integer, check_number
+from certsmooth.analysis import Record
 from certsmooth.analysis.published import published_numbers
-from certsmooth.report.files import write_result
-from certsmooth.report.markdown import dataset_name, paragraph, pipe_table
+from certsmooth.analysis.result import TableResult, tidy
+
+_COLUMNS = ("dataset", "dimension", "p_a", "statement", "theorem", "exact", "published")
 
 DIMENSIONS: Mapping[str, int] = {
     "mnist": 28 * 28,
@@ -92,128 +91,23 @@ def _checked(p_a: float, dimension: int) -> tuple[float, int]:
     return check_number("p_a", p_a, above=0.5, below=1), check_integer("dimension", dimension, minimum=2)
 
 
-@dataclass(frozen=True)
-class ThresholdRow:
-    """One cell of Table 1.
+def threshold_table() -> TableResult:
+    """Return IDRS, Table 1: thresholds for each data set and p_A, and the published ones beside them.
 
-    Attributes:
-        dataset: name of the data set, with its image size where there are several.
-        dimension: N.
-        p_a: probability of the top class.
-        theorem: by Theorem 2.4.
-        exact: where xi(0) = 1/2.
-        published: the smaller threshold as the paper prints it; None if it does not.
+    Returns:
+        About: nothing. Values: by ``statement`` of Theorem 2.4 (1: sigma1 < sigma0, 2: sigma1 > sigma0), the threshold
+        of the ``theorem``, the ``exact`` one, and the smaller threshold as the paper prints it.
     """
-
-    dataset: str
-    dimension: int
-    p_a: float
-    theorem: Thresholds
-    exact: Thresholds
-    published: float | None
-
-
-@dataclass(frozen=True)
-class Table1:
-    """All of Table 1."""
-
-    rows: tuple[ThresholdRow, ...]
-
-
-def table1() -> tuple[ThresholdRow, ...]:
-    """Return IDRS, Table 1: thresholds for each data set and p_A, and the published ones beside them."""
-    published = {(n.dataset, float(n.sigma.removeprefix("pA="))): n.value for n in published_numbers("idrs", 1)}
-    return tuple(
-        ThresholdRow(
-            dataset,
-            dimension,
-            p_a,
-            theorem_thresholds(p_a, dimension),
-            exact_thresholds(p_a, dimension),
-            published.get((dataset, p_a)),
-        )
-        for dataset, dimension in DIMENSIONS.items()
-        for p_a in PROBABILITIES
-    )
-
-
-def write_table1(folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write Table 1 to a folder by `certsmooth.report.files.write_result`; its stem is ``table1``.
-
-    Args:
-        folder: must exist.
-        figure: a picture that the Markdown file shows (Figure 3); its path relative to ``folder``.
-    """
-    result = Table1(table1())
-    return write_result(folder / "table1", result, markdown=_markdown(result.rows, figure), values=_csv(result.rows))
-
-
-_TEXT = """\
-If sigma1 / sigma0 is below the threshold, IDRS cannot certify that a point smoothed with sigma1 gets the class that a
-point smoothed with sigma0 has with probability p_A, however near the two are (the curse of dimensionality).
-
-Theorem 2.4 bounds the threshold at which xi(0) = 1/2, which is computed here exactly from the central chi-square
-distribution. In high dimension the bound's distance from 1 is sqrt(2 log(1 / (1 - p_A))) / Phi^-1(p_A) times the exact
-one (1.67 at p_A = 0.9, 1.15 at 0.99993): it does not become tight as N grows."""
-
-
-def _markdown(rows: Sequence[ThresholdRow], figure: str | None) -> str:
-    return (
-        "\n\n".join(
-            [
-                "# IDRS Table 1: thresholds of sigma1 / sigma0",
-                _TEXT,
-                "## Theorem 2.4, statement 1, beside the published values",
-                _grid(rows, lambda row: f"{row.theorem.smaller:.5f} ({_printed(row)})"),
-                paragraph("In brackets: published, not ours.", _disagreements(rows)),
-                "## Exact: where xi(0) = 1/2, sigma1 < sigma0",
-                _grid(rows, lambda row: f"{row.exact.smaller:.5f}"),
-                "## Theorem 2.4, statement 2 (exact), sigma1 > sigma0: no certificate above",
-                _grid(rows, lambda row: f"{row.theorem.larger:.5f} ({row.exact.larger:.5f})"),
-                *([f"![Thresholds against dimension]({figure})"] if figure else []),
-            ]
-        )
-        + "\n"
-    )
-
-
-def _printed(row: ThresholdRow) -> str:
-    return "–" if row.published is None else f"{row.published:.3f}"
-
-
-def _disagreements(rows: Sequence[ThresholdRow]) -> str:
-    """Say which published values are not the theorem's value to the three digits printed."""
-    printed = [row for row in rows if row.published is not None]
-    differing = [row for row in printed if round(row.theorem.smaller, 3) != row.published]
-    if not differing:
-        return "All published values are those of Theorem 2.4, rounded to three digits."
-    exceptions = "; ".join(
-        f"{dataset_name(row.dataset)}, p_A = {row.p_a:g}: {row.theorem.smaller:.5f}, printed {row.published:.3f}"
-        for row in differing
-    )
-    agreeing = len(printed) - len(differing)
-    return (
-        f"{agreeing} of {len(printed)} published values are those of Theorem 2.4, rounded to three digits. "
-        f"Not so: {exceptions}, one unit of the last digit."
-    )
-
-
-def _grid(rows: Sequence[ThresholdRow], text: Callable[[ThresholdRow], str]) -> str:
-    body = []
+    published = {
+        (n["dataset"], float(n["sigma"].removeprefix("pA="))): n["value"] for n in published_numbers("idrs", 1)
+    }
+    rows: list[Record] = []
     for dataset, dimension in DIMENSIONS.items():
-        body.append([dataset_name(dataset), f"{dimension:,}", *(text(row) for row in rows if row.dataset == dataset)])
-    return pipe_table(["Data set", "N", *(f"p_A = {p_a:g}" for p_a in PROBABILITIES)], body, text=1)
-
-
-_CSV_COLUMNS = ("dataset", "dimension", "p_a", "statement", "theorem", "exact", "published")
-
-
-def _csv(rows: Sequence[ThresholdRow]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_COLUMNS)
-    for row in rows:
-        shared = row.dataset, row.dimension, row.p_a
-        writer.writerow([*shared, 1, row.theorem.smaller, row.exact.smaller, row.published])
-        writer.writerow([*shared, 2, row.theorem.larger, row.exact.larger, None])
-    return text.getvalue()
+        for p_a in PROBABILITIES:
+            found = theorem_thresholds(p_a, dimension), exact_thresholds(p_a, dimension)
+            shared = {"dataset": dataset, "dimension": dimension, "p_a": p_a}
+            for statement, (theorem, exact) in enumerate(zip(*map(astuple, found), strict=True), 1):
+                printed = published.get((dataset, p_a)) if statement == 1 else None
+                rows.append(shared | {"statement": statement, "theorem": theorem, "exact": exact, "published": printed})
+    title = "IDRS Table 1: thresholds of sigma1 / sigma0"
+    return TableResult(kind="thresholds", name="table1", title=title, about={}, values=tidy(rows, _COLUMNS))

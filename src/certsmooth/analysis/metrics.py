@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from certsmooth.analysis import Record
 from certsmooth.science.metrics import average_certified_radius as average_certified_radius
 from certsmooth.science.metrics import certified as certified
 from certsmooth.science.metrics import certified_accuracy as certified_accuracy
@@ -21,6 +22,8 @@ CONFIDENCE = 0.95
 RESAMPLES = 2000
 """Bootstrap resamples; the Monte Carlo error of an interval's end is then about 3 % of the interval's
 half-width."""
+_BOOTSTRAP_SEED = 0
+"""The same resamples for every interval, so that a number depends on its certificates alone."""
 
 
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
@@ -58,6 +61,28 @@ def mean_interval(values: Float[np.ndarray, " n"], *, rng: np.random.Generator) 
         rng=rng,
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def accuracy_record(accuracy: float, images: int, at: float, *, metric: str = "certified_accuracy") -> Record:
+    """Return an accuracy at a radius as a row of a table, in percent with its interval.
+
+    Args:
+        accuracy: a fraction of ``images``.
+        images: how many images it was measured on.
+        at: the radius.
+        metric: ``certified_accuracy`` or ``empirical_accuracy``.
+    """
+    lower, upper = accuracy_interval(accuracy, images)
+    value = {"value": 100 * accuracy, "lower": 100 * lower, "upper": 100 * upper, "unit": "percent"}
+    return {"metric": metric, "radius": float(at), **value}
+
+
+def acr_record(correct: Bool[np.ndarray, "s n"], radius: Float[np.ndarray, "s n"], norm: str) -> Record:
+    """Return the ACR as a row of a table, with its interval; the resamples are the same for every table."""
+    radii = certified_radii(correct, radius)
+    lower, upper = mean_interval(radii, rng=np.random.default_rng(_BOOTSTRAP_SEED))
+    value = {"value": float(radii.mean()), "lower": lower, "upper": upper, "unit": f"{norm} radius"}
+    return {"metric": "acr", "radius": None, **value}
 
 
 @dataclass(frozen=True)

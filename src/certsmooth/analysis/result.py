@@ -1,151 +1,40 @@
-"""What a table says, as plain values: the Markdown, CSV and JSON files are three ways to write this down."""
+"""A table: tidy frames of numbers, and how the runs behind them were made.
+
+Rows of ``values`` are numbers, in long form; a column means the same in every kind of table:
+
+    paper, table, kind      where the number is from: ``published`` in a table of a paper, or ``measured`` for this one
+    dataset, norm           of the radii
+    method, train, certify  label of the method; how sigma was chosen in training and in certification
+    sigma                   the one that the row is about, or ``best`` where one was chosen per number
+    metric, radius          what the number is, and at which radius; none where it has none
+    value, unit             the number
+    lower, upper            its 95 % interval for the finite test set, the trained models taken as given
+    guarantee               every guarantee that occurs in the certificates
+    selected_on             where sigma and options were chosen: on the test images themselves (as DDRS does), on the
+                            validation part, nowhere (the row is one setting), or as the paper that published it did
+    chosen_sigma, chosen_variant    the setting that the number comes from; ``key=value`` for each option
+    seeds, images           training seeds that the number is the mean of; how many images it is about
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal
 
-from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis import CertifiedRun, Record
 
-Metric = Literal["certified_accuracy", "empirical_accuracy", "acr"]
-Kind = Literal["measured", "published"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension"]
 SelectedOn = Literal["test", "validation", "none", "published"]
-"""Where sigma and the options of a row were chosen: on the test images themselves (as DDRS does), on the
-validation part, nowhere (the row is one setting), or as the paper that published the row did."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One number.
-
-    Attributes:
-        metric: ``certified_accuracy``, ``empirical_accuracy`` (under attack) or ``acr``.
-        radius: of an accuracy; None for the ACR.
-        value: percent, or a radius in the row's norm for the ACR.
-        lower: lower end of the 95 % interval for the finite test set; None if published.
-        upper: its upper end.
-        unit: of the value.
-        sigma: the setting that the value comes from; None if published as "best".
-        variant: its options.
-    """
-
-    metric: Metric
-    radius: float | None
-    value: float
-    lower: float | None
-    upper: float | None
-    unit: str
-    sigma: float | None
-    variant: Mapping[str, int | float | str]
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of a table: a method, and its certified accuracy at each radius and ACR.
-
-    Attributes:
-        kind: measured by us, or published in a paper.
-        paper: where it was published; None if measured.
-        table: the name of our table, or the number of the paper's.
-        dataset: name of the data set.
-        norm: of the radii.
-        method: label of the method.
-        train: sigma in training, FS or DS.
-        certify: sigma in certification, FS or DS.
-        guarantee: every guarantee that occurs in the method's certificates; empty if published.
-        sigma: ``"best"``, or the one sigma of the row.
-        selected_on: where sigma and options were chosen.
-        seeds: training seeds that each value is the mean of; empty if published.
-        images: number of images; None if published.
-        entries: one per radius, then the ACR (published rows: those that were published).
-    """
-
-    kind: Kind
-    paper: str | None
-    table: str
-    dataset: str
-    norm: str
-    method: str
-    train: str
-    certify: str
-    guarantee: tuple[str, ...]
-    sigma: str
-    selected_on: SelectedOn
-    seeds: tuple[int, ...]
-    images: int | None
-    entries: tuple[Entry, ...]
-
-    def at(self, radius: float | None) -> Entry | None:
-        """Return the entry at a radius, or the ACR for None; None if the row has no such entry."""
-        return next((entry for entry in self.entries if entry.radius == radius), None)
-
-
-@dataclass(frozen=True)
-class PairedTest:
-    """McNemar's exact test of a method against the baseline at one radius, on the same test images.
-
-    Attributes:
-        method: label of the method.
-        baseline: label of the baseline.
-        radius: an image counts as a success if it is classified correctly with at least this radius.
-        selected_on: where the settings of both were chosen.
-        difference: certified accuracy of the method minus that of the baseline, in points of percent.
-        method_only: images on which only the method succeeds.
-        baseline_only: images on which only the baseline succeeds.
-        p_value: two-sided.
-        p_holm: adjusted for all tests with the same ``selected_on``.
-    """
-
-    method: str
-    baseline: str
-    radius: float
-    selected_on: SelectedOn
-    difference: float
-    method_only: int
-    baseline_only: int
-    p_value: float
-    p_holm: float
-
-
-@dataclass(frozen=True)
-class MemoryEffect:
-    """What the memory pass did to one run on the test set.
-
-    Attributes:
-        method: label of the method.
-        sigma: of the run.
-        variant: its options.
-        seed: training seed.
-        order: in which order the images were entered.
-        images: how many there were.
-        conflicts: pairs of images of different classes whose certified regions met before the pass.
-        capped: images whose radius was reduced.
-        repredicted: images whose prediction became that of an earlier one.
-        changed: images whose radius is not the one before the pass.
-        largest_loss: the largest reduction of a radius.
-        acr_before: ACR before the pass; None if a prediction was changed (the earlier one is not stored).
-        acr: ACR after it.
-    """
-
-    method: str
-    sigma: float
-    variant: Mapping[str, int | float | str]
-    seed: int
-    order: str
-    images: int
-    conflicts: int
-    capped: int
-    repredicted: int
-    changed: int
-    largest_loss: float
-    acr_before: float | None
-    acr: float
 
 
 @dataclass(frozen=True)
 class Source:
-    """How one run was made.
+    """How the certificates of one run, or an attack on them, were made.
 
     Attributes:
         method: label of the method.
@@ -153,7 +42,8 @@ class Source:
         variant: its options.
         seed: training seed.
         part: ``test`` or ``validation``.
-        provenance: as in the sidecar of its certificates.
+        attack: which one; None for the certificates.
+        provenance: as in the sidecar of its certificates, or as the attack says.
     """
 
     method: str
@@ -161,45 +51,70 @@ class Source:
     variant: Mapping[str, int | float | str]
     seed: int
     part: str
+    attack: str | None
     provenance: Mapping[str, Any]
 
     @classmethod
-    def of(cls, run: CertifiedRun) -> Source:
-        """Return how a run was made."""
-        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, dict(run.provenance))
+    def of(cls, run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Source:
+        """Return how the certificates of a run were made, or an attack on them."""
+        made = dict(run.provenance if provenance is None else provenance)
+        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, attack, made)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableResult:
     """A table.
 
     Attributes:
+        kind: of the table.
         name: stem of its files.
         title: heading.
-        data: the data set, as papers name it: several entries of params.yaml may be about one.
-        norm: of the radii.
-        radii: at which certified accuracy is given.
-        baseline: label of the method that the others are compared with.
-        on_test: best setting per radius, chosen on the test images themselves.
-        on_validation: best setting per radius, chosen on the validation part; no row for a method without
-            validation runs.
-        per_setting: every setting.
-        published: rows of a paper's table, never of ours.
-        tests: paired tests, first those whose settings were chosen on the validation part.
-        memory: what the memory passes changed.
-        sources: how each run was made.
+        about: what holds for all of it, as JSON values; the function that makes a kind says what.
+        values: every number, in long form: the CSV file.
+        more: further frames, by name.
+        views: numbers of ``values`` once more, as people read them; in no file but the Markdown.
+        sources: how the certificates were made.
+        attack_sources: how attacks on them were made.
     """
 
+    kind: Kind
     name: str
     title: str
-    data: str
-    norm: str
-    radii: tuple[float, ...]
-    baseline: str
-    on_test: tuple[Row, ...]
-    on_validation: tuple[Row, ...]
-    per_setting: tuple[Row, ...]
-    published: tuple[Row, ...]
-    tests: tuple[PairedTest, ...]
-    memory: tuple[MemoryEffect, ...]
-    sources: tuple[Source, ...]
+    about: Mapping[str, Any]
+    values: pd.DataFrame
+    more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    views: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    sources: Sequence[Source] = ()
+    attack_sources: Sequence[Source] = ()
+
+    def content(self) -> dict[str, Any]:
+        """Return the table as JSON values; an absent number is None."""
+        return {
+            **{"kind": self.kind, "name": self.name, "title": self.title, **self.about},
+            **{name: records(frame) for name, frame in {"values": self.values, **self.more}.items()},
+            "sources": [asdict(source) for source in self.sources],
+            "attack_sources": [asdict(source) for source in self.attack_sources],
+        }
+
+
+def tidy(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a frame with these columns; what a row has beside them is left out, and what it lacks is absent."""
+    import pandas as pd
+
+    frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
+    return frame.astype({name: _dtype(frame[name].dropna()) for name in columns})
+
+
+def _dtype(values: Iterable[object]) -> str:
+    found = list(values)
+    if not found or not all(isinstance(value, Real) for value in found):
+        return "object"
+    return "Int64" if all(isinstance(value, Integral) for value in found) else "float64"
+
+
+def records(frame: pd.DataFrame | Sequence[Record]) -> list[Record]:
+    """Return the rows of a frame; an absent value is None. Rows stay as they are."""
+    if isinstance(frame, Sequence):
+        return list(frame)
+    rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False)
+    return [dict(zip(map(str, frame.columns), row, strict=True)) for row in rows]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from certsmooth.analysis import CertifiedRun, Part
+from certsmooth.analysis import CertifiedRun, Part, Record
 from certsmooth.analysis.metrics import average_certified_radius, certified_accuracy
 from certsmooth.artefacts.certificates import PROVENANCE_KEYS
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
@@ -26,8 +26,23 @@ class Setting:
     sigma: float
     variant: tuple[tuple[str, int | float | str], ...]
 
+    @property
+    def options(self) -> str:
+        """The options as a table's columns have them."""
+        return options_text(dict(self.variant))
+
     def __str__(self) -> str:
         return "; ".join([f"{self.sigma:g}", *(f"{key} {value}" for key, value in self.variant)])
+
+
+def options_text(variant: Mapping[str, int | float | str]) -> str:
+    """Return options as a table's columns have them: ``key=value``, a space between two."""
+    return " ".join(f"{key}={value}" for key, value in variant.items())
+
+
+def run_columns(run: CertifiedRun) -> Record:
+    """Return which run it is, as a table's columns have it."""
+    return {"method": run.label, "sigma": run.sigma, "variant": options_text(run.variant), "seed": run.seed}
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,11 @@ class Outcome:
         """The training seeds, sorted."""
         return tuple(run.seed for run in self.runs)
 
+    @property
+    def images(self) -> int:
+        """How many images there are."""
+        return int(self.correct.shape[1])
+
     def accuracy(self, at: float) -> float:
         """Return the certified accuracy at a radius, the mean over seeds."""
         return certified_accuracy(self.correct, self.radius, at)
@@ -70,6 +90,21 @@ class Method:
     certify: str
     outcomes: tuple[Outcome, ...]
 
+    @property
+    def described(self) -> Record:
+        """Label, policies, guarantees, seeds and images, as a table's columns have them."""
+        first = self.outcomes[0]
+        return {
+            **{"method": self.label, "train": self.train, "certify": self.certify},
+            **{"seeds": " ".join(map(str, first.seeds)), "images": first.images},
+            "guarantee": guarantees(self.outcomes),
+        }
+
+    def settings(self) -> Iterator[Method]:
+        """Yield the method at each of its settings alone."""
+        for outcome in self.outcomes:
+            yield replace(self, outcomes=(outcome,))
+
     def best(self, score: Callable[[Outcome], float]) -> Outcome:
         """Return the outcome of the highest score; ties go to the higher ACR, then to the smaller sigma."""
         return max(self.outcomes, key=lambda outcome: (score(outcome), outcome.acr()))
@@ -79,10 +114,10 @@ class Method:
         return next(outcome for outcome in self.outcomes if outcome.setting == setting)
 
 
-def guarantees(outcomes: Sequence[Outcome]) -> tuple[str, ...]:
-    """Return every guarantee that occurs in the certificates, the strongest first."""
+def guarantees(outcomes: Sequence[Outcome]) -> str:
+    """Return every guarantee that occurs in the certificates, the strongest first, a comma between two."""
     found = {g for outcome in outcomes for run in outcome.runs for g in run.frame["guarantee"].unique()}
-    return tuple(g for g in GUARANTEES if g in found)
+    return ", ".join(g for g in GUARANTEES if g in found)
 
 
 def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:

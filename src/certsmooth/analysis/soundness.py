@@ -1,99 +1,203 @@
-"""Whether attacks contradict certificates more often than the certificates' alpha and PREDICT's allow."""
+"""What the certificates of several methods promise, what a memory's order costs, and how many an attack breaks.
+
+A certificate is broken if PREDICT, at the candidate that promised most, answers another class than the certified one;
+an abstention does not break it. PREDICT is asked once per certificate, with noise that nothing else has seen: at most
+``false_alarms`` of its answers are expected to be wrong. ``p_value`` is an upper bound on the probability of as many
+broken ones if certificates are wrong no more often than their alpha. ``before`` and ``after`` are what certificates
+promise without a memory and as reported. About a table: dataset, radii, n and alpha of PREDICT, and how many
+shuffles. ``runs``: a column for each metric. ``kinds``: where certificates broke, by kind of candidate. ``methods``:
+all runs of each. ``order``: the scores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, isclose
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.special import betainc
 
-from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.empirical_result import Verdict
-from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.science.certificates import ABSTAIN, GLOBAL, cohen
+from certsmooth._internal.checks import check_alpha
+from certsmooth.analysis import CertifiedRun, Record
+from certsmooth.analysis.contradictions import contradiction_p_value
+from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.runs import SHARED, name_of, run_columns
+from certsmooth.artefacts.audits import Broken
+from certsmooth.errors import ConfigError, CountsError
+from certsmooth.science.audit.break_certificates import KINDS
+from certsmooth.science.audit.order import OrderCost
+from certsmooth.science.certificates import ABSTAIN, Guarantee, Norm, cohen
+
+ORDERS = ("without", "given", "mean", "least", "most", "worst_found", "bound")
+"""Scores of `certsmooth.science.audit.order.OrderCost`."""
+
+_CERTIFIED = ("fingerprint", "images", "n0", "n", "alpha", "seed", "device", "seconds")
+_COLUMNS = (
+    *("table", "dataset", "norm", "method", "sigma", "variant", "training_seed", "before", "after"),
+    *("metric", "order", "radius", "value", "unit", "lower", "upper", *_CERTIFIED),
+    *(f"attack_{key}" for key in ("n", "alpha", "seed", "device", "seconds")),
+)
+_RUN = ("method", "sigma", "variant", "seed", "norm")
+_RUNS = (
+    *(*_RUN, "before", "after", "images", "conflicts", "certificates", "broken", "share", "lower", "upper"),
+    *("abstained", "false_alarms", "candidates", "p_value"),
+)
+_ORDER = (*_RUN, "conflicts", "order", "metric", "radius", "value")
+_KINDS = (*_RUN[:4], "kind", "broken")
 
 
 @dataclass(frozen=True)
-class AttackedRun:
-    """The certificates of one run, and what attacks found at the same images.
+class AuditedRun:
+    """The certificates of one run, and what its audits found.
 
     Attributes:
-        run: on the test part; its frame holds the attacked images and no others.
-        attacks: by key of the attack.
-        provenance: how each was made, likewise.
+        run: on the test part.
+        norm: of its radii.
+        before: what its certificates promise without a memory.
+        order: what a memory's order costs.
+        broken: what the attack on the certificates without a memory found.
+        provenance: how it was made: its identity, and ``seconds``.
     """
 
     run: CertifiedRun
-    attacks: Mapping[str, AttackCounts]
-    provenance: Mapping[str, Mapping[str, Any]]
+    norm: Norm
+    before: Guarantee
+    order: OrderCost
+    broken: Broken
+    provenance: Mapping[str, Any]
 
 
-def check_certificates(attacked: AttackedRun, *, alpha: float) -> Verdict | None:
-    """Count the certificates of a run that hold anywhere but its attacks contradict; None if there are none.
+def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha: float) -> TableResult:
+    """Collect guarantees, conflicts, the cost of the order and broken certificates; a row per run, in the order given.
 
     Args:
-        attacked: the run.
+        runs: of any methods, settings and training seeds, on the same data.
+        name: stem of the files.
+        title: heading.
         alpha: of PREDICT.
+
+    Raises:
+        ConfigError: there are no runs, a run is given twice, or alpha is not in (0, 1).
+        CountsError: runs are not about the same data or radii, attacks were not made alike, or an audit is not of the
+            certificates of its run.
     """
-    frame = attacked.run.frame
-    frame = frame[frame["guarantee"].isin(GLOBAL)].set_index("idx")
-    if frame.empty:
-        return None
-    radius, certified = frame["radius"].to_numpy(), frame["predict"].to_numpy()
-    checks, contradictions = np.zeros((2, len(frame)), dtype=np.int64)
-    for counts in attacked.attacks.values():
-        image = frame.index.get_indexer(pd.Index(counts.index))  # -1: no such certificate
-        inside = (counts.epsilon > 0) & (image >= 0) & (counts.distance < radius[image])
-        predict = cohen.predict(counts.counts, alpha=alpha)
-        other = inside & (predict != ABSTAIN) & (predict != certified[image])
-        np.add.at(checks, image[inside], 1)
-        np.add.at(contradictions, image[other], 1)
-    contradicted = int((contradictions > 0).sum())
-    expected = float((frame["alpha"].to_numpy() + checks * alpha).sum())
-    return Verdict(
-        images=len(frame),
-        checked=int((checks > 0).sum()),
-        checks=int(checks.sum()),
-        contradicted=contradicted,
-        expected=expected,
-        p_value=contradiction_p_value(contradicted, images=len(frame), expected=expected),
+    alpha = check_alpha(alpha)
+    if not runs:
+        raise ConfigError(f"{name}: no runs; a table needs at least one")
+    _check_alike(runs)
+    for audited in runs:
+        _check_audits(audited)
+    first, rows = runs[0], [_row(audited, alpha) for audited in runs]
+    found, dataset = tidy(rows, _RUNS), str(first.run.provenance["dataset"])
+    sums = {key: (key, "sum") for key in ("conflicts", "certificates", "broken", "abstained", "false_alarms")}
+    shared = {"table": name, "dataset": dataset, "attack_n": int(first.provenance["plan"]["n"]), "attack_alpha": alpha}
+    return TableResult(
+        kind="soundness",
+        name=name,
+        title=title,
+        about={
+            **{"dataset": dataset, "radii": [float(radius) for radius in first.order.radii], "alpha": alpha},
+            **{"n": shared["attack_n"], "shuffles": first.order.shuffles},
+        },
+        values=tidy((shared | value for each in zip(runs, rows, strict=True) for value in _values(*each)), _COLUMNS),
+        more={
+            "runs": found,
+            "kinds": tidy((row | kind for row in rows if row["broken"] for kind in row["kinds"]), _KINDS),
+        },
+        views={
+            "methods": found.groupby(["method", "before", "after"], sort=False)
+            .agg(runs=("seed", "size"), **sums)
+            .reset_index(),
+            "order": tidy(
+                (row | score for row, each in zip(rows, runs, strict=True) for score in _scores(each.order)), _ORDER
+            ),
+        },
+        sources=[Source.of(each.run) for each in runs],
+        attack_sources=[Source.of(each.run, "break", each.provenance) for each in runs],
     )
 
 
-def over_all(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """Return one verdict on several runs; None on none.
-
-    Runs share noise, so their numbers are not independent: the p value is the smallest one times how many there are
-    (Bonferroni).
-    """
-    if not verdicts:
-        return None
-    return Verdict(
-        images=sum(each.images for each in verdicts),
-        checked=sum(each.checked for each in verdicts),
-        checks=sum(each.checks for each in verdicts),
-        contradicted=sum(each.contradicted for each in verdicts),
-        expected=sum(each.expected for each in verdicts),
-        p_value=min(1.0, len(verdicts) * min(each.p_value for each in verdicts)),
-    )
+def _check_alike(runs: Sequence[AuditedRun]) -> None:
+    names = [name_of(audited.run) for audited in runs]
+    for i, (audited, run_name) in enumerate(zip(runs, names, strict=True)):
+        if run_name in names[:i]:
+            raise ConfigError(f"{run_name}: given twice; must be one run per method, sigma, variant and seed")
+        found, first = (
+            {key: each.run.provenance[key] for key in SHARED}
+            | {"radii": each.order.radii, "stride": each.provenance["stride"]}
+            | {key: each.provenance["plan"][key] for key in ("n", "seed", "steps", "samples", "screen")}
+            for each in (audited, runs[0])
+        )
+        for key, value in found.items():
+            if value != first[key]:
+                raise CountsError(f"{run_name}: {key} is {value}, but {first[key]} for {names[0]}; must be the same")
 
 
-def contradiction_p_value(contradicted: int, *, images: int, expected: float) -> float:
-    """Return an upper bound on the probability that at least so many of some images are contradicted.
+def _check_audits(audited: AuditedRun) -> None:
+    """Raise CountsError unless the audits are of the certificates of the run."""
+    frame, order, broken = audited.run.frame, audited.order, audited.broken
+    score = order.without if audited.run.provenance["memory"] is None else order.given
+    acr = float((frame["radius"] * frame["correct"]).mean())
+    if order.images != len(frame) or not isclose(score.acr, acr, rel_tol=1e-9, abs_tol=1e-12):
+        raise CountsError(
+            f"{name_of(audited.run)}: cost of the order: {order.images} images with ACR {score.acr}; must be the "
+            f"{len(frame)} certified ones with {acr}: make it again"
+        )
+    radius = frame.set_index("idx")["radius_before_memory"].reindex(broken.index).to_numpy()
+    if not np.array_equal(radius, broken.radius):
+        raise CountsError(f"{name_of(audited.run)}: the attack was on other radii; must be these: attack again")
 
-    The images' noise is independent, so the number is a sum of independent 0/1 variables, whose probabilities sum to at
-    most ``expected``. From ``expected`` + 1 on, its tail is at most that of the binomial distribution with the mean
-    probability (Hoeffding 1956, Theorem 4). Below, nothing speaks against the certificates: 1. The number of checks,
-    which ``expected`` depends on, is taken as given.
 
-    Args:
-        contradicted: how many were.
-        images: of how many.
-        expected: upper bound on the expected number.
-    """
-    if contradicted < expected + 1:
-        return 1.0
-    return float(betainc(contradicted, images - contradicted + 1, min(expected / images, 1.0)))
+def _row(audited: AuditedRun, alpha: float) -> Record:
+    """Return what is known about the certificates of one run."""
+    broken, run = audited.broken, audited.run
+    images, count = ceil(len(run.frame) / audited.provenance["stride"]), len(broken)
+    answers = cohen.predict(broken.counts, alpha=alpha) if count else np.zeros(0, np.int64)
+    other = (answers != ABSTAIN) & (answers != broken.predict)
+    total = int(other.sum())
+    lower, upper = accuracy_interval(total / count, count) if count else (0.0, 1.0)
+    expected = images * float(run.frame["alpha"].iloc[0]) + count * alpha
+    return {
+        **run_columns(run),
+        **{"norm": audited.norm, "before": audited.before, "after": ", ".join(run.frame["guarantee"].unique())},
+        **{"images": audited.order.images, "conflicts": audited.order.conflicts},
+        **{"certificates": count, "broken": total, "abstained": int((answers == ABSTAIN).sum())},
+        **{"share": 100 * total / count if count else None, "lower": 100 * lower, "upper": 100 * upper},
+        **{"false_alarms": count * alpha, "candidates": int(broken.candidates.max(initial=0))},
+        "p_value": contradiction_p_value(total, images=images, expected=expected),
+        "kinds": [
+            {"kind": kind, "broken": int((other & (broken.kind == place)).sum())} for place, kind in enumerate(KINDS)
+        ],
+    }
+
+
+def _values(audited: AuditedRun, row: Record) -> Iterator[Record]:
+    """Yield every number of a run."""
+    attack, certified = audited.provenance, audited.run.provenance
+    shared = {
+        **{key: row[key] for key in ("norm", "method", "sigma", "variant", "before", "after")},
+        **{"training_seed": row["seed"], "attack_seed": attack["plan"]["seed"]},
+        **{f"attack_{key}": attack[key] for key in ("device", "seconds")},
+        **{key: certified[key] for key in _CERTIFIED},
+    }
+    units = dict.fromkeys(("certificates", "broken", "abstained", "false_alarms"), "certificates")
+    for metric, unit in {"conflicts": "pairs", **units}.items():
+        yield {**shared, "metric": metric, "unit": unit, "value": float(row[metric])}
+    if row["certificates"]:
+        interval = {"value": row["share"], "lower": row["lower"], "upper": row["upper"]}
+        yield {**shared, "metric": "broken_share", "unit": "percent", **interval}
+    yield {**shared, "metric": "p_value", "value": row["p_value"]}
+    for score in _scores(audited.order):
+        unit = "percent" if score["metric"] == "certified_accuracy" else f"{audited.norm} radius"
+        yield {**shared, **score, "unit": unit}
+
+
+def _scores(cost: OrderCost) -> Iterator[Record]:
+    """Yield certified accuracies and ACR under each order of arrival."""
+    for order in ORDERS:
+        score = getattr(cost, order)
+        for radius, accuracy in zip(cost.radii, score.accuracy, strict=True):
+            yield {"order": order, "metric": "certified_accuracy", "radius": float(radius), "value": 100 * accuracy}
+        yield {"order": order, "metric": "acr", "radius": None, "value": score.acr}

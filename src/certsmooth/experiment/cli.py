@@ -128,20 +128,10 @@ def _break_certificates(options: argparse.Namespace, experiment: Experiment) -> 
 
 
 def _table(options: argparse.Namespace, experiment: Experiment) -> None:
-    from certsmooth.experiment.steps.accuracy import make_accuracy
-    from certsmooth.experiment.steps.empirical import make_empirical
-    from certsmooth.experiment.steps.soundness import make_soundness
     from certsmooth.experiment.steps.table import make_table
 
-    makers = {
-        "certified": make_table,
-        "accuracy": make_accuracy,
-        "empirical": make_empirical,
-        "soundness": make_soundness,
-    }
     name = _key("table", options.name, experiment.params.tables)
-    makers[experiment.params.tables[name].kind](experiment, name, results=options.results)
-    print(options.results / "tables" / f"{name}.md")
+    print(make_table(experiment, name, results=options.results))
 
 
 def _theory(options: argparse.Namespace, _: Experiment) -> None:

@@ -19,14 +19,15 @@ _ROOT = Path(__file__).resolve().parents[1]
 
 @cache
 def source_digest(*modules: str) -> str:
-    """Return a hash of the modules and of all of this package that they import, directly or not.
+    """Return a hash of the modules, of all of this package that they import, directly or not, and of what these read.
 
     Members of families are imported by name at run time: give those that the step uses.
 
     Args:
         modules: module names without the package's, for example ``"science.training"``.
     """
-    return _digest(_closure(*modules), lambda path: _module(path).code)
+    files = _with_data(_closure(*modules))
+    return _digest(files, lambda path: _module(path).code if path.suffix == ".py" else path.read_bytes())
 
 
 def depends_on(module: str, other: str) -> bool:
@@ -39,6 +40,13 @@ def _digest(paths: Iterable[Path], content: Callable[[Path], bytes]) -> str:
     for path in sorted(paths):
         digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + content(path) + b"\0")
     return digest.hexdigest()[:16]
+
+
+def _with_data(modules: Iterable[Path]) -> set[Path]:
+    """Return modules and what they may read: published numbers and templates in their folders."""
+    found = set(modules)
+    folders, patterns = {path.parent for path in found}, ("*.csv", "templates/*.j2")
+    return found | {each for folder in folders for pattern in patterns for each in folder.glob(pattern)}
 
 
 @dataclass(frozen=True)
@@ -126,5 +134,5 @@ def _path(parts: tuple[str, ...]) -> Path:
 
 
 def package_digest() -> str:
-    """Return a hash of all modules of this package: equal for two installations of the same code."""
-    return _digest(_ROOT.rglob("*.py"), Path.read_bytes)
+    """Return a hash of all of this package: equal for two installations of the same code."""
+    return _digest(_with_data(_ROOT.rglob("*.py")), Path.read_bytes)

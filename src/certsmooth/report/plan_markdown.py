@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from certsmooth.experiment.plan import DataSize, SamplingJobs, Throughput, TrainingJobs, TrainingTime, makespan
-from certsmooth.report.markdown import pipe_table
+from certsmooth.report.render import pipe_table
 
 _ON_DEVICE = ("label", "attack", "break_certificates")
 _ABSENT = "–"

@@ -15,7 +15,6 @@ from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun
 from certsmooth.experiment.specs import AttackSpec, BreakSpec, CertifySpec, Split, certificates_path, plain
-from certsmooth.science.certificates import linf_radius
 
 
 class Certified:
@@ -32,8 +31,8 @@ class Certified:
         self._files: dict[Path, list[CertificatesPart]] = {}
         self._digests: dict[Path, str] = {}
 
-    def run(self, run: CertificationRun, split: Split, *, linf: bool = False) -> CertifiedRun:
-        """Return the certificates of a run, with the l-infinity radii that theirs imply, if ``linf``.
+    def run(self, run: CertificationRun, split: Split) -> CertifiedRun:
+        """Return the certificates of a run.
 
         Raises:
             CountsError: certificates are missing or damaged, or of something else.
@@ -41,11 +40,6 @@ class Certified:
         params, spec = self.experiment.params, self.experiment.certify(run, split)
         train, certify = labels_of(params, run.method)
         part = self._part(spec, self.results / certificates_path(self.experiment.certificates(run).name))
-        frame = part.frame.copy()
-        if linf:
-            norm, dimension = part.provenance["norm"], part.provenance["dimension"]
-            for column in ("radius", "radius_before_memory"):
-                frame[column] = linf_radius(frame[column].to_numpy(), norm=norm, dimension=dimension)
         return CertifiedRun(
             method=run.method,
             label=params.methods[run.method].label,
@@ -55,7 +49,7 @@ class Certified:
             variant={key: plain(value) for key, value in run.variant if value is not None},
             seed=run.seed,
             part=split,
-            frame=frame,
+            frame=part.frame,
             provenance={**part.provenance, **_said(spec)},
         )
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities, write_high_dimension
+from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.members import check_high_dimension
@@ -14,6 +14,7 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import high_dimension_runs
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.high_dimension import write_high_dimension_curves
+from certsmooth.report.render import write_table
 
 
 def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
@@ -59,4 +60,4 @@ def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
         dimension=chosen.dimension,
     )
     write_high_dimension_curves(result, figures)
-    write_high_dimension(result, folder, figure="../figures/idrs/imagenet.svg")
+    write_table(result, folder, figure="../figures/idrs/imagenet.svg")

@@ -1,62 +1,122 @@
-"""Compare certificates: a table, and the figure beside it."""
+"""A table of any kind, and the figure beside it, from the certificates that it compares."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.accuracy import Column, accuracy_table
+from certsmooth.analysis.certified import certified_table
+from certsmooth.analysis.contradictions import AttackedRun
+from certsmooth.analysis.empirical import ShownAttack, empirical_table
 from certsmooth.analysis.published import published_datasets
-from certsmooth.analysis.result import Entry, TableResult
-from certsmooth.analysis.table import build_table, write_table
-from certsmooth.artefacts.records import read_record
+from certsmooth.analysis.result import TableResult, records
+from certsmooth.analysis.soundness import AuditedRun, soundness_table
+from certsmooth.artefacts.attacks import AttackCounts
+from certsmooth.artefacts.audits import Broken, read_order_cost
+from certsmooth.artefacts.records import read_logs, read_record
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import CertifiedTable, Published
+from certsmooth.experiment.config import (
+    AccuracyTable,
+    AttackChoice,
+    CertifiedTable,
+    EmpiricalTable,
+    Published,
+    SoundnessTable,
+)
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import table_choice, table_runs
-from certsmooth.experiment.specs import SPLITS
-from certsmooth.experiment.steps.certified import Certified
+from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
+from certsmooth.experiment.specs import SPLITS, audit_path
+from certsmooth.experiment.steps.certified import Certified, attack_provenance
+from certsmooth.experiment.steps.certify import certificate_of
+from certsmooth.report.figures.accuracy_curves import write_accuracy_curves
 from certsmooth.report.figures.curves import write_curves
+from certsmooth.report.figures.empirical import write_empirical_curves
+from certsmooth.report.render import write_table
+from certsmooth.science.certificates import guarantee, linf_radius
+from certsmooth.science.theory.pixel_grid import grid_of
+
+Draw = Callable[[Path], object]
+"""Writes the figure of a table to a folder."""
 
 
-def make_table(experiment: Experiment, name: str, *, results: Path) -> None:
-    """Write a table as Markdown, CSV and JSON, and its figure as SVG and PNG.
+def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
+    """Write a table as Markdown, CSV and JSON, and its figure, if its kind has one, as SVG and PNG.
 
     Args:
         experiment: all that is asked for.
         name: a key of ``tables``.
-        results: folder that holds ``certificates``; the table goes there, the figure to ``figures`` in it, and what
-            `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
+        results: folder that holds ``certificates`` and ``audits``; the table goes to its ``tables``, the figure to
+            ``tables/figures``, and what `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
+
+    Returns:
+        The path of the Markdown file.
 
     Raises:
-        CountsError: certificates are missing or damaged.
+        ConfigError: certificates of the table are about several norms.
+        CountsError: certificates, attacks or audits are missing, damaged, or of something else.
     """
-    params, certified = experiment.params, Certified(experiment, results)
-    table, about = params.of_kind(CertifiedTable)[name], table_choice(params, name)
-    record = read_record(results / "data" / f"{about.dataset}.json")
-    linf = table.norm == "linf"
-    runs = [certified.run(run, split, linf=linf) for run in table_runs(params, name) for split in SPLITS]
-    norm = "linf" if linf else _norm(name, runs)
-    result = build_table(
+    makers: dict[type, Callable[..., tuple[TableResult, Draw | None]]] = {
+        CertifiedTable: _certified,
+        EmpiricalTable: _empirical,
+        AccuracyTable: _accuracy,
+        SoundnessTable: _soundness,
+    }
+    table, folder = experiment.params.tables[name], results / "tables"
+    result, draw = makers[type(table)](Certified(experiment, results), name, table)
+    folder.mkdir(parents=True, exist_ok=True)
+    if draw:
+        (folder / "figures").mkdir(exist_ok=True)
+        draw(folder / "figures")
+    markdown, *_ = write_table(result, folder, figure=f"figures/{name}.svg" if draw else None)
+    if result.kind == "certified":
+        _write_metrics(result, results)
+    return markdown
+
+
+def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[TableResult, Draw]:
+    params = certified.experiment.params
+    about = table_choice(params, name)
+    data = certified.experiment.data(about.dataset)
+    dataset = read_record(certified.results / data.path, spec=data.identity)["name"]
+    runs = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
+    if table.norm == "linf":
+        runs = [_in_linf(run) for run in runs]
+    norm = table.norm or _norm(name, runs)
+    result = certified_table(
         runs,
         name=name,
         title=table.title,
         radii=about.radii,
         baseline_method=table.baseline,
-        published=_published(table.published, record["name"]),
+        published=_published(table.published, dataset),
         norm=norm,
-        data=record["name"],
+        data=dataset,
     )
-    folder = results / "tables"
-    figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    write_curves(runs, figures, name=name, title=table.title, norm=norm)
-    write_table(result, folder, figure=f"figures/{name}.svg")
-    _write_metrics(result, results)
+    return result, lambda folder: write_curves(runs, folder, name=name, title=table.title, norm=norm)
+
+
+def _in_linf(run: CertifiedRun) -> CertifiedRun:
+    """Return a run with the l-infinity radii that its certificates imply."""
+    norm, dimension = run.provenance["norm"], run.provenance["dimension"]
+    radii = {
+        column: linf_radius(run.frame[column].to_numpy(), norm=norm, dimension=dimension)
+        for column in ("radius", "radius_before_memory")
+    }
+    return replace(run, frame=run.frame.assign(**radii))
+
+
+def _norm(name: str, runs: Sequence[CertifiedRun]) -> str:
+    norms = {run.provenance["norm"]: run.method for run in runs}
+    if len(norms) > 1:
+        raise ConfigError(f"tables.{name}.methods: radii of {norms}; must be of one norm, or norm: linf")
+    (norm,) = norms
+    return str(norm)
 
 
 def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] | None:
@@ -67,31 +127,90 @@ def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] |
     return chosen.paper, chosen.table, dataset if dataset in known else chosen.dataset
 
 
-def _norm(name: str, runs: Sequence[CertifiedRun]) -> str:
-    """Return the norm of the radii.
+def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[TableResult, Draw]:
+    columns: dict[Column, list[CertifiedRun]] = {}
+    for run in table_runs(certified.experiment.params, name):
+        columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
+    published = [(each.paper, each.table) for each in table.published]
+    result = accuracy_table(columns, name=name, title=table.title, baseline_method=table.baseline, published=published)
+    return result, lambda folder: write_accuracy_curves(columns, folder, name=name, title=table.title)
 
-    Raises:
-        ConfigError: certificates are about several norms.
-    """
-    norms = {run.provenance["norm"]: run.method for run in runs}
-    if len(norms) > 1:
-        raise ConfigError(f"tables.{name}.methods: radii of {norms}; must be of one norm, or norm: linf")
-    (norm,) = norms
-    return str(norm)
+
+def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[TableResult, Draw]:
+    params = certified.experiment.params
+    runs = [_attacked(certified, name, table, run) for run in table_runs(params, name)]
+    result = empirical_table(
+        runs,
+        name=name,
+        title=table.title,
+        radii=table_choice(params, name).radii,
+        attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
+        alpha=table.predict.alpha,
+    )
+    return result, lambda folder: write_empirical_curves(result, [attacked.run for attacked in runs], folder)
+
+
+def _shown(key: str, choice: AttackChoice) -> ShownAttack:
+    options = ", ".join(f"{name} {value}" for name, value in choice.attack.options.items())
+    description = f"`{choice.attack.name}`" + (f" ({options})" if options else "")
+    return ShownAttack(key, choice.label, description, choice.samples)
+
+
+def _attacked(certified: Certified, name: str, table: EmpiricalTable, run: CertificationRun) -> AttackedRun:
+    """Read the certificates of a run and all attacks on it, and keep the images that were attacked."""
+    found, experiment = certified.run(run, "test"), certified.experiment
+    counts: dict[str, AttackCounts] = {}
+    provenance: dict[str, dict[str, Any]] = {}
+    for attack in table.attacks:
+        batch, spec = experiment.attacks(name, attack, run.dataset, run.method), experiment.attack(name, attack, run)
+        path = certified.results / audit_path(name, batch.name, f"{attack}.parquet")
+        counts[attack], identity, place = AttackCounts.read(path, expect={"spec": spec.identity, **_source(found)})
+        provenance[attack] = attack_provenance(spec, identity, read_logs(path)[place])
+    attacked = {int(i) for each in counts.values() for i in each.index}
+    frame = found.frame[found.frame["idx"].isin(attacked)]
+    return AttackedRun(replace(found, frame=frame), counts, provenance)
+
+
+def _source(run: CertifiedRun) -> dict[str, Any]:
+    """Return what attacks on certificates and the certificates must both be of."""
+    return {key: run.provenance[key] for key in ("fingerprint", "checkpoint")}
+
+
+def _soundness(certified: Certified, name: str, table: SoundnessTable) -> tuple[TableResult, None]:
+    runs = [_audited(certified, name, run) for run in table_runs(certified.experiment.params, name)]
+    return soundness_table(runs, name=name, title=table.title, alpha=table.predict.alpha), None
+
+
+def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedRun:
+    """Read the certificates of a run and what its audits found."""
+    found, experiment = certified.run(run, "test"), certified.experiment
+    certificate = certificate_of(experiment.certify(run, "test"))
+    semi_elasticity, grid = found.provenance["semi_elasticity"], grid_of(found.provenance["step"])
+    folder = experiment.breakings(name, run.dataset, run.method).name
+    path, order = (certified.results / audit_path(name, folder, file) for file in ("broken.parquet", "order.json"))
+    spec, source = experiment.breaking(name, run), _source(found)
+    broken, identity, place = Broken.read(path, expect={"spec": spec.identity, **source})
+    expect = {"spec": experiment.order(name, run).identity, "checkpoint": source["checkpoint"]}
+    return AuditedRun(
+        run=found,
+        norm=certificate.norm,
+        before=guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity), grid),
+        order=read_order_cost(order, expect=expect),
+        broken=broken,
+        provenance=attack_provenance(spec, identity, read_logs(path)[place]),
+    )
 
 
 def _write_metrics(result: TableResult, results: Path) -> None:
     """Write the rows whose settings were chosen on the validation part, as numbers and as curves, for DVC."""
-    rows = result.on_validation or result.on_test
-    metrics = {row.method.replace(".", "_"): {_metric(entry): entry.value for entry in row.entries} for row in rows}
-    curves = pd.DataFrame(
-        [
-            {"row": row.method, "radius": radius, "certified accuracy (percent)": entry.value}
-            for row in rows
-            for radius in result.radii
-            if (entry := row.at(radius))
-        ]
-    )
+    values, curve = result.values, "certified accuracy (percent)"
+    honest = values[values["selected_on"] == "validation"]
+    shown = values[values["selected_on"] == "test"] if honest.empty else honest
+    metrics: dict[str, dict[str, float]] = {}
+    for row in records(shown):
+        metrics.setdefault(row["method"].replace(".", "_"), {})[_metric(row["radius"])] = row["value"]
+    curves = shown[shown["metric"] != "acr"][["method", "radius", "value"]]
+    curves = curves.rename(columns={"method": "row", "value": curve})
     for path, text in (
         (results / "metrics" / f"{result.name}.json", json.dumps(metrics, indent=2)),
         (results / "plots" / f"{result.name}.csv", curves.to_csv(index=False, float_format="%.6g").rstrip()),
@@ -101,6 +220,6 @@ def _write_metrics(result: TableResult, results: Path) -> None:
             file.write(f"{text}\n".encode())
 
 
-def _metric(entry: Entry) -> str:
+def _metric(radius: float | None) -> str:
     """Return a key without dots, which DVC would take for a path."""
-    return "acr" if entry.radius is None else f"certified_accuracy_{entry.radius:g}".replace(".", "_")
+    return "acr" if radius is None else f"certified_accuracy_{radius:g}".replace(".", "_")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from certsmooth.analysis.idrs_theory import write_table1
+from certsmooth.analysis.idrs_theory import threshold_table
 from certsmooth.report.figures.idrs_theory import write_theory_figures
+from certsmooth.report.render import write_table
 
 
 def write_theory(results: Path) -> tuple[Path, ...]:
@@ -20,4 +21,7 @@ def write_theory(results: Path) -> tuple[Path, ...]:
     tables, figures = results / "tables" / "idrs", results / "tables" / "figures" / "idrs"
     for folder in (tables, figures):
         folder.mkdir(parents=True, exist_ok=True)
-    return (*write_table1(tables, figure="../figures/idrs/figure3.svg"), *write_theory_figures(figures))
+    return (
+        *write_table(threshold_table(), tables, figure="../figures/idrs/figure3.svg"),
+        *write_theory_figures(figures),
+    )

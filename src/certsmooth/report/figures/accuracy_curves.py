@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.accuracy import RowOutcome, row_labels, rows_by_column
-from certsmooth.analysis.accuracy_result import Column
+from certsmooth.analysis.accuracy import Column, RowOutcome, row_labels, rows_by_column
 from certsmooth.analysis.runs import Outcome, guarantees
-from certsmooth.report.accuracy_markdown import headings
 from certsmooth.report.figures.curves import COLOURS, LINES, panels_figure, write_figure
+from certsmooth.report.formats import at_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +32,7 @@ def write_accuracy_curves(
     A panel shows one column; a line, one row: the mean over training seeds, with a thin line for each seed.
 
     Args:
-        runs_by_column: as for `certsmooth.analysis.accuracy.build_accuracy_table`.
+        runs_by_column: as for `certsmooth.analysis.accuracy.accuracy_table`.
         folder: must exist.
         name: stem of the files.
         title: above the panels.
@@ -60,9 +60,9 @@ def _draw(columns: Mapping[Column, Sequence[RowOutcome]], title: str) -> Figure:
     panels, labels = list(columns.values()), row_labels(columns)
     several = any(len(row.outcome.seeds) > 1 for rows in panels for row in rows)
     outcomes = {label: [row.outcome for rows in panels for row in rows if row.row == label] for label in labels}
-    legend = {label: f"{label} ({', '.join(guarantees(found))})" for label, found in outcomes.items()}
+    legend = {label: f"{label} ({guarantees(found)})" for label, found in outcomes.items()}
     return panels_figure(
-        headings(list(columns)),
+        list(at_columns([asdict(column) for column in columns]).values()),
         lambda axis, number: _panel(axis, panels[number], legend),
         columns=_COLUMNS,
         panel=(3.0, 2.6),

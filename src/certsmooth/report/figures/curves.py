@@ -183,7 +183,7 @@ def _panel(axis: Axes, methods: Sequence[Method], sigma: float | None) -> None:
             colour, line = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)]
             best, (lower, upper) = envelope(outcomes, radii)
             axis.fill_between(radii, 100 * lower, 100 * upper, color=colour, alpha=0.13, linewidth=0)
-            label = f"{method.label} ({', '.join(guarantees(method.outcomes))})"
+            label = f"{method.label} ({guarantees(method.outcomes)})"
             axis.plot(radii, 100 * best, color=colour, linestyle=line, linewidth=1.5, label=label)
     axis.set_xlim(0, radii[-1])
     axis.set_ylim(0, 100)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from certsmooth.analysis.high_dimension import HighDimensionResult
+from certsmooth.analysis.result import TableResult
 from certsmooth.report.figures.curves import COLOURS, LINES, panels_figure, write_figure
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _GRID = 401
 _COLUMNS = 2
 
 
-def write_high_dimension_curves(result: HighDimensionResult, folder: Path) -> tuple[Path, Path]:
+def write_high_dimension_curves(result: TableResult, folder: Path) -> tuple[Path, Path]:
     """Draw the certified accuracies of a table as curves, and write ``NAME.svg`` and ``NAME.png``.
 
     Args:
@@ -34,18 +34,19 @@ def write_high_dimension_curves(result: HighDimensionResult, folder: Path) -> tu
     return write_figure(lambda: _draw(result), folder, name=result.name)
 
 
-def _draw(result: HighDimensionResult) -> Figure:
-    sources = list(dict.fromkeys(row.source for row in result.rows))
+def _draw(result: TableResult) -> Figure:
+    certified = result.more["certified"]
+    sources = list(certified["source"].unique())
 
     def draw(axis: Axes, number: int) -> None:
-        rows = [row for row in result.rows if row.source == sources[number]]
-        end = 1.02 * max(max(row.radii) for row in rows) or 1.0
+        shown = certified[certified["source"] == sources[number]]
+        end = 1.02 * float(shown["radius"].max()) or 1.0
         radii = np.linspace(0, end, _GRID)
-        for k, row in enumerate(rows):
+        for k, (rate, rows) in enumerate(shown.groupby("rate", sort=False)["radius"]):
             # From the smallest positive radius on: at 0 the accuracy does not depend on the certificate.
-            share = [float((np.array(row.radii) >= radius).mean()) for radius in radii[1:]]
+            share = [float((rows >= radius).mean()) for radius in radii[1:]]
             colour, line = COLOURS[k % len(COLOURS)], LINES[k % len(LINES)]
-            label = f"r = {row.rate:g}" if row.rate else "r = 0 (constant σ)"
+            label = f"r = {rate:g}" if rate else "r = 0 (constant σ)"
             axis.plot(radii[1:], 100 * np.array(share), color=colour, linestyle=line, linewidth=1.4, label=label)
         axis.set_xlim(0, end)
         axis.set_ylim(0, 100)

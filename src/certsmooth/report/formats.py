@@ -1,0 +1,180 @@
+"""How numbers and names are written for people; every text of a table goes through one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from certsmooth._internal.labels import legend
+from certsmooth.analysis import Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSENT = "–"
+_DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
+_PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
+_DIGITS = {"acr": 3, "classwise_accuracy_std": 3, "certified_accuracy": 1, "empirical_accuracy": 1, "acr_kept": 1}
+"""Decimals of a metric; 2 for the others."""
+
+
+def policies_of(rows: pd.DataFrame) -> str:
+    """Return what the labels of sigma in training and certification stand for, of those in the rows of a table."""
+    return legend(label for pair in zip(rows["train"], rows["certify"], strict=True) for label in pair)
+
+
+def interval(value: float | None, lower: float | None, upper: float | None, metric: str) -> str:
+    """Return a value and, in brackets, its interval if it has one."""
+    digits = _digits(metric)
+    if value is None:
+        return ABSENT
+    return f"{value:.{digits}f}" + ("" if lower is None else f" [{lower:.{digits}f}, {upper:.{digits}f}]")
+
+
+def spread(value: float, seed_sd: float | None, image_error: float | None, metric: str) -> str:
+    """Return a mean over seeds ± their standard deviation and, in brackets, the standard error over images."""
+    digits = _digits(metric)
+    deviation = "" if seed_sd is None else f" ± {seed_sd:.{digits}f}"
+    return f"{value:.{digits}f}{deviation}" + ("" if image_error is None else f" ({image_error:.{digits}f})")
+
+
+def difference(value: float | None, error: float | None, metric: str) -> str:
+    """Return a difference ± its standard error."""
+    if value is None:
+        return ABSENT
+    digits = _digits(metric)
+    # Adding 0.0 to what rounds to zero from below makes "-0.00" into "+0.00".
+    return f"{round(value, digits) + 0.0:+.{digits}f} ± {error:.{digits}f}"
+
+
+def number(value: float, metric: str) -> str:
+    """Return a value alone."""
+    return interval(value, None, None, metric)
+
+
+def share(part: int, whole: int) -> str:
+    """Return how much of a whole it is."""
+    return f"{100 * part / whole:.1f} %" if whole else ABSENT
+
+
+def printed_threshold(ours: float, theirs: float | None) -> str:
+    """Return a threshold and, in brackets, how a paper prints it."""
+    return f"{ours:.5f} ({ABSENT if theirs is None else f'{theirs:.3f}'})"
+
+
+def signed(value: float, metric: str = "certified_accuracy") -> str:
+    """Return a difference with its sign, if it is not zero as it is written."""
+    text = f"{value:+.{_digits(metric)}f}"
+    return text if float(text) else text[1:]
+
+
+def setting(sigma: float | None, variant: str) -> str:
+    """Return sigma and the options, which are ``key=value``, a space between two."""
+    if sigma is None:
+        return ABSENT
+    return "; ".join([f"{sigma:g}", *(option.replace("=", " ", 1) for option in variant.split())])
+
+
+def p_value(value: float) -> str:
+    """Return a p value."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def dataset(name: str) -> str:
+    """Return the name of a data set as people write it."""
+    return _DATASETS.get(name, name)
+
+
+def short(digest: str) -> str:
+    """Return the first digits of a hash, with what comes before (``sha256:``) and after (``-dirty``)."""
+    prefix, _, rest = digest.rpartition(":")
+    digits, dash, suffix = rest.partition("-")
+    return f"{prefix}{':' if prefix else ''}{digits[:12]}{dash}{suffix}"
+
+
+def plain(value: object) -> str:
+    """Return a value as it is, an integer with a comma between thousands."""
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def at_radii(radii: Iterable[float], *, acr: bool = True) -> dict[float | None, str]:
+    """Return the headings of columns: one for each radius, and one for the ACR, which has none."""
+    return {**{radius: f"r={radius:g}" for radius in radii}, **({None: "ACR"} if acr else {})}
+
+
+def at_columns(columns: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float | None], str]:
+    """Return the headings of columns, each a ``dataset`` at a ``sigma``: the sigma if all are of one set, or both."""
+    several = len({column["dataset"] for column in columns}) > 1
+
+    def heading(name: str, sigma: float | None) -> str:
+        at = [] if sigma is None else [f"σ = {sigma:g}"]
+        return ", ".join([*([dataset(name)] if several or not at else []), *at])
+
+    return {pair: heading(*pair) for pair in ((column["dataset"], column["sigma"]) for column in columns)}
+
+
+def printed_column(name: str, sigma: str) -> str:
+    """Return the heading of a column of a published table."""
+    return f"{dataset(name)}, σ = {sigma}"
+
+
+def at_metric(metric: str, radius: float | None) -> str:
+    """Return the heading of the column of a metric at a radius."""
+    return {"acr": "ACR", "acr_kept": "ACR kept (%)"}.get(metric) or f"R={radius:g}"
+
+
+def paper(name: str) -> str:
+    """Return the name of a paper as people write it."""
+    return _PAPERS.get(name, name)
+
+
+def distinct(values: Iterable[object], between: str = ", ") -> str:
+    """Return different values in the order in which they first appear."""
+    return between.join(dict.fromkeys(map(str, values)))
+
+
+def promises(*columns: Iterable[str]) -> set[str]:
+    """Return every guarantee that is in columns of them."""
+    return {guarantee for texts in columns for text in texts for guarantee in text.split(", ")}
+
+
+def stated(sources: Sequence[Mapping[str, Any]], key: str, write: Any = plain) -> str:  # noqa: ANN401 - a function
+    """Return what the provenance of sources says under a key; where they differ, each value with its methods."""
+    methods: dict[str, list[str]] = {}
+    for source in sources:
+        methods.setdefault(write(source["provenance"][key]), []).append(source["method"])
+    if len(methods) == 1:
+        return next(iter(methods))
+    return ", ".join(f"{value} ({' and '.join(dict.fromkeys(names))})" for value, names in methods.items())
+
+
+def makers(sources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return what certified the runs and sampled their counts: entries of `certsmooth.artefacts.provenance.MadeBy`."""
+    return [each for s in sources for each in (s["provenance"], *s["provenance"]["sampled_by"])]
+
+
+def versions(made_by: Iterable[Mapping[str, Any]]) -> str:
+    """Return each package with its version."""
+    return distinct(f"{package} {version}" for made in made_by for package, version in made["versions"].items())
+
+
+def with_chance(rows: Sequence[Record], baseline: str) -> list[Record]:
+    """Return class-wise deviations, and a row of what the finite test set alone would show."""
+    chance = {"row": "(classes equally accurate)", "guarantee": "", "seed_sd": None, "image_error": None}
+    return [*rows, *(row | chance | {"value": row["chance_std"]} for row in rows if row["row"] == baseline)]
+
+
+def noise(step: object) -> str:
+    """Return how noisy images were rounded."""
+    return "float32 noise" if step is None else f"noisy images rounded to multiples of {step}"
+
+
+def curve(attack: str | None, samples: int | None) -> str:
+    """Return what kind of accuracy it is: certified, or under an attack that sees m noise samples."""
+    if attack is None:
+        return "Certified"
+    return f"{attack}, m = {samples}" if samples else attack
+
+
+def _digits(metric: str) -> int:
+    return _DIGITS.get(metric, 2)
