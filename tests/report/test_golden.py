@@ -14,22 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from certsmooth._internal.storage import write_json
 from certsmooth.analysis.table import build_table, write_table
-from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.members import check_members
-from certsmooth.experiment.runs import PARTS, all_models, table_runs, train_slice
+from certsmooth.experiment.runs import PARTS, table_runs
 from certsmooth.experiment.steps.accuracy import make_accuracy
 from certsmooth.experiment.steps.empirical import make_empirical
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
-from certsmooth.experiment.steps.plan import make_plan
 from certsmooth.experiment.steps.soundness import make_soundness
 from certsmooth.experiment.steps.table import make_table, read_run
 from certsmooth.experiment.steps.theory import write_theory
-from certsmooth.science.models import ModelSpec, build
-from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
+from made_results import MadeResults
+from planned_results import plan
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
@@ -109,59 +106,6 @@ def certificates(made):
     made.certificates(run, "test")
     path = RESULTS / "certificates" / run.folder / "test.tsv"
     return lambda: (RESULTS / "cohen-ds.tsv.csv").write_bytes(path.read_bytes())
-
-
-def plan(made):
-    """What is planned where nothing was measured, and from measurements, logs of counts and of a training."""
-    made.record("digits")
-    nothing = make_plan(made.params, results=RESULTS, devices=1, limit=1.0, measure_on=None)
-    made.record("digits-float")
-    made.counts(next(table_runs(made.params, "memory")), "test")
-    model = ModelSpec("mlp", (3, 32, 32), 10).to_dict()
-    write_json_below(
-        RESULTS / "measurements" / "made.json",
-        {
-            **{"model": model, "device": "NVIDIA H200", "torch": "2.0.0", "date": "2026-01-02"},
-            **{"batch_size": 1000, "samples": 50_000, "seconds": 0.5, "start_seconds": 8.0},
-        },
-    )
-    finished_training(made.params)
-    measured = make_plan(made.params, results=RESULTS, devices=4, limit=0.005, measure_on=None)
-
-    def write():
-        for name, text in (("plan_of_nothing", nothing), ("plan", measured)):
-            (RESULTS / f"{name}.md").write_text(text)
-
-    return write
-
-
-def finished_training(params):
-    """Write the checkpoint and the log of one training, as training leaves them."""
-    run = next(run for run in all_models(params) if (run.dataset, run.training) == ("digits", "gaussian"))
-    about = train_slice(params, run)
-    described = {key: about["training"][key] for key in ("objective", "policy", "noise")}
-    classifier = build(ModelSpec("mlp", (1, 8, 8), 10), seed=0)
-    header = checkpoint.CheckpointHeader(
-        model=classifier.spec,
-        dataset=run.dataset,
-        dataset_fingerprint="",
-        pixel_range=(0.0, 1.0),
-        sigma=run.sigma,
-        training={**described, "recipe": about["recipe"], "device": "cpu", "images": IMAGES["training"]},
-        seed=run.seed,
-        versions=VERSIONS,
-        git_commit=COMMIT,
-        image=None,
-    )
-    folder = RESULTS / "checkpoints" / run.folder
-    folder.mkdir(parents=True)
-    checkpoint.save(folder / "model.safetensors", classifier, header)
-    (folder / "training.csv").write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n")
-
-
-def write_json_below(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
 
 
 CASES = {
