@@ -1,4 +1,5 @@
 import json
+import re
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -21,9 +22,7 @@ from certsmooth.science.sampling.counts import GROUP, shard_of
 from planned_results import BENCHMARKS, RESULTS, benchmark, make, write_benchmark, write_record
 from workflow_project import ROOT, call, copy_project, cut_down, edit, plain_yaml, planned
 
-RULES = ("train", "label", "sample", "certify", "attack", "order_cost", "break_certificates")
 IMAGES = {"training": 80, "validation": 20, "test": 120}
-NONE = "No job of these kinds was measured"
 
 
 class Project:
@@ -100,6 +99,10 @@ def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_
     experiment = Experiment(read_params(tmp_path / "params.yaml"))
     found = list(plan.jobs(experiment))
     everything = planned(tmp_path)
+    benchmarks = re.findall(r"^    benchmark: (.+)$", call(tmp_path, "snakemake", "--dry-run"), re.MULTILINE)
+    assert sorted(benchmarks) == sorted(
+        str(BENCHMARKS / job.output.with_suffix(".jsonl")) for job in found if job.parts
+    )
     assert {rule: sum(job.rule == rule for job in found) for rule in {job.rule for job in found}} == everything
 
     files = ("results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors",)

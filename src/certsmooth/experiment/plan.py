@@ -122,13 +122,9 @@ class _Measured:
     def _add(self, path: Path, place: Path) -> None:
         try:
             found = json.loads(path.read_bytes())
-            hours, spec, about = (
-                check_number("s", found["s"], above=0) / 3600,
-                found["params"]["spec"],
-                found["wildcards"],
-            )
+            hours, spec = check_number("s", found["s"], above=0) / 3600, found["params"]["spec"]
+            parts, about = spec if isinstance(spec, list) else [spec], found["wildcards"]
             shard = int(about.get("shard", 0)), int(about.get("shards", 1))
-            parts = spec if isinstance(spec, list) else [spec]
             amounts = self._amounts(job := Job(rule=found["rule_name"], output=place, parts=parts, shard=shard))
         except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
             why = f"damaged, not extended, or of a job of another version ({error!r})"
@@ -146,8 +142,8 @@ class _Measured:
             fewest = self._fewest[batch] = self._fewest.get(batch) or self._find_fewest(job, limit)
         row = " ".join(job.output.parts[2:4] if batch.parts[:1] == ("audits",) else job.output.parts[1:3])
         about = {"rule": job.rule, "row": row if job.parts else "", "output": job.output, "phase": job.phase}
-        took = took if made else None
-        return {**about, "made": made, "took": took, "hours": hours, "shards": job.shard[1], "fewest": fewest}
+        about |= {"made": made, "took": took if made else None, "hours": hours}
+        return about | {"shards": job.shard[1], "fewest": fewest}
 
     def _find_fewest(self, job: Job, limit: float) -> float:
         groups = ceil(max(max(images.values()) for images in self._images.values()) / GROUP)
@@ -203,7 +199,7 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
     if job.rule == "sample":
         samples = whole["n0"] + kind.pop("n")
         kind |= {"split": None, "samples": None if is_fixed else samples}
-        return len(shard_of(count, *job.shard)) * (samples if is_fixed else 1)
+        return float(len(shard_of(count, *job.shard)) * (samples if is_fixed else 1))
     if job.rule in ("attack", "break_certificates"):
         return float(ceil(count / whole["stride"]))
     kind["images"] = count
