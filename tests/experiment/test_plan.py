@@ -1,251 +1,379 @@
+import json
 import re
+from dataclasses import asdict
 from math import ceil
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certsmooth._internal.storage import write_json
-from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.counts import write_counts
 from certsmooth.artefacts.provenance import made_by
+from certsmooth.artefacts.records import Log, write_logs
 from certsmooth.experiment import plan
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params, read_params
-from certsmooth.experiment.plan import Classifier, SamplingJobs, Throughput, makespan
-from certsmooth.experiment.steps.plan import data_sizes
-from certsmooth.science.models import ModelSpec, build
-from certsmooth.science.sampling.counts import Counts
-from certsmooth.science.sampling.sampler import GROUP
+from certsmooth.experiment.plan import makespan
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.science.sampling.counts import GROUP, shard_of
+from planned_results import BENCHMARKS, RESULTS, benchmark, make, write_benchmark, write_record
 from shipped import shipped_content
-from workflow_project import copy_project, cut_down, edit, plain_yaml, planned
+from workflow_project import call, copy_project, cut_down, edit, plain_yaml, planned
 
-MLP = Classifier("mlp", (2,), 2, "float32", False)
-HASH = f"sha256:{'0' * 64}"
-RECORD = {
-    "name": "cones",
-    "description": "Cones",
-    "image_shape": [2],
-    "num_classes": 2,
-    "pixel_range": None,
-    "parts": {
-        name: {"images": images, "fingerprint": HASH, "content": HASH}
-        for name, images in {"training": 80, "validation": 20, "test": 120}.items()
-    },
-}
+IMAGES = {"training": 80, "validation": 20, "test": 120}
 
 
-def shipped():
-    return shipped_content()
+class Project:
+    """A folder with one table of one method on points in the plane: two sigmas, n0 + n = 1,000, 3 shards."""
+
+    def __init__(self):
+        content = json.loads(json.dumps(shipped_content()))
+        content["dataset"] = "cones"
+        content["datasets"]["cones"] |= {"sigmas": [0.25, 0.5]}
+        content["datasets"]["cones"]["certification"] = {"n0": 100, "n": 900, "alpha": 0.001, "stride": 1, "shards": 3}
+        content["datasets"]["cones"]["recipe"] |= {"epochs": 6, "adaptive_from_epoch": 2, "batch_size": 10}
+        content["tables"] = {"table1": {"kind": "certified", "title": "One", "methods": ["cohen"], "baseline": "cohen"}}
+        content |= {"toy": None, "high_dimension": None}
+        self.content = content
+        self.edit(lambda _: None)
+        write_record(self.experiment.data("cones"), **IMAGES)
+
+    def edit(self, change):
+        change(self.content)
+        Path("params.yaml").write_text(plain_yaml(self.content))
+        self.experiment = Experiment(parse_params(self.content))
+
+    def jobs(self, rule):
+        return [job for job in plan.jobs(self.experiment) if job.rule == rule]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """One table of one method on points in the plane: two sigmas, n0 + n = 1,000, 3 shards; the data are known."""
-    content = shipped()
-    content["dataset"] = "cones"
-    content["datasets"]["cones"] |= {"sigmas": [0.25, 0.5]}
-    content["datasets"]["cones"]["certification"] = {"n0": 100, "n": 900, "alpha": 0.001, "stride": 1, "shards": 3}
-    content["datasets"]["cones"]["recipe"] |= {"epochs": 6, "adaptive_from_epoch": 2, "batch_size": 10}
-    content["tables"] = {"table1": {"kind": "certified", "title": "One", "methods": ["cohen"], "baseline": "cohen"}}
-    content |= {"toy": None, "high_dimension": None}
-    (tmp_path / "params.yaml").write_text(plain_yaml(content))
-    write(tmp_path / "results" / "data" / "cones.json", RECORD)
+def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return Project()
 
 
-def write(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
+@pytest.fixture
+def printed(capsys):
+    def run(*options):
+        assert main(["plan", *options]) == 0
+        return capsys.readouterr().out
+
+    return run
 
 
-def measured(folder, *, samples=1000, seconds=1.0, device="cpu", start=None, model=MLP):
-    content = {
-        "model": vars(model),
-        "device": device,
-        "torch": "2.15.0",
-        "date": "2026-11-21",
-        "batch_size": 100,
-        "samples": samples,
-        "seconds": seconds,
-        "start_seconds": start,
-    }
-    write(folder / "results" / "measurements" / device / f"{model.architecture}.json", content)
+def certification(**changes):
+    return lambda content: content["datasets"]["cones"]["certification"].update(changes)
 
 
-def printed(capsys, *options):
-    assert main(["plan", *options]) == 0
-    return capsys.readouterr().out
+def recipe(**changes):
+    return lambda content: content["datasets"]["cones"]["recipe"].update(changes)
 
 
-def cells(text, section):
-    """The cells of the first row of the first table below a heading."""
-    rows = [line for line in text.split(f"{section}\n", 1)[1].splitlines() if line.startswith("|")]
-    return [cell.strip() for cell in rows[2].strip("|").split("|")]
+def rows(text, section, rule):
+    """The rows of a rule in the table of a section: their cells after the rule."""
+    lines = [line for line in text.split(f"\n## {section}\n")[1].split("\n## ")[0].splitlines() if line.startswith("|")]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row[1:] for row in found if row[0] == rule]
+
+
+def of_jobs(text, rule):
+    """The row of a rule in the table of all jobs: jobs, made, hours that they took, left, left with hours."""
+    (row,) = rows(text, "Jobs", rule)
+    return row
+
+
+def hours(text, rule):
+    """The hours of what is left of a rule, in one row; None if there is none."""
+    found = rows(text, "Hours of what is left", rule)
+    return float(found[0][3]) if found else None
 
 
 @pytest.mark.workflow
-def test_the_jobs_are_those_that_snakemake_plans(tmp_path):
+def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_kind(tmp_path, monkeypatch, capsys):
     copy_project(tmp_path)
     edit(tmp_path, cut_down)
-    assert plan.count_jobs(read_params(tmp_path / "params.yaml")) == planned(tmp_path)
-
-
-def test_nothing_measured_means_no_hours(folder, capsys):
-    text = printed(capsys)
-    assert "Nothing that is planned here was measured" in text
-    assert "hours |" not in text
-    assert "sample, 12 jobs: no throughput of mlp, 2, 2 classes, float32; `certsmooth plan --measure`" in text
-    assert "train, 2 jobs: no log of such a training (gaussian)" in text
-    (folder / "results" / "data" / "cones.json").unlink()
-    assert "make the records first: `snakemake --cores 1 results/data/cones.json`" in printed(capsys)
-
-
-def test_hours_of_sampling_are_images_times_samples_over_throughput(folder, capsys):
-    measured(folder, samples=5000, seconds=50.0)  # 100 samples per second: 10 s for an image
-    text = printed(capsys, "--devices", "2", "--hours", "0.2")
-    # 120 test images in shards of 50, 50, 20; 20 validation images are in one shard, the other two are empty.
-    assert cells(text, "### Sampling") == [
-        *("cones", "mlp", "cohen", "test", "2", "2", "120", "1,000", "3", "6"),
-        *("0.667", "0.139", "3"),  # 2 * 1,200 s, 500 s, and 0.2 h take one group, but not two
-    ]
-    assert "core hours: 0.778 (training not planned, sampling 0.778) in 12 jobs" in text  # 2 * 1,400 s
-    assert "Longest job: 0.139 hours" in text
-    assert "On 2 cores, with the shards as they are: 0.389 hours" in text  # 500 + 500 + 200 + 200 s on each
-    assert "2.15.0" in cells(text, "## What the hours rest on")
-    assert "- start-up of jobs on cpu; `certsmooth plan --measure`" in text
-    assert "2026-11-21, 5,000 samples, batches of 100" in text
-
-
-def test_the_start_of_a_job_counts_for_each(folder, capsys):
-    measured(folder, samples=10**9, start=360.0)
-    assert "start-up of jobs" not in (text := printed(capsys))
-    assert "core hours: 1.200 (training not planned, sampling 1.200) in 12 jobs" in text
-    assert "Longest job: 0.100 hours" in text
-
-
-def test_logs_of_counts_come_before_measurements(folder, capsys):
-    measured(folder, samples=10**9, start=36.0)
-    path = folder / "results" / "counts" / "cones" / "test-0-of-1.parquet"
-    path.parent.mkdir(parents=True)
-    ones = np.ones(20, dtype=np.int64)
-    counts = Counts(
-        np.arange(20), ones, ones * 0.5, ones * 0.0, np.stack([ones, ones], 1), np.stack([ones, ones], 1), ones
+    monkeypatch.chdir(tmp_path)
+    experiment = Experiment(read_params(tmp_path / "params.yaml"))
+    found = list(plan.jobs(experiment))
+    everything = planned(tmp_path)
+    benchmarks = re.findall(r"^    benchmark: (.+)$", call(tmp_path, "snakemake", "--dry-run"), re.MULTILINE)
+    assert sorted(benchmarks) == sorted(
+        str(BENCHMARKS / job.output.with_suffix(".jsonl")) for job in found if job.parts
     )
-    spec = ModelSpec("mlp", (2,), 2).to_dict()
-    identity = {"model": spec, "device": "cpu", "torch": "2.14.0", "n0": 100, "n": 900}
-    write_counts(path, counts, identity)
-    made = {"device": "cpu", "threads": 2, "versions": {}, "git_commit": None, "image": None}
-    write(path.with_suffix(".log.json"), {"seconds": [50.0] * 20, **made})
-    text = printed(capsys)
-    # 20,000 samples in 1,000 s on two cores: 10 a second and core; and the start-up that was measured.
-    assert cells(text, "## What the hours rest on")[1:] == [
-        *("cpu", "2.14.0", "10.0", "36.0"),
-        "1 files of counts, 20,000 samples",
+    assert {rule: sum(job.rule == rule for job in found) for rule in {job.rule for job in found}} == everything
+
+    files = ("results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors",)
+    files += ("results/counts/digits/cohen/seed=0/0-of-2.parquet",)
+    call(tmp_path, "snakemake", "--cores", "1", *files)
+    assert main(["plan"]) == 0
+    text = capsys.readouterr().out
+    left = {rule: row[3] for rule in everything if (row := of_jobs(text, rule))[3] != "0"}
+    assert left == {rule: str(count) for rule, count in planned(tmp_path).items()}
+    images = json.loads((tmp_path / "results/data/digits.json").read_text())["parts"]
+    shards = [sum(len(shard_of(images[part]["images"], i, 2)) for part in ("test", "validation")) for i in range(2)]
+    measured = json.loads((tmp_path / BENCHMARKS / "counts/digits/cohen/seed=0/0-of-2.jsonl").read_text())["s"]
+    assert hours(text, "sample") == pytest.approx(measured * shards[1] / shards[0] / 3600, rel=0.01)
+    assert of_jobs(text, "train")[1] == "1"
+    assert float(of_jobs(text, "train")[2].removesuffix(" (1)")) > 0
+
+
+def test_nothing_measured_is_said_and_gives_no_hours(project, printed):
+    text = printed()
+    assert "Nothing that is left was measured: no hours are given." in text
+    assert "Longest" not in text
+    file = "`checkpoints/cones/gaussian/sigma=0.25/seed=0/default/model.safetensors`"
+    assert rows(text, "Not in these hours", "train") == [["cones", "gaussian", file, "2"]]
+    assert rows(text, "Not in these hours", "sample") == [
+        ["cones", "cohen", "`counts/cones/cohen/seed=0/0-of-3.parquet`", "3"]
     ]
-    assert cells(text, "### Sampling")[10] == "6.727"  # 2 * (12,000 + 3 * 36) s
+    assert "Never measured: certified (1), theory (1)." in text  # the record of the data is there
+    assert of_jobs(text, "total") == ["9", "1", "–", "8", "0"]
 
 
-@pytest.fixture
-def trained(folder):
-    """A log of such a training at another sigma: two epochs of 1 s, then three of 4 s, with 40 images."""
-
-    def write_log(**changes):
-        described = {"objective": {"name": "gaussian", "options": {}}, "policy": {"name": "fixed", "options": {}}}
-        described |= {"noise": "gaussian", "device": "cpu", "images": 40}
-        described |= {"recipe": {"batch_size": 10, "epochs": 5, "adaptive_from_epoch": 2}} | changes
-        classifier = build(ModelSpec("mlp", (2,), 2), seed=0)
-        header = checkpoint.CheckpointHeader(
-            model=classifier.spec,
-            dataset="cones",
-            dataset_fingerprint="",
-            pixel_range=None,
-            sigma=1.0,
-            training=described,
-            seed=0,
-            **vars(made_by()),
-        )
-        path = folder / "results" / "checkpoints" / "cones" / "gaussian"
-        path.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(path / "model.safetensors", classifier, header)
-        (path / "training.csv").write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n4,4\n")
-
-    return write_log
+def test_hours_of_sampling_are_those_of_a_shard_by_images_and_samples(project, printed):
+    # 120 test images in shards of 50, 50, 20, and 20 validation images in the first: of two sigmas, 140, 100 and 40.
+    first = project.jobs("sample")[0]
+    write_benchmark(first, 140.0)
+    make(first)
+    text = printed()
+    assert of_jobs(text, "sample") == ["3", "1", "0.0389 (1)", "2", "2"]
+    assert rows(text, "Hours of what is left", "sample") == [["cones", "cohen", "2", "0.0389", "0.0278", "3", "1"]]
+    project.edit(certification(n=9900))  # ten times the samples: 1,400 s, 1,000 s and 400 s
+    text = printed("--devices", "2", "--hours", "0.5")
+    assert of_jobs(text, "sample") == ["3", "0", "–", "3", "3"]
+    # In two shards, the first would have 240 of 280 images: 2,400 s.
+    assert rows(text, "Hours of what is left", "sample") == [["cones", "cohen", "3", "0.778", "0.389", "3", "3"]]
+    assert "- 0.778 hours in 3 jobs; the longest: 0.389 hours." in text
+    assert "- On 2 devices: 0.389 hours" in text  # 1,400 s beside 1,000 + 400 s
+    assert rows(printed("--hours", "0.3"), "Hours of what is left", "sample")[0][-1] == "none"
+    assert rows(printed("--hours", "1"), "Hours of what is left", "sample")[0][-1] == "1"
 
 
-def test_hours_of_training_are_those_of_the_log_for_as_many_images_and_epochs(trained, capsys):
-    trained()
-    text = printed(capsys)
-    # 80 images, twice those of the log; 6 epochs: 2 of 1 s and 4 of 4 s, so 36 s for each of two sigmas.
-    row = ["cones", "mlp", "gaussian", "default", "2", "80", "6", "0.020", "0.010"]
-    assert cells(text, "### Training") == row
-    assert "sample, 12 jobs: no throughput" in text
+def test_several_benchmarks_of_a_kind_count_by_their_work(project, printed):
+    first, second, _ = project.jobs("sample")
+    write_benchmark(first, 200.0)
+    write_benchmark(second, 40.0)
+    for job in (first, second):
+        make(job)
+    assert hours(printed(), "sample") == pytest.approx(240 / 240 * 40 / 3600, rel=0.01)  # 240 images in 240 s
+
+
+def test_computing_sigma_costs_no_more_for_more_samples(project, printed):
+    def depend(content):
+        policy = {"name": "data_dependent", "options": {"iterations": 5, "samples": 1, "step": 0.001}}
+        content["methods"]["cohen"]["policy"] = policy
+
+    project.edit(depend)
+    write_record(project.experiment.data("cones"), training=80, validation=1, test=300)
+    write_benchmark(project.jobs("sample")[0], 202.0)  # 100 images and one, of two sigmas
+    assert hours(printed(), "sample") == pytest.approx(602 / 3600, rel=0.01)
+    project.edit(certification(stride=2))
+    assert hours(printed(), "sample") == pytest.approx(302 / 3600, rel=0.01)
+    project.edit(certification(n=9900))
+    assert hours(printed(), "sample") is None
+
+
+def test_a_job_of_another_mixture_of_work_is_of_another_kind(project, printed):
+    write_benchmark(project.jobs("sample")[0], 140.0)
+    options = {"iterations": [5, 10], "samples": 1, "step": 0.001}
+    project.edit(lambda c: c["methods"]["cohen"].update(policy={"name": "data_dependent", "options": options}))
+    assert hours(printed(), "sample") is None
+    write_benchmark(project.jobs("sample")[0], 140.0)
+    assert hours(printed(), "sample") == pytest.approx(280 / 3600, rel=0.01)
+    project.edit(lambda c: options.update(iterations=5))
+    assert hours(printed(), "sample") is None
+
+
+def test_hours_of_training_are_those_of_another_seed_or_sigma_by_epochs(project, printed):
+    trained = project.jobs("train")[0]
+    write_benchmark(trained, 36.0)
+    make(trained)
+    row = ["cones", "gaussian", "1", "0.01", "0.01", "", ""]
+    assert rows(printed(), "Hours of what is left", "train") == [row]
+    project.edit(lambda content: content.update(training_seeds=[0, 1]))
+    assert hours(printed(), "train") == pytest.approx(3 * 36 / 3600)
+    project.edit(recipe(epochs=60, learning_rate=0.5))
+    assert of_jobs(printed(), "train") == ["4", "0", "–", "4", "4"]  # the one that is there has other parameters
+    assert hours(printed(), "train") == pytest.approx(4 * 360 / 3600)
 
 
 @pytest.mark.parametrize(
-    "changes",
+    "change",
     [
-        {"noise": "uniform"},
-        {"objective": {"name": "gaussian", "options": {"samples": 2}}},
-        {"policy": {"name": "data_dependent", "options": {}}},
-        {"recipe": {"batch_size": 11, "epochs": 5, "adaptive_from_epoch": 2}},
-        {"recipe": {"batch_size": 10, "epochs": 5, "adaptive_from_epoch": 5}},  # no epoch of the second kind
+        lambda content: content["trainings"]["gaussian"].update(noise="uniform"),
+        lambda content: content["trainings"]["gaussian"].update(objective={"name": "stability", "options": {}}),
+        lambda content: content["datasets"]["cones"].update(architecture="mlp", numeric_type="bfloat16"),
+        lambda content: content["datasets"]["cones"].update(validation=0.5),
+        recipe(batch_size=11),
     ],
 )
-def test_the_log_of_another_training_says_nothing(trained, capsys, changes):
-    trained(**changes)
-    assert "Nothing that is planned here was measured" in printed(capsys)
+def test_another_training_says_nothing(project, printed, change):
+    write_benchmark(project.jobs("train")[0], 36.0)
+    project.edit(change)
+    write_record(project.experiment.data("cones"), **IMAGES)
+    assert hours(printed(), "train") is None
+    assert rows(printed(), "Not in these hours", "train")
 
 
-def test_each_device_is_planned_apart(folder, capsys):
-    measured(folder, samples=100)
-    measured(folder, samples=10_000, device="NVIDIA H200")
-    text = printed(capsys, "--devices", "4")
-    assert "core hours: 0.778 (" in text
-    assert "GPU hours: 0.0078 (" in text
-    assert text.index("## CPU") > text.index("## NVIDIA H200")
-    assert "On 4 GPUs" in text
+def test_epochs_that_are_not_alike_are_not_scaled(project, printed):
+    policy = {"name": "data_dependent", "options": {"iterations": 5, "samples": 1, "step": 0.001}}
+    project.edit(lambda content: content["trainings"]["gaussian"].update(policy=policy))
+    write_benchmark(project.jobs("train")[0], 36.0)
+    assert hours(printed(), "train") == pytest.approx(2 * 36 / 3600)
+    project.edit(recipe(epochs=12))
+    assert hours(printed(), "train") is None
 
 
-def test_imagenet_is_planned_without_its_data(tmp_path):
-    content = shipped() | {"dataset": "imagenet"}
-    content["datasets"]["imagenet"]["certification"] |= {"stride": 1, "shards": 500}
-    content["tables"] = {"table1": content["tables"]["table1"]}
-    content |= {"toy": None, "high_dimension": None}
-    params = parse_params(content)
-    sizes, missing = data_sizes(params, tmp_path)
-    assert missing == []
-    jobs = {jobs.part: jobs for jobs in plan.sampling_jobs(params, sizes, group=GROUP) if jobs.method == "cohen"}
-    assert jobs["test"].images == 50_000
-    assert jobs["validation"].images == ceil(0.001 * 1_281_167)
-    assert jobs["test"].samples == 100_100
-    assert jobs["test"].classifier == Classifier("resnet50", (3, 224, 224), 1000, "float32", False)
-    assert set(jobs["test"].images_by_shard()) == {100}
-    speed = Throughput(jobs["test"].classifier, "cpu", 100_100 / 36, None, "", "")  # 36 s for an image
-    assert sum(jobs["test"].hours(speed)) == pytest.approx(500)
-    assert max(jobs["test"].hours(speed)) == pytest.approx(1)
+def test_attacks_are_scaled_by_images_and_what_a_memory_may_take_part_in_is_not(project, printed):
+    def audit(content):
+        predict, methods = {"n": 100, "alpha": 0.01}, ["cohen"]
+        attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}, "samples": [0]}
+        attacked = {
+            "kind": "empirical",
+            "title": "A",
+            "methods": methods,
+            "attacks": {"base": attack},
+            "predict": predict,
+            "stride": 60,
+        }
+        broken = {
+            "kind": "soundness",
+            "title": "S",
+            "methods": methods,
+            "predict": predict,
+            "stride": 60,
+            "shuffles": 2,
+        }
+        content["tables"] |= {"empirical": attacked, "soundness": broken}
+
+    project.edit(audit)
+    for rule in ("certify", "attack", "order_cost", "break_certificates"):
+        (job,) = project.jobs(rule)
+        write_benchmark(job, 36.0)
+    for rule in ("certify", "attack", "order_cost", "break_certificates"):
+        assert hours(printed(), rule) == pytest.approx(0.01)
+    project.edit(lambda content: content["tables"]["empirical"].update(stride=12))  # 10 images for 2
+    project.edit(lambda content: content["tables"]["soundness"].update(stride=1))  # 120 for 2
+    text = printed()
+    assert [hours(text, rule) for rule in ("attack", "break_certificates")] == pytest.approx([0.05, 0.6])
+    project.edit(certification(stride=2))
+    text = printed()
+    assert [hours(text, rule) for rule in ("certify", "order_cost")] == [None, None]
+    project.edit(lambda content: content["tables"]["empirical"]["predict"].update(n=1000))
+    assert hours(printed(), "attack") is None
 
 
-def jobs_of(images, shards):
-    return SamplingJobs("d", "m", "test", 1, 1, shards, 10, "fixed", MLP, images, GROUP)
+def test_labels_are_measured_as_well(tmp_path, monkeypatch, printed):
+    monkeypatch.chdir(tmp_path)
+    copy_project(tmp_path)
+    edit(tmp_path, cut_down)
+    experiment = Experiment(read_params(tmp_path / "params.yaml"))
+    write_record(experiment.data("digits-half-labelled"), **IMAGES, unlabelled=80)
+    (label,) = (job for job in plan.jobs(experiment) if job.rule == "label")
+    write_benchmark(label, 36.0)
+    assert rows(printed(), "Hours of what is left", "label")[0][:3] == ["digits-half-labelled", "standard", "1"]
+    assert hours(printed(), "label") == pytest.approx(0.01)
 
 
-@given(images=st.integers(1, 5000), shards=st.integers(1, 130))
-def test_shards_are_those_of_sampling(images, shards):
+def test_unknown_numbers_of_images_give_no_hours(project, printed):
+    write_benchmark(project.jobs("sample")[0], 140.0)
+    record = write_record(project.experiment.data("cones"), **IMAGES)
+    assert hours(printed(), "sample") is not None
+    project.edit(lambda content: content["datasets"]["cones"].update(validation=0.5))  # the record is of other data
+    assert hours(printed(), "sample") is None
+    project.edit(lambda content: content["datasets"]["cones"].update(validation=0.2))
+    record.unlink()
+    text = printed()
+    assert hours(text, "sample") is None
+    assert "Never measured: data (1), " in text
+    record.write_text("{}")
+    assert main(["plan"]) == 2
+
+
+def log(job, seconds):
+    (RESULTS / job.output).parent.mkdir(parents=True, exist_ok=True)
+    write_logs(RESULTS / job.output, [Log(seconds=seconds, device="cpu", threads=1, **asdict(made_by()))])
+
+
+def test_a_job_that_went_on_where_a_killed_one_stopped_says_nothing(project, printed):
+    trained, sampled = project.jobs("train")[0], project.jobs("sample")[0]
+    for job in (trained, sampled):
+        write_benchmark(job, 36.0)
+        make(job)
+    (RESULTS / trained.output).with_name("training.csv").write_text("epoch,seconds\n0,10\n1,25.5\n")
+    log(sampled, [10.0, 25.5])
+    assert [hours(printed(), rule) is None for rule in ("train", "sample")] == [False, False]
+    (RESULTS / trained.output).with_name("training.csv").write_text("epoch,seconds\n0,10\n1,26.5\n")
+    log(sampled, [10.0, 26.5])
+    text = printed()
+    assert [hours(text, rule) for rule in ("train", "sample")] == [None, None]
+    assert [of_jobs(text, rule)[1:3] for rule in ("train", "sample")] == [["1", "0.01 (1)"]] * 2
+    (RESULTS / trained.output).with_name("training.csv").write_text("epoch,loss\n0,10\n")
+    assert main(["plan"]) == 2
+
+
+def test_when_all_is_made_nothing_is_left(project, printed):
+    for job in plan.jobs(project.experiment):
+        make(job) if job.rule != "data" else None
+    text = printed()
+    assert "Nothing is left." in text
+    assert of_jobs(text, "total") == ["9", "9", "–", "0", "0"]
+    assert "Not in these hours" not in text
+    (RESULTS / "tables" / "table1.md").unlink()
+    assert "Never measured: certified (1)." in printed()
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda text, _: "", "JSONDecodeError"),
+        (lambda text, _: text[: len(text) // 2], "JSONDecodeError"),
+        (lambda text, _: text + text, "JSONDecodeError"),
+        (lambda text, _: "[1]", "TypeError"),
+        (lambda text, _: "[" * 100_000, "RecursionError"),
+        (lambda text, about: json.dumps({key: about[key] for key in ("s", "h:m:s", "max_rss")}), "'params'"),
+        (lambda text, about: json.dumps(about | {"s": "NA"}), "s: 'NA'; must be a finite number > 0"),
+        (lambda text, about: json.dumps(about | {"s": 0}), "s: 0"),
+        (lambda text, about: json.dumps(about | {"s": float("nan")}), "s: nan"),
+        (lambda text, about: json.dumps(about | {"s": float("inf")}), "s: inf"),
+        (lambda text, about: json.dumps(about | {"params": {"spec": [{"sampled": {}}]}}), "KeyError"),
+        (lambda text, about: json.dumps(about | {"params": {"spec": "all"}}), "AttributeError"),
+        (lambda text, about: json.dumps(about | {"wildcards": {"shard": "0", "shards": "0"}}), "ZeroDivisionError"),
+    ],
+)
+def test_a_damaged_benchmark_file_is_named(project, capsys, change, found):
+    job = project.jobs("sample")[0]
+    path = write_benchmark(job, 140.0)
+    path.write_text(change(path.read_text(), benchmark(job, 140.0)))
+    assert main(["plan"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"certsmooth: {path}: damaged, not extended, or of a job of another version (")
+    assert found in said
+    assert said.endswith("; delete it\n")
+
+
+def test_imagenet_is_planned_from_a_hundredth_of_it(project, printed):
+    content = project.content
+    content["dataset"] = "imagenet"
+    content["datasets"]["imagenet"]["certification"] |= {"stride": 100, "shards": 1}
+    content["datasets"]["imagenet"] |= {"sigmas": [0.5]}
+    project.edit(lambda _: None)
+    write_record(project.experiment.data("imagenet"), training=1_279_885, validation=1, test=50_000)
+    (job,) = project.jobs("sample")
+    write_benchmark(job, 501 * 36.0)  # 36 s for the 100,100 samples of an image
+    project.edit(lambda content: content["datasets"]["imagenet"]["certification"].update(stride=1, shards=500))
+    (row,) = rows(printed("--hours", "1"), "Hours of what is left", "sample")
+    # A shard has two groups of test images, an hour; the first one has the validation image as well.
+    assert row == ["imagenet", "cohen", "500", "500", "1.01", "500", "1000"]
+
+
+@given(images=st.integers(0, 5000), shards=st.integers(1, 130))
+def test_shards_are_whole_groups_as_even_as_can_be(images, shards):
     groups = [range(images)[i : i + GROUP] for i in range(0, images, GROUP)]
-    naive = [sum(len(groups[i]) for i in part) for part in np.array_split(np.arange(len(groups)), shards)]
-    assert list(jobs_of(images, shards).images_by_shard()) == naive
-
-
-@given(images=st.integers(1, 2000), limit=st.floats(0.001, 10), start=st.sampled_from([None, 5.0, 40.0]))
-def test_the_advised_number_of_shards_is_the_smallest(images, limit, start):
-    speed = Throughput(MLP, "cpu", 1.0, start, "", "")
-    found = jobs_of(images, 1).shards_under(limit, speed)
-    groups = ceil(images / GROUP)
-    fitting = [s for s in range(1, groups + 1) if max(jobs_of(images, s).hours(speed)) <= limit]
-    assert found == (fitting[0] if fitting else None)
+    naive = [[i for g in part for i in groups[g]] for part in np.array_split(np.arange(len(groups)), shards)]
+    assert [list(shard_of(images, shard, shards)) for shard in range(shards)] == naive
 
 
 @given(st.lists(st.lists(st.floats(0, 100), max_size=8), max_size=3), st.integers(1, 5))
@@ -257,26 +385,23 @@ def test_the_wall_clock_is_between_its_bounds(phases, devices):
     assert lower <= found + 1e-9 <= upper + 2e-9
 
 
-def test_a_measurement_is_made_kept_and_used(folder, capsys, monkeypatch):
-    monkeypatch.setattr("certsmooth.experiment.steps.plan._SECONDS", 0.05)
-    text = printed(capsys, "--measure", "--device", "cpu")
-    row = cells(text, "## What the hours rest on")
-    assert row[:2] == ["mlp, 2, 2 classes, float32", "cpu"]
-    assert float(row[3].replace(",", "")) > 1000
-    assert 0.3 < float(row[4]) < 60
-    assert re.search(r"\d{4}-\d\d-\d\d, [\d,]+ samples, batches of 128,000", row[5])
-    assert printed(capsys) == text
-    (path,) = (folder / "results" / "measurements").rglob("*.json")
-    for damage in (path.read_text().replace("128000", "256000"), '{"model": 1}'):
-        path.write_text(damage)
-        assert main(["plan"]) == 2
-        assert path.name in capsys.readouterr().err
-    write_json(path, {"model": 1})
-    assert main(["plan"]) == 2
-    assert f"{path.name}: not a measurement" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("images", "limit"), [(1, 0.004), (1, 0.02), (51, 0.06), (260, 0.07), (1999, 0.1), (1999, 0.9)]
+)
+def test_the_advised_number_of_shards_is_the_smallest(project, printed, images, limit):
+    write_record(project.experiment.data("cones"), training=80, validation=20, test=images)
+    project.edit(certification(shards=1))
+    write_benchmark(project.jobs("sample")[0], 2.0 * (images + 20))  # a second for an image of one sigma
+
+    def longest(shards):
+        return max(2 * sum(len(shard_of(n, shard, shards)) for n in (images, 20)) / 3600 for shard in range(shards))
+
+    fitting = [shards for shards in range(1, ceil(images / GROUP) + 1) if longest(shards) <= limit * (1 + 1e-12)]
+    found = rows(printed("--hours", str(limit)), "Hours of what is left", "sample")[0][-1]
+    assert found == (str(fitting[0]) if fitting else "none")
 
 
 @pytest.mark.parametrize(("option", "value"), [("--devices", "0"), ("--hours", "0"), ("--hours", "nan")])
-def test_bad_options_are_named(folder, capsys, option, value):
+def test_bad_options_are_named(project, capsys, option, value):
     assert main(["plan", option, value]) == 2
     assert f"certsmooth: {option}: " in capsys.readouterr().err

@@ -14,9 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from certsmooth._internal.storage import write_json
 from certsmooth.analysis.certified import certified_table
-from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.members import check_members
@@ -27,8 +25,8 @@ from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.render import write_table
-from certsmooth.science.models import ModelSpec, build
-from made_results import COMMIT, IMAGES, VERSIONS, MadeResults
+from made_results import MadeResults
+from planned_results import plan
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
@@ -108,59 +106,6 @@ def certificates(made):
     place = made.experiment.certify(run, "test").place
     path = made.certificates(run).parent / place / "test.tsv"
     return lambda: (RESULTS / "cohen-ds.tsv.csv").write_bytes(path.read_bytes())
-
-
-def plan(made):
-    """What is planned where nothing was measured, and from measurements, logs of counts and of a training."""
-    from certsmooth.experiment.steps.plan import make_plan  # its import fails until it reads what there is now
-
-    made.record(made.experiment.data("digits"))
-    nothing = make_plan(made.experiment, results=RESULTS, devices=1, limit=1.0, measure_on=None)
-    made.record(made.experiment.data("digits-float"))
-    made.counts(made.experiment.counts(next(table_runs(made.params, "memory"))))
-    model = ModelSpec("mlp", (3, 32, 32), 10).to_dict()
-    write_json_below(
-        RESULTS / "measurements" / "made.json",
-        {
-            **{"model": model, "device": "NVIDIA H200", "torch": "2.0.0", "date": "2026-01-02"},
-            **{"batch_size": 1000, "samples": 50_000, "seconds": 0.5, "start_seconds": 8.0},
-        },
-    )
-    finished_training(made.experiment)
-    measured = make_plan(made.experiment, results=RESULTS, devices=4, limit=0.005, measure_on=None)
-
-    def write():
-        for name, text in (("plan_of_nothing", nothing), ("plan", measured)):
-            (RESULTS / f"{name}.md").write_text(text)
-
-    return write
-
-
-def finished_training(experiment):
-    """Write the checkpoint and the log of one training, as training leaves them."""
-    spec = next(each for each in experiment.models() if (each.data.dataset, each.training) == ("digits", "gaussian"))
-    classifier = build(ModelSpec("mlp", (1, 8, 8), 10), seed=0)
-    header = checkpoint.CheckpointHeader(
-        model=classifier.spec,
-        spec=spec.identity,
-        sigma=spec.sigma,
-        dataset_fingerprint="",
-        images=IMAGES["training"],
-        images_fingerprint="",
-        pixel_range=(0.0, 1.0),
-        device="cpu",
-        versions=VERSIONS,
-        git_commit=COMMIT,
-        image=None,
-    )
-    (RESULTS / spec.path).parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(RESULTS / spec.path, classifier, header)
-    (RESULTS / spec.log_path).write_text("epoch,seconds\n0,1\n1,1\n2,4\n3,4\n")
-
-
-def write_json_below(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
 
 
 CASES = {

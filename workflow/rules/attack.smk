@@ -37,6 +37,8 @@ rule attack:
         gpu=1,
     log:
         "logs/attack/{table}/{dataset}/{method}/seed={seeds}/{attack}.log",
+    benchmark:
+        "logs/benchmarks/audits/{table}/{dataset}/{method}/seed={seeds}/{attack}.jsonl"
     shell:
         "certsmooth attack {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q} --table {wildcards.table:q}"
         " --attack {wildcards.attack:q} --threads {threads} 2> {log:q}"

@@ -29,6 +29,8 @@ rule order_cost:
         table=AUDITED,
     log:
         "logs/audit/{table}/{dataset}/{method}/seed={seeds}/order.log",
+    benchmark:
+        "logs/benchmarks/audits/{table}/{dataset}/{method}/seed={seeds}/order.jsonl"
     shell:
         "certsmooth order-cost {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
         " --table {wildcards.table:q} 2> {log:q}"
@@ -54,6 +56,8 @@ rule break_certificates:
         gpu=1,
     log:
         "logs/audit/{table}/{dataset}/{method}/seed={seeds}/broken.log",
+    benchmark:
+        "logs/benchmarks/audits/{table}/{dataset}/{method}/seed={seeds}/broken.jsonl"
     shell:
         "certsmooth break-certificates {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
         " --table {wildcards.table:q} --threads {threads} 2> {log:q}"

@@ -13,5 +13,7 @@ rule certify:
     localrule: True
     log:
         "logs/certify/{dataset}/{method}/seed={seeds}.log",
+    benchmark:
+        "logs/benchmarks/certificates/{dataset}/{method}/seed={seeds}.jsonl"
     shell:
         "certsmooth certify {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q} 2> {log:q}"

@@ -17,6 +17,8 @@ rule sample:
         gpu=1,
     log:
         "logs/sample/{dataset}/{method}/seed={seeds}/{shard}-of-{shards}.log",
+    benchmark:
+        "logs/benchmarks/counts/{dataset}/{method}/seed={seeds}/{shard}-of-{shards}.jsonl"
     shell:
         "certsmooth sample {wildcards.dataset:q}/{wildcards.method:q}/seed={wildcards.seeds:q}"
         " --shard {wildcards.shard:q}/{wildcards.shards:q} --threads {threads} 2> {log:q}"

@@ -44,6 +44,8 @@ rule train:
         gpu=1,
     log:
         "logs/train/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}.log",
+    benchmark:
+        "logs/benchmarks/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/model.jsonl"
     shell:
         "certsmooth train {wildcards.dataset:q}/{wildcards.training:q}/sigma={wildcards.sigma:q}/seed={wildcards.seed:q}"
         "/{wildcards.grid:q} --threads {threads} 2> {log:q}"
@@ -57,7 +59,8 @@ rule label:
         "results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/pseudo_labels.json",
     params:
         spec=lambda w: {
-            "unlabelled": params.datasets[w.dataset].unlabelled and params.datasets[w.dataset].unlabelled.source
+            "teacher": model(w).identity,
+            "source": params.datasets[w.dataset].unlabelled and params.datasets[w.dataset].unlabelled.source,
         },
         code=lambda w: source_digest(
             "experiment.steps.label", f"science.models.{model(w).architecture}", *data_code(model(w).data)
@@ -67,6 +70,8 @@ rule label:
         gpu=1,
     log:
         "logs/label/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}.log",
+    benchmark:
+        "logs/benchmarks/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/pseudo_labels.jsonl"
     shell:
         "certsmooth label {wildcards.dataset:q}/{wildcards.training:q}/sigma={wildcards.sigma:q}/seed={wildcards.seed:q}"
         "/{wildcards.grid:q} --threads {threads} 2> {log:q}"

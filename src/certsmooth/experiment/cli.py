@@ -153,15 +153,12 @@ def _high_dimension(options: argparse.Namespace, experiment: Experiment) -> None
 
 
 def _plan(options: argparse.Namespace, experiment: Experiment) -> None:
-    from certsmooth.experiment.steps.plan import make_plan
+    from certsmooth.experiment.plan import BENCHMARKS, make_plan
 
     check_integer("--devices", options.devices, minimum=1)
     check_number("--hours", options.hours, above=0)
-    measure_on = _device(options) if options.measure else None
-    text = make_plan(
-        experiment.params, results=options.results, devices=options.devices, limit=options.hours, measure_on=measure_on
-    )
-    print(text, end="")
+    limits = {"devices": options.devices, "limit": options.hours}
+    print(make_plan(experiment, results=options.results, benchmarks=BENCHMARKS, **limits), end="")
 
 
 _MODEL = re.compile(
@@ -245,7 +242,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     "theory": (_theory, "Write what IDRS shows without data: Table 1 and Figures 2, 3, 11, 12 and 13."),
     "toy": (_toy, "Draw the toy experiment of IDRS in the plane: Figures 1 and 5 to 9."),
     "high-dimension": (_high_dimension, "Write what IDRS would certify in high dimension from given certificates."),
-    "plan": (_plan, "Print what the experiment will cost: jobs, and hours by measured throughput."),
+    "plan": (_plan, "Print what the experiment costs: jobs, and hours of those like which some were run."),
 }
 _NAMES = {
     ("data",): "a key of datasets",
@@ -286,12 +283,10 @@ def _parser() -> argparse.ArgumentParser:
     add(["attack"], "--attack", required=True, help="a key of that table's attacks")
     add(["order-cost", "break-certificates"], "--table", required=True, help="a key of tables, of the kind soundness")
     on_device = ("train", "label", "sample", "attack", "break-certificates")
-    add([*on_device, "plan"], "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
+    add(on_device, "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")
-    add(["plan"], "--measure", action="store_true", help="measure throughput first, and keep it for later plans")
     add(["plan"], "--devices", type=int, default=1, help="GPUs, or cores, for the wall clock (default: %(default)s)")
     add(["plan"], "--hours", type=float, default=8.0, help="what a job may take, for shards (default: %(default)s)")
-    verbs["plan"].set_defaults(threads=1)  # as the jobs of the workflow
     return parser
 
 

@@ -1,326 +1,227 @@
-"""What an experiment costs, before it runs: its jobs, and their hours at a measured throughput.
+"""What an experiment costs: its jobs, and the hours of those of a kind that Snakemake has run and measured.
 
-Pure arithmetic: `experiment.steps.plan` finds the measurements and the sizes of the data. Nothing is guessed: what was
-not measured is named, and stays out of every sum.
+The `benchmark:` file of a job lies below `BENCHMARKS` as its artefact below the results, and holds the spec of that.
+Nothing is guessed: jobs of a kind that was not measured are named, and stay out of every sum.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil, floor
+from math import ceil, inf
+from pathlib import Path
 from typing import Any
 
-from certsmooth.experiment import runs
-from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
+import pandas as pd
+
+from certsmooth._internal.checks import check_number
+from certsmooth.artefacts.records import log_path, read_logs, read_record
+from certsmooth.errors import CountsError
+from certsmooth.experiment import specs
+from certsmooth.experiment.config import EmpiricalTable, SoundnessTable
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.report.plan_markdown import render
+from certsmooth.science.sampling.counts import GROUP, shard_of
+
+BENCHMARKS = Path("logs", "benchmarks")
+_RECIPE = ("optimizer", "batch_size", "augmentation", "padding")
+# What changes no time, and what is looked at by itself.
+_APART = {"training", "sigma", "seed", "recipe", "objective", "start", "start_file", "labels", "teacher"}
+_APART |= {"base", "n0", "every", "stride", "sampled", "alpha", "certified"}
 
 
-@dataclass(frozen=True)
-class Classifier:
-    """What the time of a forward pass depends on: the fields of a model spec, without the normalisation."""
-
-    architecture: str
-    image_shape: tuple[int, ...]
-    num_classes: int
-    numeric_type: str
-    channels_last: bool
-
-    def __str__(self) -> str:
-        shape = "x".join(map(str, self.image_shape))
-        last = ", channels last" if self.channels_last else ""
-        return f"{self.architecture}, {shape}, {self.num_classes} classes, {self.numeric_type}{last}"
-
-
-@dataclass(frozen=True)
-class DataSize:
-    """How many images there are.
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job of the workflow.
 
     Attributes:
-        image_shape: of one image.
-        num_classes: number of classes.
-        images: by part: training, validation, test, and unlabelled where there are such.
-        origin: where this is known from.
+        rule: that runs it.
+        output: the first file that it makes, below the folder of the results.
+        parts: the identities of what it makes; none for what Snakemake does not measure.
+        shard: which, of how many.
+        phase: it waits for jobs of earlier phases alone.
     """
 
-    image_shape: tuple[int, ...]
-    num_classes: int
-    images: Mapping[str, int]
-    origin: str
+    rule: str
+    output: Path
+    parts: Sequence[Mapping[str, Any]] = ()
+    shard: tuple[int, int] = (0, 1)
+    phase: int = 4
 
 
-@dataclass(frozen=True)
-class Throughput:
-    """A measured speed of sampling.
-
-    Attributes:
-        classifier: what was run.
-        device: "cpu", or the name of the GPU.
-        samples_per_second: noise samples (images times samples) per second, of one GPU or of one CPU core.
-        start_seconds: start-up of a job; None where it was not measured, and then not in the hours.
-        torch: its version.
-        origin: what was measured, and when.
-    """
-
-    classifier: Classifier
-    device: str
-    samples_per_second: float
-    start_seconds: float | None
-    torch: str
-    origin: str
-
-
-@dataclass(frozen=True)
-class TrainingTime:
-    """The log of a training that was run.
-
-    Attributes:
-        classifier: what was trained.
-        settings: objective, policy, noise and batch size: see `training_settings`.
-        device: "cpu" or "cuda": a checkpoint does not say which GPU.
-        images: in an epoch.
-        seconds: of each epoch.
-        adaptive_from_epoch: of its recipe.
-        torch: its version.
-    """
-
-    classifier: Classifier
-    settings: str
-    device: str
-    images: int
-    seconds: tuple[float, ...]
-    adaptive_from_epoch: int
-    torch: str
-
-
-@dataclass(frozen=True)
-class SamplingJobs:
-    """The jobs that sample one part of a data set for one method: one for each run (sigma, seed, variant) and shard.
-
-    Attributes:
-        dataset: a key of ``datasets``.
-        method: a key of ``methods``; methods that share its counts have no jobs of their own.
-        part: test or validation.
-        sigmas: how many noise levels.
-        runs: how many runs.
-        shards: jobs per run.
-        samples: n0 + n.
-        policy: the sigma policy's name.
-        classifier: what is sampled; None where the data's size is unknown.
-        images: of one run.
-        group: images that no shards split.
-    """
-
-    dataset: str
-    method: str
-    part: runs.Part
-    sigmas: int
-    runs: int
-    shards: int
-    samples: int
-    policy: str
-    classifier: Classifier | None
-    images: int
-    group: int
-
-    @property
-    def jobs(self) -> int:
-        """How many."""
-        return self.runs * self.shards
-
-    def images_by_shard(self) -> tuple[int, ...]:
-        """Return the images of each shard: whole groups, as even as can be; 0 where there are fewer groups."""
-        each, more = divmod(ceil(self.images / self.group), self.shards)
-        ends = [0]
-        for shard in range(self.shards):
-            ends.append(ends[-1] + each + (shard < more))
-        bounds = [min(self.images, end * self.group) for end in ends]
-        return tuple(end - start for start, end in pairwise(bounds))
-
-    def hours(self, speed: Throughput) -> tuple[float, ...]:
-        """Return the hours of the job of each shard, of one run."""
-        start = speed.start_seconds or 0.0
-        return tuple(
-            (start + images * self.samples / speed.samples_per_second) / 3600 for images in self.images_by_shard()
-        )
-
-    def shards_under(self, hours: float, speed: Throughput) -> int | None:
-        """Return the smallest number of shards with which each job takes at most ``hours``; None if none does."""
-        if replace(self, shards=1).hours(speed)[0] <= hours:
-            return 1
-        seconds = 3600 * hours - (speed.start_seconds or 0.0)
-        groups = floor(
-            seconds * speed.samples_per_second / (self.group * self.samples)
-        )  # whole, in the longest of several
-        return ceil(ceil(self.images / self.group) / groups) if groups >= 1 else None
-
-
-@dataclass(frozen=True)
-class TrainingJobs:
-    """The jobs of one training on one data set that differ in sigma and seed alone.
-
-    Attributes:
-        dataset: a key of ``datasets``.
-        training: a key of ``trainings``.
-        variant: of its options.
-        jobs: how many.
-        phase: 0, or 1 for one that waits for another training.
-        classifier: what is trained; None where the data's size is unknown.
-        images: in an epoch.
-        epochs: of the recipe.
-        adaptive_from_epoch: of the recipe.
-        settings: see `training_settings`.
-    """
-
-    dataset: str
-    training: str
-    variant: str
-    jobs: int
-    phase: int
-    classifier: Classifier | None
-    images: int
-    epochs: int
-    adaptive_from_epoch: int
-    settings: str
-
-    def hours(self, log: TrainingTime) -> float | None:
-        """Return the hours of one job; None if the log is not about such a job, or not about all of its epochs."""
-        if (log.classifier, log.settings) != (self.classifier, self.settings):
-            return None
-        before, after = log.seconds[: log.adaptive_from_epoch], log.seconds[log.adaptive_from_epoch :]
-        needed = min(self.adaptive_from_epoch, self.epochs)
-        if (needed and not before) or (self.epochs > needed and not after):
-            return None
-        total = sum(count * sum(s) / len(s) for count, s in ((needed, before), (self.epochs - needed, after)) if count)
-        return total * self.images / log.images / 3600
-
-
-def count_jobs(params: Params) -> dict[str, int]:
-    """Return the number of jobs of each rule of the workflow when nothing is made yet, without rules that have none."""
-    parts, models = runs.all_parts(params), runs.all_models(params)
-    attacked = [(table, run) for table in params.of_kind(EmpiricalTable) for run in runs.table_runs(params, table)]
-    audited = [(table, run) for table in params.of_kind(SoundnessTable) for run in runs.table_runs(params, table)]
-    tables: dict[str, int] = Counter(table.kind for table in params.tables.values())
-    jobs = {
-        "data": len({run.dataset for run in models}),
-        "train": len(models),
-        "label": len({teacher for run in models if (teacher := runs.teacher_run(params, run))}),
-        "sample": sum(shards for _, _, shards in sampled_parts(params)),
-        "certify": len(parts),
-        "attack": sum(len(params.of_kind(EmpiricalTable)[table].attacks) for table, _ in attacked),
-        "order_cost": len(audited),
-        "break_certificates": len(audited),
-        **tables,
-        "theory": 1,
-        "toy": int(params.toy is not None),
-        "high_dimension": int(params.high_dimension is not None),
-    }
-    return {rule: count for rule, count in jobs.items() if count}
-
-
-def sampled_parts(params: Params) -> tuple[tuple[runs.CertificationRun, runs.Part, int], ...]:
-    """Return every run that is sampled, with each part of the data and the number of shards, once."""
-    found = (
-        (runs.sampling_run(params, run), part, runs.certification(params, run).shards)
-        for run, part in runs.all_parts(params)
-    )
-    return tuple(dict.fromkeys(found))
-
-
-def sampling_jobs(params: Params, sizes: Mapping[str, DataSize], *, group: int) -> list[SamplingJobs]:
-    """Return the jobs that sample, by data set, method, part and shards.
+def make_plan(experiment: Experiment, *, results: Path, benchmarks: Path, devices: int, limit: float) -> str:
+    """Return what the experiment costs, as Markdown.
 
     Args:
-        params: the configuration.
-        sizes: of the data sets that are known.
-        group: images that no shards split, `certsmooth.science.sampling.sampler.GROUP`.
+        experiment: all that is asked for.
+        results: the folder of the results: what lies there is made.
+        benchmarks: the folder of Snakemake's benchmark files.
+        devices: how many run jobs at a time.
+        limit: hours that a job may take, for the advice on shards.
+
+    Raises:
+        CertsmoothError: a benchmark file, log or record is damaged; the file is named.
     """
-    alike: dict[tuple[str, str, runs.Part, int], list[runs.CertificationRun]] = defaultdict(list)
-    for run, part, shards in sampled_parts(params):
-        alike[run.dataset, run.method, part, shards].append(run)
-    jobs = []
-    for (dataset, method, part, shards), found in alike.items():
-        chosen, size = runs.certification(params, found[0]), sizes.get(dataset)
-        stride = chosen.stride if part == "test" else 1
-        jobs.append(
-            SamplingJobs(
-                dataset=dataset,
-                method=method,
-                part=part,
-                sigmas=len({run.sigma for run in found}),
-                runs=len(found),
-                shards=shards,
-                samples=chosen.n0 + chosen.n,
-                policy=params.methods[method].policy.name,
-                classifier=classifier_of(params, dataset, size) if size else None,
-                images=ceil(size.images[part] / stride) if size else 0,
-                group=group,
-            )
-        )
-    return jobs
+    measured = _Measured(experiment, results, benchmarks)
+    rows = pd.DataFrame([measured.about(job, limit) for job in jobs(experiment)])
+    clock = makespan((found["hours"].dropna() for _, found in rows.groupby("phase")), devices)
+    return render(rows, devices=devices, limit=limit, clock=clock)
 
 
-def training_jobs(params: Params, sizes: Mapping[str, DataSize]) -> list[TrainingJobs]:
-    """Return the jobs that train, by data set, training and variant."""
-    alike: dict[tuple[str, str, runs.Variant], list[runs.ModelRun]] = defaultdict(list)
-    for run in runs.all_models(params):
-        alike[run.dataset, run.training, run.variant].append(run)
-    jobs = []
-    for (dataset, training, variant), found in alike.items():
-        about, size = runs.train_slice(params, found[0]), sizes.get(dataset)
-        recipe, teacher = about["recipe"], runs.teacher_run(params, found[0])
-        parts = ("training", "unlabelled") if teacher else ("training",)
-        is_known = size is not None and all(part in size.images for part in parts)
-        jobs.append(
-            TrainingJobs(
-                dataset=dataset,
-                training=training,
-                variant=runs.variant_name(variant),
-                jobs=len(found),
-                phase=int(teacher is not None or runs.start_run(params, found[0]) is not None),
-                classifier=classifier_of(params, dataset, size) if size is not None and is_known else None,
-                images=sum(size.images[part] for part in parts) if size is not None and is_known else 0,
-                epochs=recipe["epochs"],
-                adaptive_from_epoch=recipe.get("adaptive_from_epoch", 0),
-                settings=training_settings(about["training"], batch_size=recipe["batch_size"]),
-            )
-        )
-    return jobs
+def jobs(experiment: Experiment) -> Iterator[Job]:
+    """Yield every job of the workflow, as when nothing is made yet."""
+    params, models = experiment.params, experiment.models()
+    for path in dict.fromkeys(spec.data.path for spec in models):
+        yield Job(rule="data", output=path)
+    for spec in models:
+        phase = 2 if spec.start or spec.labels else 0
+        yield Job(rule="train", output=spec.path, parts=[spec.identity], phase=phase)
+    for labels in {spec.labels.path: spec.labels for spec in models if spec.labels}.values():
+        yield Job(rule="label", output=labels.path, parts=[labels.identity | {"source": labels.source}], phase=1)
+    for counts in experiment.all_counts():
+        for shard, path in enumerate(specs.counts_paths(counts)):
+            yield Job(rule="sample", output=path, parts=counts.identity, shard=(shard, counts.shards), phase=3)
+    for certified in experiment.all_certificates():
+        yield Job(rule="certify", output=specs.certificates_path(certified.name), parts=certified.identity)
+    attacked_in, audited_in = params.of_kind(EmpiricalTable), params.of_kind(SoundnessTable)
+    for table, row in ((name, row) for name in attacked_in for row in experiment.audited(name)):
+        for attack in attacked_in[table].attacks:
+            attacked = experiment.attacks(table, attack, *row)
+            path = specs.audit_path(table, attacked.name, f"{attack}.parquet")
+            yield Job(rule="attack", output=path, parts=attacked.identity)
+    for table, row in ((name, row) for name in audited_in for row in experiment.audited(name)):
+        ordered, broken = experiment.orders(table, *row), experiment.breakings(table, *row)
+        path = specs.audit_path(table, ordered.name, "order.json")
+        yield Job(rule="order_cost", output=path, parts=ordered.identity)
+        yield Job(rule="break_certificates", output=path.with_name("broken.parquet"), parts=broken.identity)
+    reports: list[tuple[str, str]] = [(table.kind, f"{name}.md") for name, table in params.tables.items()]
+    reports += [("theory", "idrs/table1.md")]
+    reports += [("toy", "figures/idrs/figure1.svg")] if params.toy else []
+    reports += [("high_dimension", "idrs/imagenet.md")] if params.high_dimension else []
+    yield from (Job(rule=rule, output=Path("tables", name)) for rule, name in reports)
 
 
-def training_settings(described: Mapping[str, Any], *, batch_size: int) -> str:
-    """Return what the time of an epoch depends on, besides classifier and images, as text that can be compared.
+class _Measured:
+    """What Snakemake measured, and what follows from it for other jobs."""
 
-    Args:
-        described: the training, as `runs.train_slice` or the header of a checkpoint gives it.
-        batch_size: of the recipe.
+    def __init__(self, experiment: Experiment, results: Path, benchmarks: Path) -> None:
+        self._results = results
+        self._images: dict[str, dict[str, int]] = {}  # of data, as JSON text, by part
+        for data in {spec.data.key: spec.data for spec in experiment.models()}.values():
+            if (path := results / data.path).is_file() and (record := read_record(path))["spec"] == data.identity:
+                self._images[data.key] = {name: part["images"] for name, part in record["parts"].items()}
+        self._jobs: dict[Path, tuple[float, Job]] = {}
+        self._fewest: dict[Path, float] = {}  # shards, by the folder of the counts
+        self._kinds: dict[tuple[str, frozenset[str]], list[tuple[float, dict[str, float]]]] = defaultdict(list)
+        for path in sorted(benchmarks.rglob("*.jsonl")):
+            self._add(path, path.relative_to(benchmarks))
+
+    def _add(self, path: Path, place: Path) -> None:
+        try:
+            found = json.loads(path.read_bytes())
+            hours, spec = check_number("s", found["s"], above=0) / 3600, found["params"]["spec"]
+            parts, about = spec if isinstance(spec, list) else [spec], found["wildcards"]
+            shard = int(about.get("shard", 0)), int(about.get("shards", 1))
+            amounts = self._amounts(job := Job(rule=found["rule_name"], output=place, parts=parts, shard=shard))
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+            why = f"damaged, not extended, or of a job of another version ({error!r})"
+            raise CountsError(f"{path}: {why}; delete it") from error
+        self._jobs[place] = hours, job
+        if amounts and _seconds_logged(self._results / place) <= 3600 * hours:  # else a killed job had done some of it
+            self._kinds[job.rule, frozenset(amounts)].append((hours, amounts))
+
+    def about(self, job: Job, limit: float) -> dict[str, Any]:
+        """Return what is said of a job: hours if it is left, and the fewest shards that take no more than a limit."""
+        took, last = self._jobs.get(job.output.with_suffix(".jsonl"), (None, job))
+        made = (list(job.parts), job.shard) == (list(last.parts), last.shard) and (self._results / job.output).is_file()
+        hours, fewest, batch = None if made else self._hours(job), None, job.output.parent
+        if job.rule == "sample" and hours is not None:
+            fewest = self._fewest[batch] = self._fewest.get(batch) or self._find_fewest(job, limit)
+        row = " ".join(job.output.parts[2:4] if batch.parts[:1] == ("audits",) else job.output.parts[1:3])
+        about = {"rule": job.rule, "row": row if job.parts else "", "output": job.output, "phase": job.phase}
+        about |= {"made": made, "took": took if made else None, "hours": hours}
+        return about | {"shards": job.shard[1], "fewest": fewest}
+
+    def _find_fewest(self, job: Job, limit: float) -> float:
+        groups = ceil(max(max(images.values()) for images in self._images.values()) / GROUP)
+        tried = [replace(job, shard=(0, shards)) for shards in range(1, groups + 1)]
+        found = bisect_left(tried, True, key=lambda each: (self._hours(each) or 0) <= limit)
+        return found + 1 if found < groups else inf
+
+    def _hours(self, job: Job) -> float | None:
+        """Return the hours of a job; None if no such job was measured."""
+        amounts = self._amounts(job)
+        if not amounts:
+            return None if amounts is None else 0.0  # a shard without images
+        hours = ratios = 0.0
+        for each, found in self._kinds[job.rule, frozenset(amounts)]:
+            sizes = [found[kind] / amounts[kind] for kind in amounts]
+            if max(sizes) <= 1.01 * min(sizes):  # all of its work is as many times that of the job
+                hours, ratios = hours + each, ratios + min(sizes)
+        return hours / ratios if ratios else None
+
+    def _amounts(self, job: Job) -> dict[str, float] | None:
+        """Return how much work of each kind a job is, in any unit; None if that is unknown."""
+        amounts: dict[str, float] = defaultdict(float)
+        for part in job.parts:
+            certified = part.get("certified", part)
+            sampled = certified.get("sampled", certified)
+            base = sampled.get("base") or sampled.get("teacher") or sampled
+            images = self._images.get(json.dumps(base["data"], sort_keys=True))
+            if images is None:
+                return None
+            whole = {**base, **sampled, "every": sampled.get("stride"), **certified, **part}
+            kind = {key: value for key, value in whole.items() if key not in _APART}
+            if amount := _grows_with(job, kind, whole, images):
+                amounts[json.dumps(kind, sort_keys=True)] += amount
+        return amounts if job.parts else None
+
+
+def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images: Mapping[str, int]) -> float:
+    """Return what the time of a part of a job grows with, and complete the kind: what else the time depends on.
+
+    Training grows with epochs, if these are all alike. Sampling grows with images times samples, but computing sigma(x)
+    costs no more for more samples. Attacks grow with the images. A memory grows faster: what is derived from counts is
+    alike only for as many.
     """
-    content = {name: described[name] for name in ("objective", "policy", "noise")}
-    return json.dumps({**content, "batch_size": batch_size}, sort_keys=True)
+    is_fixed = whole["policy"]["name"] == "fixed"
+    if job.rule == "label":
+        return 1.0
+    if job.rule == "train":
+        recipe = _RECIPE if is_fixed else (*_RECIPE, "epochs", "adaptive_from_epoch")
+        kind |= {key: whole["recipe"].get(key) for key in recipe}
+        kind |= {"objective": whole["objective"], "labels": whole["labels"] is not None}
+        return float(whole["recipe"]["epochs"]) if is_fixed else 1.0
+    count = ceil(images[whole["split"]] / whole["every"])
+    if job.rule == "sample":
+        samples = whole["n0"] + kind.pop("n")
+        kind |= {"split": None, "samples": None if is_fixed else samples}
+        return float(len(shard_of(count, *job.shard)) * (samples if is_fixed else 1))
+    if job.rule in ("attack", "break_certificates"):
+        return float(ceil(count / whole["stride"]))
+    kind["images"] = count
+    return 1.0
 
 
-def classifier_of(params: Params, dataset: str, size: DataSize) -> Classifier:
-    """Return the base classifier of a data set."""
-    chosen = params.datasets[dataset]
-    return Classifier(
-        chosen.architecture, size.image_shape, size.num_classes, chosen.numeric_type, chosen.channels_last
-    )
+def _seconds_logged(made: Path) -> float:
+    """Return the seconds of work that the log beside an artefact holds, given its path without the suffix; else 0."""
+    if made.stem == "model" and (training := made.with_name("training.csv")).is_file():
+        try:
+            return float(pd.read_csv(training)["seconds"].sum())
+        except (KeyError, TypeError, ValueError) as error:
+            raise CountsError(f"{training}: no log of a training ({error!r}); train again") from error
+    return sum(sum(log.seconds) for log in read_logs(made)) if log_path(made).is_file() else 0.0
 
 
-def makespan(phases: Iterable[Sequence[float]], devices: int) -> float:
-    """Return how long jobs take on several devices: each phase after the one before, its longest jobs first.
-
-    Args:
-        phases: the hours of the jobs of each phase; the jobs of a phase do not wait for each other.
-        devices: each runs one job at a time.
-    """
-    total = 0.0
-    for jobs in phases:
-        busy = [0.0] * devices
-        for hours in sorted(jobs, reverse=True):
-            heapq.heapreplace(busy, busy[0] + hours)
-        total += max(busy)
-    return total
+def makespan(phases: Iterable[Iterable[float]], devices: int) -> float:
+    """Return the hours that jobs take on devices, each one job at a time: phase after phase, its longest jobs first."""
+    busy = [0.0] * devices
+    for hours in phases:
+        busy = [max(busy)] * devices
+        for each in sorted(hours, reverse=True):
+            heapq.heapreplace(busy, busy[0] + each)
+    return max(busy)

@@ -24,7 +24,8 @@ from certsmooth.experiment.specs import Batch, SampleSpec, counts_path
 from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.datasets import Split
 from certsmooth.science.models import numerics
-from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
+from certsmooth.science.sampling.counts import GROUP, shard_of
+from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
 from certsmooth.science.theory.pixel_grid import grid_of
 
 
@@ -84,15 +85,18 @@ class _Shard:
     @classmethod
     def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
         split = loaded.split(spec.base.data, spec.split)
-        groups = _groups(len(split), spec.stride)
-        mine = [groups[i] for i in np.array_split(np.arange(len(groups)), shards)[shard]]
+        positions = np.arange(0, len(split), spec.stride, dtype=np.int64)
+        mine = shard_of(len(positions), shard, shards)
+        groups = [
+            positions[i : i + GROUP] for i in mine[::GROUP]
+        ]  # all but the last whole, as shards are made of these
         identity = {
             **loaded.identity(spec),
             "shard": [shard, shards],
             "semi_elasticity": loaded.policy(spec).semi_elasticity,
             "code": source_digest("science.sampling.sampler", f"science.noise.{spec.noise}"),
         }
-        return cls(spec, split, mine, identity)
+        return cls(spec, split, groups, identity)
 
     @property
     def key(self) -> str:
@@ -108,12 +112,6 @@ class _Shard:
 
 def _key(identity: Mapping[str, Any]) -> str:
     return json.dumps(identity, sort_keys=True)
-
-
-def _groups(images: int, stride: int) -> list[npt.NDArray[np.int64]]:
-    """Return the positions of the images, every stride-th, in groups of `GROUP`."""
-    positions = np.arange(0, images, stride, dtype=np.int64)
-    return [positions[i : i + GROUP] for i in range(0, len(positions), GROUP)]
 
 
 def _sampled_before(folder: Path) -> dict[str, tuple[CountsPart, Log]]:

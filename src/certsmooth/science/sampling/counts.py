@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float, Int
 
+GROUP = 50
+"""Images that share batches and one call of the sigma policy; shards are unions of whole groups."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -47,3 +50,10 @@ def concatenate(parts: Sequence[Counts]) -> Counts:
     """Join counts of disjoint sets of images, in the order given; of no images, a set says nothing."""
     full = [part for part in parts if len(part)]
     return Counts(*(np.concatenate([getattr(part, f.name) for part in full or parts]) for f in fields(Counts)))
+
+
+def shard_of(images: int, shard: int, shards: int) -> range:
+    """Return the positions of a shard among some images: whole groups of `GROUP`, as even as can be."""
+    each, more = divmod(-(-images // GROUP), shards)
+    first = shard * each + min(shard, more)
+    return range(min(images, first * GROUP), min(images, (first + each + (shard < more)) * GROUP))

@@ -35,12 +35,10 @@ from certsmooth._internal.registry import member
 from certsmooth._internal.replicas import Replicas
 from certsmooth.errors import DataError, ModelError
 from certsmooth.science.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
+from certsmooth.science.sampling.counts import GROUP as GROUP  # where it is known from
 from certsmooth.science.sampling.rows import beside_others, check_rows, far_images, mixed
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.theory.pixel_grid import PixelGrid
-
-GROUP = 50
-"""Images that share batches and one call of the sigma policy; shards are unions of whole groups."""
 
 BLOCK = 100
 """Noise samples per block: the unit that batches are made of."""
