@@ -228,7 +228,7 @@ def test_epochs_that_are_not_alike_are_not_scaled(project, printed):
 
 def test_attacks_are_scaled_by_images_and_what_a_memory_may_take_part_in_is_not(project, printed):
     def audit(content):
-        predict, methods = {"n": 100, "alpha": 0.01}, ["cohen"]
+        about = {"methods": ["cohen"], "predict": {"n": 100, "alpha": 0.01}, "stride": 60}
         attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}, "samples": [0]}
         attacked = {
             "kind": "empirical",
