@@ -256,7 +256,7 @@ MODEL = json.loads(json.dumps(dataclasses.asdict(SPEC)))
             "model",
             MODEL,
             {"normalisation": None},
-            "model.normalisation is {'mean': [0.0, 0.5], 'std': [1.0, 2.0]}; must",
+            "model.normalisation is {'mean': [0.0, 0.5], 'std': [1.0, 2.0]}",
         ),
     ],
 )
