@@ -68,7 +68,7 @@ def test_only_the_entries_asked_for_are_compared_but_these_whole():
 
 
 def test_many_differences_are_counted():
-    right = {"spec": {name: 1 for name in "abcde"}}
+    right = {"spec": dict.fromkeys("abcde", 1)}
     with pytest.raises(CountsError) as raised:
         check_identity(Path("a"), {"spec": dict.fromkeys("abcde", 0)}, right, remedy="again", error=CountsError)
     shown = "; ".join(f"spec.{name} is 0; must be 1" for name in "abc")
