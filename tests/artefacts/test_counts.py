@@ -368,6 +368,8 @@ def test_a_journal_is_of_one_identity(tmp_path):
     assert second.path != first.path
     check_holds(second, [])
     check_holds(journal(tmp_path, identity=dict(reversed(IDENTITY.items()))), ENTRIES)
+    second.path.write_bytes(first.path.read_bytes())  # put in its place: every row is counted again
+    check_holds(journal(tmp_path, identity={**IDENTITY, "n": 101}), [])
 
 
 def test_two_runs_exclude_each_other(tmp_path):

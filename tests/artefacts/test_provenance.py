@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from certsmooth._internal.storage import write_json
+from certsmooth._internal.storage import file_digest, write_json
 from certsmooth.analysis.idrs_theory import write_table1
 from certsmooth.artefacts import checkpoint, provenance
 from certsmooth.artefacts.certificates import read_certificates
+from certsmooth.artefacts.counts import CountsPart, read_counts, write_counts
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, Image, MadeBy, made_by
-from certsmooth.artefacts.records import read_logs
+from certsmooth.artefacts.records import log_path, read_logs, write_logs
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.like import written_out
@@ -216,6 +217,7 @@ def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
 @pytest.mark.parametrize("change", [{"seconds": "1"}, {"threads": None}, {"more": 1}, {"image": {}}])
 def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
     path = tmp_path / "a.log.json"
+    shutil.copy(COUNTS, tmp_path / "a.parquet")
     good = content(Path(COUNTS).with_suffix(".log.json"))
     write_json(path, good)
     assert [log.seconds for log in read_logs(tmp_path / "a.parquet")] == [part["seconds"] for part in good["parts"]]
@@ -227,3 +229,17 @@ def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
     path.unlink()
     with pytest.raises(CountsError, match=rf"^{path}: cannot be read"):
         read_logs(tmp_path / "a.parquet")
+
+
+def test_the_log_of_another_file_is_refused(made, tmp_path):
+    """The same parts, images and seconds: only the counts are others."""
+    first, second = (tmp_path / f"{name}.parquet" for name in "ab")
+    shutil.copy(COUNTS, first)
+    write_counts(second, [CountsPart(part.counts, {**part.identity, "seed": 1}) for part in read_counts(first)])
+    for path in (first, second):
+        write_logs(path, read_logs(Path(COUNTS)))
+        assert read_logs(path) == read_logs(Path(COUNTS))
+    log_path(second).replace(log_path(first))
+    right, found = file_digest(first), file_digest(second)
+    with pytest.raises(CountsError, match=f"^{log_path(first)}: made is '{found}'; must be '{right}'; make the file"):
+        read_logs(first)

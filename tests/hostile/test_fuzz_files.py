@@ -118,6 +118,7 @@ def _count_parts(identity: dict[str, Any]) -> list[CountsPart]:
 
 
 def _write_logs(folder: Path) -> Path:
+    _write_counts(folder)
     log = Log(seconds=[0.5, 0.25], device="cpu", threads=1, versions={"torch": "2"}, git_commit=None, image=None)
     write_logs(folder / "0-of-1.parquet", [log, dataclasses.replace(log, threads=2)])
     return log_path(folder / "0-of-1.parquet")

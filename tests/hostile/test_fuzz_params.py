@@ -62,6 +62,13 @@ def test_the_configuration_without_a_change_is_fine() -> None:
     _check_and_list(parse_params(small_params.content()))
 
 
+def test_seeds_whose_files_no_system_could_name_are_refused() -> None:
+    few, many = (small_params.changed(small_params.content(), ("training_seeds",), list(range(n))) for n in (60, 100))
+    _check_and_list(parse_params(few))
+    with pytest.raises(ConfigError, match=r"^training_seeds: 99 of digits/cohen; must be fewer: files are named"):
+        _check_and_list(parse_params(many))
+
+
 @fuzz(250)
 @given(content=changed_tree(small_params.content))
 def test_another_tree(content: dict[Any, Any]) -> None:

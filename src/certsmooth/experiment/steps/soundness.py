@@ -41,7 +41,7 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun
     same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
     spec = experiment.breaking(table, run)
     broken, identity, place = Broken.read(path, expect={"spec": spec.identity, **same})
-    expect = {"spec": experiment.order(table, run).identity, "checkpoint": same["checkpoint"]}
+    expect = {"spec": experiment.order(table, run).identity, **same}
     return AuditedRun(
         run=found,
         norm=certificate.norm,

@@ -37,7 +37,8 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> None:
     """
     params, certified = experiment.params, Certified(experiment, results)
     table, about = params.tables[name], table_choice(params, name)
-    record = read_record(results / "data" / f"{about.dataset}.json")
+    data = experiment.data(about.dataset)
+    record = read_record(results / data.path, spec=data.identity)
     linf = table.norm == "linf"
     runs = [certified.run(run, split, linf=linf) for run in table_runs(params, name) for split in SPLITS]
     norm = "linf" if linf else _norm(name, runs)
