@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,9 +20,11 @@ import small_params
 from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken
+from certsmooth.artefacts.certificates import _TYPES as CERTIFICATES_TYPES
+from certsmooth.artefacts.counts import _TYPES as COUNTS_TYPES
 from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.artefacts.records import log_path, read_logs, write_logs
-from certsmooth.errors import CertsmoothError, CheckpointError, CountsError, DataError
+from certsmooth.errors import CertsmoothError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.resolve import Experiment
@@ -33,7 +35,6 @@ from certsmooth.experiment.specs import (
     TrainSpec,
     audit_path,
     certificates_path,
-    counts_path,
     counts_paths,
 )
 from certsmooth.experiment.steps.accuracy import make_accuracy
@@ -52,6 +53,7 @@ from certsmooth.experiment.steps.train import train_model
 RESULTS = Path("results")
 CPU = torch.device("cpu")
 SEEDS = (0, 1)
+AUDITS = (("attacks", "empirical"), ("soundness", "promises"))
 
 
 def content() -> dict[str, Any]:
@@ -63,11 +65,11 @@ def content() -> dict[str, Any]:
     gaussian, policy = whole["trainings"]["gaussian"], {"name": "fixed"}
     cohen = whole["methods"]["cohen"] | {"policy": policy}
     taught = gaussian | {"start": {"training": "standard"}, "teacher": "standard"}
-    empirical, promises = whole["attacks"]["empirical"], whole["soundness"]["promises"]
+    predict = {"n": 10, "alpha": 0.05}
+    empirical, promises = (whole[section][name] | {"predict": predict} for section, name in AUDITS)
     plain = {"title": "A table", "norm": None, "published": None, "settings": {}}
     half = {"settings": {"digits": {"dataset": "digits-half-labelled"}}, "methods": ["taught"], "baseline": "taught"}
     base = {"label": "Base", "attack": {"name": "pgd", "options": {"steps": 1}}, "samples": [0]}
-    predict = {"n": 10, "alpha": 0.05}
     return whole | {
         "training_seeds": list(SEEDS),
         "datasets": {"digits": digits, "digits-half-labelled": digits | {"unlabelled": {"share": 0.5}}},
@@ -93,11 +95,11 @@ def content() -> dict[str, Any]:
         # Seed 0 of `cohen` has a file of its own, as one more table needs it.
         "idrs": {"rates": whole["idrs"]["rates"] | {"training_seeds": [0], "datasets": ["digits"], "published": []}},
         "attacks": {
-            "attacks1": empirical | {"attacks": {"base": base, "smoothed": base | {"samples": [1]}}, "predict": predict},
-            "attacks2": empirical | {"methods": ["cohen", "standard"], "attacks": {"base": base}, "predict": predict, "stride": 2},
+            "attacks1": empirical | {"attacks": {"base": base, "smoothed": base | {"samples": [1]}}},
+            "attacks2": empirical | {"methods": ["cohen", "standard"], "attacks": {"base": base}, "stride": 2},
         },
         "soundness": {
-            "audit1": promises | {"methods": ["cohen", "remember"], "predict": predict, "shuffles": 1, "stride": 2},
+            "audit1": promises | {"methods": ["cohen", "remember"], "shuffles": 1, "stride": 2},
             "audit2": promises | {"predict": predict | {"n": 12}, "shuffles": 2, "stride": 2},
         },
         "high_dimension": None,
@@ -174,13 +176,13 @@ class Jobs:
 
     def _audits(self) -> None:
         experiment, params = self.experiment, self.experiment.params
-        for table, row in [(table, row) for table in params.attacks for row in experiment.audited(table)]:
+        for table, row in [(each, row) for each in params.attacks for row in experiment.audited(each)]:
             for name in params.attacks[table].attacks:
                 batch = experiment.attacks(table, name, *row)
                 run = partial(attack_batch, table, batch, results=RESULTS, device=CPU)
                 made = audit_path(table, batch.name, f"{name}.parquet")
                 self._add("attack", run, [made], self._counted(batch))
-        for table, row in [(table, row) for table in params.soundness for row in experiment.audited(table)]:
+        for table, row in [(each, row) for each in params.soundness for row in experiment.audited(each)]:
             orders, breakings = experiment.orders(table, *row), experiment.breakings(table, *row)
             made, other = (audit_path(table, orders.name, name) for name in ("order.json", "broken.parquet"))
             self._add("order-cost", partial(cost_orders, table, orders, results=RESULTS), [made], self._counted(orders))
@@ -220,13 +222,12 @@ class Jobs:
             for row in experiment.audited(table):
                 batches["order.json", row] = experiment.orders(table, *row)
                 batches["broken.parquet", row] = experiment.breakings(table, *row)
-        return {
-            audit_path(table, batch.name, file): keys(batch.parts) for (file, _), batch in batches.items()
-        }
+        return {audit_path(table, batch.name, file): keys(batch.parts) for (file, _), batch in batches.items()}
 
-    def readers(self, path: Path) -> list[Job]:
-        """One job of each step that reads a file."""
-        return list({job.verb: job for job in self.jobs if path in job.reads}.values())
+    def readers(self, path: Path, *, part: str | None = None) -> list[Job]:
+        """One job of each step that reads a file, or the part of it with that identity."""
+        reading = [job for job in self.jobs if path in job.reads and (part is None or part in job.reads[path])]
+        return list({job.verb: job for job in reading}.values())
 
     def made_by(self, verb: str) -> list[Path]:
         return [path for job in self.jobs for path in job.makes if job.verb == verb]
@@ -314,8 +315,162 @@ def test_any_artefact_in_the_place_of_another_is_refused_by_every_step(verb: str
             for job in jobs.readers(target):
                 # Steps without torch know a checkpoint by its checksum, which counts, labels and certificates state.
                 stating = job.reads if verb == "train" else ()
-                refused(job, target, *stating)
+                message = refused(job, target, *stating)
+                assert " spec." in message or (verb == "train" and re.search(r": (checkpoint|teacher) is ", message))
                 seen.add(job.verb)
     assert seen == {job.verb for job in jobs.jobs if any(path in job.reads for path in artefacts)}
 
 
+def of_parts(jobs: Jobs) -> dict[Path, tuple[str, dict[str, type]]]:
+    """Return the files of several parts: their format, and the types of their columns."""
+    forms = {"sample": ("counts 2", COUNTS_TYPES), "certify": ("certificates 2", CERTIFICATES_TYPES)}
+    forms |= {"attack": (AttackCounts.form, AttackCounts.types), "break-certificates": (Broken.form, Broken.types)}
+    return {path: form for verb, form in forms.items() for path in jobs.made_by(verb)}
+
+
+def key_of(part: Part) -> str:
+    return json.dumps(part.identity["spec"], sort_keys=True)
+
+
+def test_no_part_of_a_file_stands_for_another(folder: Path, jobs: Jobs) -> None:
+    """Test and validation, sigmas and training seeds lie in one file: each is asked for where all others are."""
+    tried = 0
+    for path, (form, types) in of_parts(jobs).items():
+        parts = read_parts(RESULTS / path, form, types, remedy="")
+        has_log = (RESULTS / log_path(path)).exists()
+        logs = read_logs(RESULTS / path) if has_log else []
+        assert len(parts) > 1
+        for place, absent in enumerate(parts):
+            with kept(path):
+                write_parts(RESULTS / path, form, parts[:place] + parts[place + 1 :])
+                if has_log:
+                    write_logs(RESULTS / path, logs[:place] + logs[place + 1 :])
+                for job in jobs.readers(path, part=key_of(absent)):
+                    assert " spec." in refused(job, path)
+                    tried += 1
+    assert tried > 50
+
+
+def test_the_cost_of_an_order_in_the_place_of_another_of_its_file_is_refused(folder: Path, jobs: Jobs) -> None:
+    for path in jobs.made_by("order-cost"):
+        content = read_json(RESULTS / path, remedy="")
+        assert len(content["parts"]) == len(SEEDS)
+        with kept(path):
+            write_json(RESULTS / path, content | {"parts": content["parts"][:1] * 2})
+            for job in jobs.readers(path):
+                assert "base.seed is 0; must be 1" in refused(job, path)
+
+
+@pytest.mark.parametrize("verb", ["sample", "attack", "break-certificates"])
+def test_the_log_of_another_file_is_refused_by_every_step(verb: str, folder: Path, jobs: Jobs) -> None:
+    for source, target in permutations(jobs.made_by(verb), 2):
+        with kept(target):
+            shutil.copy(RESULTS / log_path(source), RESULTS / log_path(target))
+            for job in jobs.readers(target):
+                refused(job, log_path(target))
+
+
+def test_what_lies_in_the_place_of_counts_is_not_taken_for_them_when_they_are_sampled(folder: Path, jobs: Jobs) -> None:
+    """Sampling keeps what it finds of its own; of a file of another run that is nothing."""
+    samplings = [job for job in jobs.jobs if job.verb == "sample"]
+    for job, other in zip(samplings, samplings[1:] + samplings[:1], strict=True):
+        right = (RESULTS / job.makes[0]).read_bytes()
+        put(other.makes[0], job.makes[0])
+        job.run()
+        assert (RESULTS / job.makes[0]).read_bytes() == right
+
+
+# --- examples, with the whole message
+
+
+def the(jobs: Jobs, verb: str, made: str) -> Job:
+    (found,) = (job for job in jobs.jobs if job.verb == verb and str(job.makes[0]) == made)
+    return found
+
+
+def test_validation_certificates_are_not_those_of_the_test(folder: Path, jobs: Jobs) -> None:
+    path = Path("certificates/digits/standard/seed=0+1.parquet")
+    parts = read_parts(RESULTS / path, "certificates 2", CERTIFICATES_TYPES, remedy="")
+    validation = [part for part in parts if part.identity["spec"]["sampled"]["split"] == "validation"]
+    assert len(validation) == len(parts) / 2
+    write_parts(RESULTS / path, "certificates 2", validation)
+    messages = [refused(job, path) for job in jobs.readers(path)]
+    assert len(messages) == 2  # tables of certified and of empirical accuracy
+    for message in messages:
+        assert message.startswith(f"results/{path}: spec.sampled.split is 'validation'; must be 'test'; ")
+
+
+def test_certificates_of_another_training_seed(folder: Path, jobs: Jobs) -> None:
+    other, path = (Path(f"certificates/digits/cohen/seed={seed}.parquet") for seed in (1, 0))
+    put(other, path)
+    messages = [refused(job, path) for job in jobs.readers(path)]
+    assert len(messages) == 4  # every kind of table
+    assert set(messages) == {f"results/{path}: spec.sampled.base.seed is 1; must be 0; certify again"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"n": 21}, "spec.sampled.n is 20; must be 21"),
+        ({"n0": 6}, "spec.sampled.n0 is 5; must be 6"),
+        ({"alpha": 0.01}, "spec.alpha is 0.05; must be 0.01"),
+        ({"stride": 59}, "spec.sampled.stride is 60; must be 59"),
+    ],
+)
+def test_certificates_of_another_setting_than_that_of_params(
+    change: dict[str, Any], words: str, folder: Path, jobs: Jobs
+) -> None:
+    whole = content()
+    whole["datasets"]["digits"]["certification"] |= change
+    changed = Jobs(Experiment(parse_params(whole)))
+    path = Path("certificates/digits/cohen/seed=0.parquet")
+    messages = [refused(job, path) for job in changed.readers(path)]
+    assert len(messages) == 4
+    assert set(messages) == {f"results/{path}: {words}; certify again"}
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("digits/standard/sigma=0.25/seed=0", "spec.training is 'standard'; must be 'gaussian'"),
+        ("digits/gaussian/sigma=0.25/seed=1", "spec.seed is 1; must be 0"),
+        ("digits/gaussian/sigma=0.5/seed=0", "spec.sigma is 0.5; must be 0.25"),
+        (
+            "digits-half-labelled/standard/sigma=0.25/seed=0",
+            "spec.data.dataset is 'digits-half-labelled'; must be 'd",
+        ),
+    ],
+)
+def test_a_checkpoint_of_another_training_or_seed(place: str, words: str, folder: Path, jobs: Jobs) -> None:
+    path = Path("checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors")
+    put(Path("checkpoints", place, "default", "model.safetensors"), path)
+    job = the(jobs, "sample", "counts/digits/cohen/seed=0/0-of-1.parquet")
+    message = refused(job, path)
+    assert message.startswith(f"results/{path}: {words}")
+    assert message.endswith("made for something else; train again")
+
+
+def test_the_record_of_the_same_data_without_half_of_their_labels(folder: Path, jobs: Jobs) -> None:
+    put(Path("data/digits-half-labelled.json"), Path("data/digits.json"))
+    job = the(jobs, "train", "checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors")
+    assert refused(job, Path("data/digits.json")) == (
+        "results/data/digits.json: spec.dataset is 'digits-half-labelled'; must be 'digits'; "
+        "spec.unlabelled is 0.5; must be None; make it with `certsmooth data`"
+    )
+
+
+def test_pseudo_labels_of_another_teacher(folder: Path, jobs: Jobs) -> None:
+    first, second = (
+        Path(f"checkpoints/digits-half-labelled/standard/sigma=0.25/seed={seed}/default/pseudo_labels.json")
+        for seed in SEEDS
+    )
+    put(second, first)
+    job = the(jobs, "train", "checkpoints/digits-half-labelled/taught/sigma=0.25/seed=0/default/model.safetensors")
+    assert refused(job, first).startswith(f"results/{first}: spec.teacher.seed is 1; must be 0; ")
+
+
+def test_an_attack_of_another_table(folder: Path, jobs: Jobs) -> None:
+    other, path = (Path(f"audits/attacks{n}/digits/cohen/seed=0+1/base.parquet") for n in (2, 1))
+    put(other, path)
+    (job,) = jobs.readers(path)
+    assert refused(job, path) == f"results/{path}: spec.stride is 2; must be 1; make it again"
