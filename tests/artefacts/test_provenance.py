@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
 
-from certsmooth._internal.storage import write_json
+from certsmooth._internal.storage import file_digest, write_json
 from certsmooth.analysis.idrs_theory import threshold_table
 from certsmooth.artefacts import checkpoint, provenance
+from certsmooth.artefacts.certificates import read_certificates
+from certsmooth.artefacts.counts import CountsPart, read_counts, write_counts
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, Image, MadeBy, made_by
-from certsmooth.artefacts.records import read_log
+from certsmooth.artefacts.records import log_path, read_logs, write_logs
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
-from certsmooth.experiment.config import parse_params
 from certsmooth.report.render import write_files, write_table
 from shipped import shipped_content
 from workflow_project import plain_yaml
@@ -79,21 +81,22 @@ def test_a_file_that_is_no_image_is_refused(content, tmp_path, monkeypatch):
 
 # --- every verb, on digits
 
-RUN = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "results/data/digits.json"]
-PLACE = "digits/cohen/sigma=0.25/seed=0/default"
-COUNTS = f"results/counts/{PLACE}/test-0-of-1.parquet"
-MODEL = "results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"
-ON_COUNTS = [*RUN, "--method", "cohen", "--checkpoint", MODEL, "--counts", COUNTS]
-CERTIFICATES = f"results/certificates/{PLACE}/test.json"
-LABELS, HALF = "labels.json", "results/data/digits-half-labelled.json"
-ORDER, BROKEN = (f"results/audit/soundness/{PLACE}/{name}" for name in ("order.json", "broken.parquet"))
-ATTACKED = f"results/attacks/empirical/{PLACE}/base.parquet"
+RUN = "digits/cohen/seed=0"
+COUNTS = f"results/counts/{RUN}/0-of-1.parquet"
+TRAINED = "digits/gaussian/sigma=0.25/seed=0/default"
+TEACHER = TRAINED.replace("digits/", "digits-half-labelled/")
+MODEL = f"results/checkpoints/{TRAINED}/model.safetensors"
+LABELS = f"results/checkpoints/{TEACHER}/pseudo_labels.json"
+CERTIFICATES = f"results/certificates/{RUN}.parquet"
+ORDER, BROKEN = (f"results/audits/soundness/{RUN}/{name}" for name in ("order.json", "broken.parquet"))
+ATTACKED = f"results/audits/empirical/{RUN}/base.parquet"
 TABLES = ("soundness", "empirical", "evaluation", "idrs/table1", "idrs/imagenet")
 
 
 def write_params(folder):
     params = shipped_content()
-    params["datasets"]["digits"]["recipe"] |= {"epochs": 2}
+    for name in ("digits", "digits-half-labelled"):
+        params["datasets"][name]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
     params["datasets"]["digits"] |= {"sigmas": [0.25]}
     params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 100}
     predict = {"n": 50, "alpha": 0.01}
@@ -105,8 +108,6 @@ def write_params(folder):
     tables["evaluation"] |= {"methods": ["cohen"], "training_seeds": [0]}
     params["high_dimension"] |= {"rates": [0]}
     (folder / "params.yaml").write_text(plain_yaml(params))
-    (run,) = runs.table_runs(parse_params(params), "soundness")
-    assert str(run.folder) == PLACE
 
 
 @pytest.fixture(scope="module")
@@ -117,22 +118,13 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv(IMAGE_VARIABLE, str(write_image(folder)))
-        for output in (RUN[-1], HALF):
-            Path(output).parent.mkdir(parents=True, exist_ok=True)
-            assert main(["data", "--dataset", Path(output).stem, "--output", output]) == 0
-        assert main(["train", *RUN, "--training", "gaussian", "--output", MODEL, "--log", "log.csv"]) == 0
-        sampled = ["--method", "cohen", "--part", "test", "--checkpoint", MODEL, "--output", COUNTS]
-        assert main(["sample", *RUN, *sampled]) == 0
-        certified = str(Path(CERTIFICATES).with_suffix(".tsv"))
-        assert main(["certify", *ON_COUNTS, "--part", "test", "--output", certified]) == 0
-        assert main(["attack", *ON_COUNTS, "--table", "empirical", "--attack", "base", "--output", ATTACKED]) == 0
-        assert main(["order-cost", *ON_COUNTS, "--table", "soundness", "--output", ORDER]) == 0
-        assert main(["break-certificates", *ON_COUNTS, "--table", "soundness", "--output", BROKEN]) == 0
-        half = ["--dataset", "digits-half-labelled", "--sigma", "0.25", "--seed", "0", "--data", HALF]
-        files = ["--output", "half.safetensors", "--log", "log.csv"]
-        assert main(["train", *half, "--training", "gaussian", *files]) == 0
-        label = ["--training", "gaussian", "--checkpoint", "half.safetensors", "--output", LABELS]
-        assert main(["label", *half, *label]) == 0
+        for verb in (
+            *(["data", "digits"], ["data", "digits-half-labelled"], ["train", TRAINED], ["train", TEACHER]),
+            *(["label", TEACHER], ["sample", RUN], ["certify", RUN]),
+            ["attack", RUN, "--table", "empirical", "--attack", "base"],
+            *(["order-cost", RUN, "--table", "soundness"], ["break-certificates", RUN, "--table", "soundness"]),
+        ):
+            assert main(verb) == 0
         for name in ("soundness", "empirical", "evaluation"):
             assert main(["table", name]) == 0
         assert main(["high-dimension"]) == 0
@@ -151,10 +143,12 @@ def test_every_artefact_says_in_which_image_it_was_made(made):
     _, header = checkpoint.load(Path(MODEL))
     assert header.image == IMAGE
     for counts in (COUNTS, ATTACKED, BROKEN):
-        assert read_log(Path(counts)).image == IMAGE
+        assert all(log.image == IMAGE for log in read_logs(Path(counts)))
     logs = ("results/data/digits.log.json", "results/data/digits-half-labelled.log.json")
-    assert content(CERTIFICATES)["provenance"]["sampled_by"] == [content(logs[0])]
-    for found in (*map(content, (ORDER, LABELS, *logs)), content(CERTIFICATES)["provenance"]):
+    certified = [part.provenance for part in read_certificates(Path(CERTIFICATES))]
+    for about in certified:
+        assert about["sampled_by"] == [content(logs[0])]
+    for found in (*map(content, (ORDER, LABELS, *logs)), *certified):
         assert found["image"] == asdict(IMAGE)
         assert found["versions"] == provenance.versions()
         assert "git_commit" in found
@@ -196,37 +190,55 @@ def test_numbers_and_records_are_the_same_outside_the_image(made, monkeypatch):
     before = [path.read_bytes() for path in paths]
     monkeypatch.delenv(IMAGE_VARIABLE)
     assert main(["table", "soundness"]) == 0
-    assert main(["data", "--dataset", "digits", "--output", RUN[-1]]) == 0
+    assert main(["data", "digits"]) == 0
     assert [path.read_bytes() for path in paths] == before
     assert content("results/tables/soundness.json")["image"] is None
     assert content("results/data/digits.log.json")["image"] is None
 
 
 def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
-    counts = [tmp_path / f"{shard}.parquet" for shard in range(3)]
-    for shard, path in enumerate(counts):
-        place = ["--part", "test", "--shard", str(shard), "--shards", "3", "--checkpoint", MODEL]
+    shutil.copytree(made, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    shutil.rmtree(Path(COUNTS).parent)
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["datasets"]["digits"]["certification"]["shards"] = 3
+    Path("params.yaml").write_text(plain_yaml(params))
+    for shard in range(3):
         if shard == 1:
             monkeypatch.delenv(IMAGE_VARIABLE)
-        assert main(["sample", *RUN, "--method", "cohen", *place, "--output", str(path)]) == 0
-    output = tmp_path / "test.tsv"
-    files = ["--checkpoint", MODEL, "--counts", *map(str, counts), "--output", str(output)]
-    assert main(["certify", *RUN, "--method", "cohen", "--part", "test", *files]) == 0
-    found = content(output.with_suffix(".json"))["provenance"]
-    assert found["image"] is None
-    assert [each["image"] for each in found["sampled_by"]] == [asdict(IMAGE), None]
+        assert main(["sample", RUN, "--shard", f"{shard}/3"]) == 0
+    assert main(["certify", RUN]) == 0
+    for part in read_certificates(Path(CERTIFICATES)):
+        assert part.provenance["image"] is None
+        assert [each["image"] for each in part.provenance["sampled_by"]] == [asdict(IMAGE), None]
 
 
 @pytest.mark.parametrize("change", [{"seconds": "1"}, {"threads": None}, {"more": 1}, {"image": {}}])
 def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
     path = tmp_path / "a.log.json"
+    shutil.copy(COUNTS, tmp_path / "a.parquet")
     good = content(Path(COUNTS).with_suffix(".log.json"))
     write_json(path, good)
-    assert read_log(tmp_path / "a.parquet").seconds == good["seconds"]
-    write_json(path, good | change)
+    assert [log.seconds for log in read_logs(tmp_path / "a.parquet")] == [part["seconds"] for part in good["parts"]]
+    *others, last = good["parts"]
+    write_json(path, good | {"parts": [*others, last | change]})
     (key,) = change
-    with pytest.raises(CountsError, match=rf"^{path}: {key}"):
-        read_log(tmp_path / "a.parquet")
+    with pytest.raises(CountsError, match=rf"^{path}: parts\.{len(others)}\.{key}"):
+        read_logs(tmp_path / "a.parquet")
     path.unlink()
     with pytest.raises(CountsError, match=rf"^{path}: cannot be read"):
-        read_log(tmp_path / "a.parquet")
+        read_logs(tmp_path / "a.parquet")
+
+
+def test_the_log_of_another_file_is_refused(made, tmp_path):
+    """The same parts, images and seconds: only the counts are others."""
+    first, second = (tmp_path / f"{name}.parquet" for name in "ab")
+    shutil.copy(COUNTS, first)
+    write_counts(second, [CountsPart(part.counts, {**part.identity, "seed": 1}) for part in read_counts(first)])
+    for path in (first, second):
+        write_logs(path, read_logs(Path(COUNTS)))
+        assert read_logs(path) == read_logs(Path(COUNTS))
+    log_path(second).replace(log_path(first))
+    right, found = file_digest(first), file_digest(second)
+    with pytest.raises(CountsError, match=f"^{log_path(first)}: made is '{found}'; must be '{right}'; make the file"):
+        read_logs(first)

@@ -230,22 +230,8 @@ def test_attacks_are_scaled_by_images_and_what_a_memory_may_take_part_in_is_not(
     def audit(content):
         about = {"methods": ["cohen"], "predict": {"n": 100, "alpha": 0.01}, "stride": 60}
         attack = {"label": "PGD", "attack": {"name": "base_pgd", "options": {"steps": 2}}, "samples": [0]}
-        attacked = {
-            "kind": "empirical",
-            "title": "A",
-            "methods": methods,
-            "attacks": {"base": attack},
-            "predict": predict,
-            "stride": 60,
-        }
-        broken = {
-            "kind": "soundness",
-            "title": "S",
-            "methods": methods,
-            "predict": predict,
-            "stride": 60,
-            "shuffles": 2,
-        }
+        attacked = {"kind": "empirical", "title": "A", "attacks": {"base": attack}, **about}
+        broken = {"kind": "soundness", "title": "S", "shuffles": 2, **about}
         content["tables"] |= {"empirical": attacked, "soundness": broken}
 
     project.edit(audit)

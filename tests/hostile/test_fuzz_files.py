@@ -25,18 +25,23 @@ from torchvision.datasets import CIFAR10
 
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.artefacts.audits import Broken, read_order_cost, write_order_cost
+from certsmooth.artefacts.audits import Broken, OrderPart, read_order_cost, write_order_costs
+from certsmooth.artefacts.certificates import _TYPES as CERTIFICATE_TYPES
 from certsmooth.artefacts.certificates import (
     PROVENANCE_KEYS,
+    CertificatesPart,
+    export_certificates,
     read_certificates,
     read_published_certificates,
     write_certificates,
 )
 from certsmooth.artefacts.checkpoint import CheckpointHeader
-from certsmooth.artefacts.counts import CountsJournal, read_counts, write_counts
-from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
+from certsmooth.artefacts.parts import Part, read_parts, write_parts
+from certsmooth.artefacts.records import Log, log_path, read_logs, read_record, write_logs
 from certsmooth.artefacts.training_state import EpochLog, load_state, save_state
 from certsmooth.errors import CertsmoothError
+from certsmooth.experiment.specs import DataSpec
 from certsmooth.experiment.steps import data as data_step
 from certsmooth.science import datasets
 from certsmooth.science.audit.order import OrderCost, Score
@@ -88,6 +93,7 @@ def _plain(value: Any) -> Any:
 
 
 IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 0.25}, "shard": [0, 4]}
+OTHER = {**IDENTITY, "dataset": "mnist"}
 DIGEST = "sha256:" + "ab" * 32
 ROWS = np.arange(6, dtype=np.int64)
 REALS = np.linspace(0.1, 0.9, 6)
@@ -103,18 +109,30 @@ def _counts() -> Counts:
 
 
 def _write_counts(folder: Path) -> Path:
-    write_counts(folder / "test-0-of-1.parquet", _counts(), IDENTITY)
-    return folder / "test-0-of-1.parquet"
+    write_counts(folder / "0-of-1.parquet", _count_parts(IDENTITY))
+    return folder / "0-of-1.parquet"
+
+
+def _count_parts(identity: dict[str, Any]) -> list[CountsPart]:
+    return [CountsPart(_counts(), identity), CountsPart(_counts(), OTHER)]
+
+
+def _write_logs(folder: Path) -> Path:
+    _write_counts(folder)
+    log = Log(seconds=[0.5, 0.25], device="cpu", threads=1, versions={"torch": "2"}, git_commit=None, image=None)
+    write_logs(folder / "0-of-1.parquet", [log, dataclasses.replace(log, threads=2)])
+    return log_path(folder / "0-of-1.parquet")
 
 
 def _write_attack(folder: Path) -> Path:
-    AttackCounts(ROWS, ROWS, ROWS, REALS, REALS, REALS, CLASSES, ROWS).write(folder / "pgd.parquet", IDENTITY)
+    table = AttackCounts(ROWS, ROWS, ROWS, REALS, REALS, REALS, CLASSES, ROWS)
+    AttackCounts.write(folder / "pgd.parquet", [(table, IDENTITY), (table, OTHER)])
     return folder / "pgd.parquet"
 
 
 def _write_broken(folder: Path) -> Path:
     columns = (ROWS, ROWS, REALS, REALS, ROWS, ROWS, REALS, REALS, CLASSES, ROWS)
-    Broken(*columns).write(folder / "broken.parquet", IDENTITY)
+    Broken.write(folder / "broken.parquet", [(Broken(*columns), OTHER), (Broken(*columns), IDENTITY)])
     return folder / "broken.parquet"
 
 
@@ -124,14 +142,15 @@ def _write_order(folder: Path) -> Path:
     for field in dataclasses.fields(OrderCost):
         kind = str(field.type)
         values[field.name] = score if kind == "Score" else (0.0, 0.5) if "tuple" in kind else 3
-    write_order_cost(folder / "order.json", OrderCost(**values))
+    parts = [OrderPart(OrderCost(**values), identity) for identity in (OTHER, IDENTITY)]
+    write_order_costs(folder / "order.json", parts)
     return folder / "order.json"
 
 
 def _write_checkpoint(folder: Path) -> Path:
     header = CheckpointHeader(
-        model=SPEC, dataset="cones", dataset_fingerprint=DIGEST, pixel_range=None, sigma=0.25,
-        training={"recipe": {"epochs": 3}}, seed=7, versions={"torch": "2"}, git_commit=None, image=None,
+        model=SPEC, spec={"recipe": {"epochs": 3}, "seed": 7}, sigma=0.25, dataset_fingerprint=DIGEST, images=20,
+        images_fingerprint=DIGEST, pixel_range=None, device="cpu", versions={"torch": "2"}, git_commit=None, image=None,
     )  # fmt: skip
     checkpoint.save(folder / "model.safetensors", build(SPEC, seed=1), header)
     return folder / "model.safetensors"
@@ -182,7 +201,13 @@ def _frame() -> pd.DataFrame:
 
 def _write_certificates(folder: Path) -> Path:
     about = dict.fromkeys(PROVENANCE_KEYS) | {"fingerprint": DIGEST, "images": 3, "versions": {}}
-    write_certificates(folder / "test.tsv", _frame(), about)
+    parts = [CertificatesPart(_frame(), spec, about) for spec in (IDENTITY, OTHER)]
+    write_certificates(folder / "seed=0.parquet", parts)
+    return folder / "seed=0.parquet"
+
+
+def _write_exported(folder: Path) -> Path:
+    export_certificates(folder / "test.tsv", _frame())
     return folder / "test.tsv"
 
 
@@ -199,17 +224,20 @@ def _read_published(path: Path) -> object:
     return frame
 
 
-CHOICE = data_step.DataChoice("cones", "cones", None, {"train_per_class": 10, "test_per_class": 4}, 0.5, None, 0)
+DATA = DataSpec(
+    dataset="cones", member="cones", options={"train_per_class": 10, "test_per_class": 4}, validation=0.5,
+    unlabelled=None, seed=0, source=None,
+)  # fmt: skip
 
 
 def _write_record(folder: Path) -> Path:
-    data_step.record_data(CHOICE, folder / "cones.json")
-    return folder / "cones.json"
+    data_step.record_data(DATA, results=folder)
+    return folder / DATA.path
 
 
 def _read_record(path: Path) -> object:
-    record = read_record(path)
-    return record, data_step.load_part(CHOICE, "test", record)
+    record = read_record(path, spec=DATA.identity)
+    return record, data_step.load_part(DATA, "test", record)
 
 
 def _write_kept(folder: Path) -> Path:
@@ -219,7 +247,7 @@ def _write_kept(folder: Path) -> Path:
 
 def _read_kept(path: Path) -> object:
     assert path.is_file()
-    return data_step.load_part(CHOICE, "test", read_record(path.parents[2] / "cones.json"))
+    return data_step.load_part(DATA, "test", read_record(path.parents[2] / DATA.path))
 
 
 def _write_unlabelled(folder: Path) -> Path:
@@ -300,14 +328,12 @@ FORMATS = {
     "checkpoint": Format(_write_checkpoint, _read_checkpoint),
     "training state": Format(_write_state, _read_state),
     "counts": Format(_write_counts, read_counts),
-    "attack": Format(_write_attack, AttackCounts.read),
-    "broken": Format(_write_broken, Broken.read),
-    "order": Format(_write_order, read_order_cost),
+    "logs": Format(_write_logs, lambda path: read_logs(path.with_name("0-of-1.parquet"))),
+    "attack": Format(_write_attack, lambda path: AttackCounts.read(path, expect=IDENTITY)),
+    "broken": Format(_write_broken, lambda path: Broken.read(path, expect=IDENTITY)),
+    "order": Format(_write_order, lambda path: read_order_cost(path, expect=IDENTITY)),
     "certificates": Format(_write_certificates, read_certificates),
-    "sidecar": Format(
-        lambda folder: _write_certificates(folder).with_suffix(".json"),
-        lambda path: read_certificates(path.with_suffix(".tsv")),
-    ),
+    "exported": Format(_write_exported, _read_published, exact=False),
     "published": Format(_write_published, _read_published, exact=False),
     "record": Format(_write_record, _read_record),
     "kept part": Format(_write_kept, _read_kept),
@@ -369,9 +395,8 @@ def test_a_changed_journal(tmp_path_factory: pytest.TempPathFactory, choices: st
 
 
 def _forge_certificates(path: Path, change: Callable[[Any], Any]) -> None:
-    record = json.loads(path.with_suffix(".json").read_text())
-    record["provenance"] = change(record["provenance"])
-    path.with_suffix(".json").write_text(json.dumps(record))
+    first, *others = read_parts(path, "certificates 2", CERTIFICATE_TYPES, remedy="")
+    write_parts(path, "certificates 2", [Part(change(dict(first.identity)), first.columns), *others])
 
 
 def _forge_checkpoint(path: Path, change: Callable[[Any], Any]) -> None:
@@ -394,7 +419,7 @@ def _forge_record(path: Path, change: Callable[[Any], Any]) -> None:
 
 def _forge_counts(path: Path, change: Callable[[Any], Any]) -> None:
     identity = change(json.loads(json.dumps(IDENTITY)))
-    write_counts(path, _counts(), identity)
+    write_counts(path, _count_parts(identity))
 
 
 FORGERIES: dict[str, Callable[[Path, Callable[[Any], Any]], None]] = {
@@ -402,6 +427,7 @@ FORGERIES: dict[str, Callable[[Path, Callable[[Any], Any]], None]] = {
     "checkpoint": _forge_checkpoint,
     "record": _forge_record,
     "order": _forge_record,
+    "logs": _forge_record,
     "counts": _forge_counts,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +13,44 @@ from hypothesis import strategies as st
 
 import small_params
 from certsmooth.errors import ConfigError
-from certsmooth.experiment import runs
-from certsmooth.experiment.config import Params, parse_params, read_params
+from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable, parse_params, read_params
 from certsmooth.experiment.members import check_members
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.specs import audit_path, certificates_path, counts_paths
 from fuzzing import changed_bytes, changed_tree, fuzz
 
 
 def _check_and_list(params: Params) -> None:
-    """Check all members, and walk over what there would be to do."""
+    """Check all members, and walk over all that there would be to make, as the workflow does."""
     check_members(params)
-    for table in params.tables:
-        for run in runs.table_runs(params, table):
-            model = runs.model_run(params, run)
-            for folder in (run.folder, model.folder, runs.sampling_run(params, run).folder):
-                assert not folder.is_absolute()
-                assert len(folder.parts) == 5
-                assert ".." not in folder.parts
-                assert str(folder).isprintable()
-                assert all(len(part) < 255 for part in folder.parts)
-            runs.train_slice(params, model), runs.sample_slice(params, run), runs.certify_slice(params, run)
-            runs.start_run(params, model), runs.teacher_run(params, model)
+    experiment = Experiment(params)
+    for model in experiment.models():
+        _inside(model.path, parts=7)
+        json.dumps(model.identity, allow_nan=False)
+    for demand in experiment.demands:
+        certified, counted = experiment.certificates(demand.run), experiment.counts(demand.run)
+        assert experiment.certify(demand.run, demand.split) in certified.parts
+        assert experiment.sample(experiment.sampled_by(demand.run), demand.split) in counted.parts
+        _inside(certificates_path(certified.name), parts=4)
+        for path in counts_paths(counted):
+            _inside(path, parts=5)
+        json.dumps(certified.identity, allow_nan=False)
+    for table in params.of_kind(EmpiricalTable):
+        for dataset, method in experiment.audited(table):
+            for attack in params.tables[table].attacks:
+                _inside(audit_path(table, experiment.attacks(table, attack, dataset, method).name, attack), parts=6)
+    for table in params.of_kind(SoundnessTable):
+        for dataset, method in experiment.audited(table):
+            for made in (experiment.orders, experiment.breakings):
+                _inside(audit_path(table, made(table, dataset, method).name, "x"), parts=6)
+
+
+def _inside(path: Path, *, parts: int) -> None:
+    assert not path.is_absolute()
+    assert len(path.parts) == parts
+    assert ".." not in path.parts
+    assert str(path).isprintable()
+    assert all(len(part) < 255 for part in path.parts)
 
 
 def _refused_or_fine(error: ConfigError) -> None:
@@ -41,6 +60,13 @@ def _refused_or_fine(error: ConfigError) -> None:
 
 def test_the_configuration_without_a_change_is_fine() -> None:
     _check_and_list(parse_params(small_params.content()))
+
+
+def test_seeds_whose_files_no_system_could_name_are_refused() -> None:
+    few, many = (small_params.changed(small_params.content(), ("training_seeds",), list(range(n))) for n in (60, 100))
+    _check_and_list(parse_params(few))
+    with pytest.raises(ConfigError, match=r"^training_seeds: 99 of digits/cohen; must be fewer: files are named"):
+        _check_and_list(parse_params(many))
 
 
 @fuzz(250)

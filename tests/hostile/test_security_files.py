@@ -31,7 +31,7 @@ from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, read_order_cost
 from certsmooth.artefacts.certificates import read_certificates, read_published_certificates
 from certsmooth.artefacts.counts import CountsJournal, read_counts
-from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.records import read_logs, read_record
 from certsmooth.artefacts.training_state import load_state
 from certsmooth.errors import CertsmoothError, DataError
 from certsmooth.experiment.config import read_params
@@ -123,10 +123,11 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "checkpoint": ("model.safetensors", checkpoint.load),
     "training state": ("state.safetensors", _state),
     "counts": ("counts.parquet", read_counts),
-    "attack": ("attack.parquet", AttackCounts.read),
-    "broken certificates": ("broken.parquet", Broken.read),
-    "order": ("order.json", read_order_cost),
-    "certificates": ("test.tsv", read_certificates),
+    "attack": ("attack.parquet", lambda path: AttackCounts.read(path, expect={})),
+    "broken certificates": ("broken.parquet", lambda path: Broken.read(path, expect={})),
+    "order": ("order.json", lambda path: read_order_cost(path, expect={})),
+    "certificates": ("seed=0.parquet", read_certificates),
+    "logs": ("0-of-1.log.json", lambda path: read_logs(path.with_name("0-of-1.parquet"))),
     "published certificates": ("published.tsv", read_published_certificates),
     "record": ("digits.json", read_record),
     "kept part": ("part.npz", lambda path: _read_kept(path, "sha256:" + "0" * 64, "sha256:" + "0" * 64)),

@@ -11,9 +11,10 @@ import pytest
 
 import small_params
 from certsmooth.errors import ConfigError
-from certsmooth.experiment import runs
-from certsmooth.experiment.config import Params, parse_params, read_params
+from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.members import check_members
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.specs import certificates_path, counts_paths
 from small_params import changed, renamed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -171,16 +172,20 @@ def test_text_for_people_is_one_printable_line(content: dict[str, Any], path: tu
                 parse_params(given)
 
 
-def paths(params: Params) -> Iterator[Path]:
+def paths(experiment: Experiment) -> Iterator[Path]:
+    params = experiment.params
     for table in params.tables:
         yield Path(f"{table}.md")
-        for run in runs.table_runs(params, table):
-            yield run.folder
-            yield runs.model_run(params, run).folder
+    yield from (model.path for model in experiment.models())
+    yield from (certificates_path(batch.name) for batch in experiment.all_certificates())
+    for batch in experiment.all_counts():
+        yield from counts_paths(batch)
 
 
 def test_every_path_of_the_shipped_configuration_is_inside() -> None:
-    for path in paths(read_params(ROOT / "params.yaml")):
+    found = list(paths(Experiment(read_params(ROOT / "params.yaml"))))
+    assert len(found) > 100
+    for path in found:
         assert not path.is_absolute()
         assert ".." not in path.parts
         assert os.fspath(path).isascii()

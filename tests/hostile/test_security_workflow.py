@@ -77,8 +77,8 @@ def test_names_of_files_reach_the_command_whole_and_run_nothing(folder: Path) ->
 def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     spec = ModelSpec("mlp", (1, 8, 8), 10, Normalisation((0.5,), (0.3,)))
     header = CheckpointHeader(
-        model=spec, dataset="x", dataset_fingerprint="x", pixel_range=(0.0, 1.0), sigma=0.25, training={}, seed=0,
-        versions={}, git_commit=None, image=None,
+        model=spec, spec={}, sigma=0.25, dataset_fingerprint="x", images=1, images_fingerprint="x",
+        pixel_range=(0.0, 1.0), device="cpu", versions={}, git_commit=None, image=None,
     )  # fmt: skip
     checkpoint.save(folder / EVERYTHING, build(spec, seed=0), header)
     published = f"published {EVERYTHING}.tsv"
@@ -96,7 +96,7 @@ def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     assert _files(folder) == before
     assert label in (folder / "results/tables/idrs/imagenet.md").read_text()
     _, made = checkpoint.load(folder / targets[0])
-    assert made.training["start"]["checkpoint"] == EVERYTHING
+    assert made.spec["start_file"] == EVERYTHING
 
 
 @pytest.mark.workflow

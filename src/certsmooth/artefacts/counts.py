@@ -138,15 +138,12 @@ def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
-def _journal_line(text: bytes) -> bytes:
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
 class Journal:
     """What an unfinished run has finished: a file beside its output that grows by one line an entry.
 
     Use it as a context manager. A line cut short by a kill is dropped; a journal of another run is refused by its name,
-    which holds a hash of the identity. Two runs at once exclude each other.
+    which holds a hash of the identity, and its lines are dropped, whose checksums begin with that. Two runs at once
+    exclude each other.
 
     Attributes:
         entries: what is finished, in the order in which it was appended.
@@ -154,6 +151,7 @@ class Journal:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         name = hashlib.sha256(_json(identity)).hexdigest()[:16]
+        self._start = zlib.crc32(name.encode())
         self.path = path.with_name(f".{path.name}.{name}.journal")
         self.entries: list[dict[str, Any]] = []
         self._file: io.FileIO | None = None
@@ -183,11 +181,14 @@ class Journal:
         good = 0
         for line in file.readall().splitlines(keepends=True):
             text = line[9:-1]
-            if line != _journal_line(text):
+            if line != self._line(text):
                 break
             self._take(json.loads(text))
             good += len(line)
         file.truncate(good)  # what is written next goes there: the file is open for appending
+
+    def _line(self, text: bytes) -> bytes:
+        return b"%08x %s\n" % (zlib.crc32(text, self._start), text)
 
     def _take(self, entry: dict[str, Any]) -> None:
         self.entries.append(entry)
@@ -201,7 +202,7 @@ class Journal:
             CountsError: the disk is full; what was appended before is kept.
         """
         assert self._file is not None
-        rest = _journal_line(json.dumps(entry).encode())
+        rest = self._line(json.dumps(entry).encode())
         try:
             while rest:  # a disk that is nearly full takes a part
                 rest = rest[self._file.write(rest) :]

@@ -9,8 +9,17 @@ from typing import Any
 
 from certsmooth.errors import CertsmoothError
 
-_MISSING = "nothing"
 _SHOWN = 3  # entries in a message
+
+
+class _Nothing:
+    """Stands for an entry that is not there; equals nothing that a file can hold."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+_MISSING = _Nothing()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from certsmooth._internal.storage import decode_record, read_json, write_json
+from certsmooth._internal.storage import decode_record, file_digest, read_json, write_json
 from certsmooth.artefacts.identity import check_identity
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import CountsError, DataError
@@ -91,26 +91,32 @@ def log_path(made: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Logs:
+    """How a file was made; ``made`` is its SHA-256: counts of the same form may be others."""
+
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
+    made: _Fingerprint
     parts: list[Log]
 
 
 def write_logs(made: Path, logs: Sequence[Log]) -> None:
-    """Write how the parts of a file were made, beside it.
+    """Write how the parts of a file were made, beside it; the file must be there.
 
     Raises:
         CountsError: the file cannot be written.
     """
-    write_json(log_path(made), asdict(_Logs(list(logs))), error=CountsError)
+    content = _Logs(file_digest(made, error=CountsError), list(logs))
+    write_json(log_path(made), asdict(content), error=CountsError)
 
 
 def read_logs(made: Path) -> list[Log]:
     """Read how the parts of a file were made, given its path.
 
     Raises:
-        CountsError: missing or damaged.
+        CountsError: missing or damaged, or the log of another file.
     """
-    path = log_path(made)
-    content = read_json(path, remedy="make the file again that it is the log of", error=CountsError)
-    return decode_record(_Logs, json.dumps(content), source=str(path), error=CountsError).parts
+    path, remedy = log_path(made), "make the file again that it is the log of"
+    content = read_json(path, remedy=remedy, error=CountsError)
+    logs = decode_record(_Logs, json.dumps(content), source=str(path), error=CountsError)
+    check_identity(path, content, {"made": file_digest(made, error=CountsError)}, remedy=remedy, error=CountsError)
+    return logs.parts

@@ -17,6 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from certsmooth.errors import ConfigError
+
 Split = Literal["test", "validation"]
 NumericType = Literal["float32", "tf32", "bfloat16"]
 SPLITS: tuple[Split, ...] = ("test", "validation")
@@ -24,6 +26,8 @@ SPLITS: tuple[Split, ...] = ("test", "validation")
 Option = bool | int | float | str | None
 GridPoint = tuple[tuple[str, Option], ...]
 """The values of the options that are lists in params.yaml."""
+
+_LONGEST_NAME = 200  # 255 are possible, of which journals and temporary files take some
 
 _WHERE = {"where": True}
 """Marks a field that says where a thing lies and not what it is: it is in no identity."""
@@ -301,6 +305,9 @@ class Batch(Generic[S]):
         seeds: training seeds.
         parts: what the file holds.
         shards: files that the images of each part are divided among.
+
+    Raises:
+        ConfigError: there are so many seeds that no file could be named after them.
     """
 
     dataset: str
@@ -308,6 +315,13 @@ class Batch(Generic[S]):
     seeds: tuple[int, ...]
     parts: tuple[S, ...]
     shards: int = 1
+
+    def __post_init__(self) -> None:
+        if len(Path(self.name).name) > _LONGEST_NAME:
+            raise ConfigError(
+                f"training_seeds: {len(self.seeds)} of {self.dataset}/{self.method}; must be fewer: "
+                f"files are named after them, by at most {_LONGEST_NAME} characters"
+            )
 
     @property
     def name(self) -> str:

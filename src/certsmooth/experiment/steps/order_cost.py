@@ -48,4 +48,5 @@ def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
         seed=certified.seed,
         norm=certificate.norm,
     )
-    return OrderPart(cost, {"spec": spec.identity, "checkpoint": gathered.identity["checkpoint"]})
+    about = {key: gathered.identity[key] for key in ("fingerprint", "checkpoint")}
+    return OrderPart(cost, {"spec": spec.identity, **about})

@@ -190,7 +190,7 @@ def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedR
     path, order = (certified.results / audit_path(name, folder, file) for file in ("broken.parquet", "order.json"))
     spec, source = experiment.breaking(name, run), _source(found)
     broken, identity, place = Broken.read(path, expect={"spec": spec.identity, **source})
-    expect = {"spec": experiment.order(name, run).identity, "checkpoint": source["checkpoint"]}
+    expect = {"spec": experiment.order(name, run).identity, **source}
     return AuditedRun(
         run=found,
         norm=certificate.norm,

@@ -18,11 +18,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certsmooth.artefacts.counts import CountsJournal, read_counts, write_counts
+from certsmooth.artefacts.attacks import AttackCounts
+from certsmooth.artefacts.counts import CountsJournal, CountsPart, find_counts, read_counts, write_counts
 from certsmooth.errors import CountsError
 from certsmooth.science.sampling.counts import Counts, concatenate
 
 IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 0.25}, "shard": [0, 4]}
+OTHER = {**IDENTITY, "shard": [1, 4]}
 FIELDS = tuple(field.name for field in dataclasses.fields(Counts))
 
 
@@ -47,10 +49,20 @@ def same(first, second):
     )
 
 
+def parts(identity=IDENTITY):
+    return [CountsPart(make(), identity), CountsPart(make(3, seed=1), OTHER)]
+
+
+def same_parts(found, right):
+    return [part.identity for part in found] == [part.identity for part in right] and all(
+        same(first.counts, second.counts) for first, second in zip(found, right, strict=True)
+    )
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     path = tmp_path_factory.mktemp("counts") / "counts.parquet"
-    write_counts(path, make(), IDENTITY)
+    write_counts(path, parts())
     return path, path.read_bytes()
 
 
@@ -69,26 +81,42 @@ def file_size_limit(size):
 
 
 @settings(max_examples=40, deadline=None)
-@given(images=st.integers(1, 60), classes=st.integers(2, 12), seed=st.integers(0, 2**32))
+@given(
+    images=st.lists(st.integers(0, 60), min_size=1, max_size=4).filter(any),
+    classes=st.integers(2, 12),
+    seed=st.integers(0, 2**32),
+)
 def test_round_trip(tmp_path_factory, images, classes, seed):
     path = tmp_path_factory.mktemp("round") / "counts.parquet"
-    counts = make(images, classes, seed)
-    write_counts(path, counts, IDENTITY)
-    found, identity = read_counts(path, expect=IDENTITY)
-    assert same(found, counts)
-    assert identity == IDENTITY
+    parts = [CountsPart(make(n, classes, seed + i), {**IDENTITY, "shard": [i, 4]}) for i, n in enumerate(images)]
+    write_counts(path, parts)
+    found = read_counts(path)
+    assert same_parts(found, parts)
+    assert [find_counts(path, found, part.identity) for part in parts] == list(range(len(parts)))
+
+
+def test_a_file_of_a_shard_without_images(tmp_path):
+    """There may be more shards than groups of images."""
+    path = tmp_path / "counts.parquet"
+    write_counts(path, [CountsPart(make(0), IDENTITY), CountsPart(make(0), OTHER)])
+    found = read_counts(path)
+    assert [(len(part.counts), part.identity) for part in found] == [(0, IDENTITY), (0, OTHER)]
+    assert same(concatenate([found[0].counts, make()]), make())
 
 
 def test_same_content_has_the_same_bytes(written, tmp_path):
     path = tmp_path / "again.parquet"
-    write_counts(path, make(), dict(reversed(IDENTITY.items())))
+    write_counts(path, parts(dict(reversed(IDENTITY.items()))))
     assert path.read_bytes() == written[1]
-    write_counts(path, make(), {**IDENTITY, "n": 101})
+    write_counts(path, parts({**IDENTITY, "n": 101}))
+    assert path.read_bytes() != written[1]
+    write_counts(path, parts()[::-1])
     assert path.read_bytes() != written[1]
 
 
 def test_any_reader_of_parquet_can_read_it(written):
-    frame, counts = pd.read_parquet(written[0]), make()
+    frame, counts = pd.read_parquet(written[0]), concatenate([part.counts for part in parts()])
+    assert frame["part"].tolist() == [0] * 4 + [1] * 3
     assert frame["predict"].tolist() == counts.selection.argmax(axis=1).tolist()
     assert frame["estimation"].map(list).tolist() == counts.estimation.tolist()
 
@@ -132,12 +160,11 @@ def test_a_changed_bit_of_the_metadata_is_noticed_or_changes_nothing(written):
 
 def check_damaged(path, content):
     try:
-        counts, identity = read_bytes(path, content)
+        found = read_bytes(path, content)
     except CountsError as error:
         assert str(path) in str(error)
     else:
-        assert same(counts, make())
-        assert identity == IDENTITY
+        assert same_parts(found, parts())
 
 
 @settings(max_examples=100, deadline=None)
@@ -163,13 +190,26 @@ def test_another_number_is_noticed(written, tmp_path, column):
         read_counts(path)
 
 
+def of_part(header, **changes):
+    return {**header, "parts": [{**header["parts"][0], **changes}, *header["parts"][1:]]}
+
+
 @pytest.mark.parametrize(
     "edit",
     [
-        lambda header: {**header, "identity": {**IDENTITY, "dataset": "mnist"}},
+        lambda header: of_part(header, identity={**IDENTITY, "dataset": "mnist"}),
+        lambda header: of_part(header, identity=[]),
+        lambda header: of_part(header, rows=3),
+        lambda header: of_part(header, rows="x"),
+        lambda header: {**header, "parts": header["parts"][::-1]},
+        lambda header: {**header, "parts": header["parts"][:1]},
+        lambda header: {**header, "parts": [*header["parts"], {"rows": 0, "identity": IDENTITY}]},
+        lambda header: {**header, "parts": 1},
         lambda header: {**header, "sha256": "0" * 64},
-        lambda header: {"identity": header["identity"]},
-        lambda header: {"sha256": header["sha256"]},
+        lambda header: {**header, "format": "counts 1"},
+        lambda header: {key: value for key, value in header.items() if key != "sha256"},
+        lambda header: {key: value for key, value in header.items() if key != "parts"},
+        lambda header: {key: value for key, value in header.items() if key != "format"},
         lambda header: [header],
     ],
 )
@@ -187,24 +227,41 @@ def test_other_files_are_refused(tmp_path):
     pd.DataFrame({name: [1, 2] for name in (*FIELDS, "predict")}).to_parquet(frame)
     text = tmp_path / "counts.json"
     text.write_text("{}")
-    for path in (frame, text, tmp_path / "absent.parquet", tmp_path):
-        with pytest.raises(CountsError, match=rf"{path}: not a counts file"):
+    for path in (frame, text):
+        with pytest.raises(CountsError, match=rf"{path}: not a file of counts 2, or damaged .*; sample it again"):
+            read_counts(path)
+    for path, reason in ((tmp_path / "absent.parquet", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(CountsError, match=rf"{path}: cannot be read: {reason}; sample it again"):
             read_counts(path)
 
 
 def test_counts_of_something_else_are_refused(written):
-    for key, value in (("dataset", "mnist"), ("n", 1000), ("policy", {"name": "fixed", "sigma": 0.5}), ("absent", 1)):
+    for change, words in (
+        ({"dataset": "mnist"}, "dataset is 'digits'; must be 'mnist'"),
+        ({"n": 1000}, "n is 100; must be 1000"),
+        ({"policy": {"name": "fixed", "sigma": 0.5}}, "policy.sigma is 0.25; must be 0.5"),
+        ({"absent": 1}, "absent is nothing; must be 1"),
+        ({"shard": [2, 4]}, "shard is [0, 4]; must be [2, 4]"),
+    ):
         with pytest.raises(CountsError) as caught:
-            read_counts(written[0], expect={**IDENTITY, key: value})
-        for part in (str(written[0]), f"{key} is", repr(IDENTITY.get(key)), f"must be {value!r}"):
-            assert part in str(caught.value)
+            find_counts(written[0], read_counts(written[0]), {**IDENTITY, **change})
+        assert str(caught.value) == f"{written[0]}: {words}; sample it again"
+
+
+def test_a_table_of_another_kind_is_named(tmp_path):
+    path = tmp_path / "a.parquet"
+    numbers, reals = np.zeros(1, np.int64), np.zeros(1)
+    table = AttackCounts(numbers, numbers, numbers, reals, reals, reals, np.zeros((1, 2), np.int64), numbers)
+    AttackCounts.write(path, [(table, IDENTITY)])
+    with pytest.raises(CountsError, match=rf"{path}: (not a file of counts 2|holds 'attacks 2'; must be 'counts 2')"):
+        read_counts(path)
 
 
 def test_a_full_disk_leaves_the_old_counts(written, tmp_path):
     path = tmp_path / "counts.parquet"
     path.write_bytes(written[1])
     with file_size_limit(500), pytest.raises(CountsError, match=f"{path}: cannot be written"):
-        write_counts(path, make(400), IDENTITY)
+        write_counts(path, [CountsPart(make(400), IDENTITY)])
     assert path.read_bytes() == written[1]
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -212,7 +269,7 @@ def test_a_full_disk_leaves_the_old_counts(written, tmp_path):
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     path = tmp_path / "absent" / "counts.parquet"
     with pytest.raises(CountsError, match=str(path)):
-        write_counts(path, make(), IDENTITY)
+        write_counts(path, parts())
     with pytest.raises(CountsError, match=f"{path.parent}.*cannot be written"), CountsJournal(path, IDENTITY):
         pass
 
@@ -311,6 +368,8 @@ def test_a_journal_is_of_one_identity(tmp_path):
     assert second.path != first.path
     check_holds(second, [])
     check_holds(journal(tmp_path, identity=dict(reversed(IDENTITY.items()))), ENTRIES)
+    second.path.write_bytes(first.path.read_bytes())  # put in its place: every row is counted again
+    check_holds(journal(tmp_path, identity={**IDENTITY, "n": 101}), [])
 
 
 def test_two_runs_exclude_each_other(tmp_path):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import random
 import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -20,11 +21,14 @@ from certsmooth._internal.checks import MAX_SAMPLES
 from certsmooth.artefacts.certificates import (
     COLUMNS,
     PROVENANCE_KEYS,
-    checksum,
+    CertificatesPart,
+    export_certificates,
+    find_certificates,
     read_certificates,
     read_published_certificates,
     write_certificates,
 )
+from certsmooth.artefacts.parts import Part, write_parts
 from certsmooth.errors import ConfigError, CountsError
 
 
@@ -57,78 +61,194 @@ def make_frame(**changes):
     return pd.DataFrame(columns | changes)
 
 
+SPEC = {"sampled": {"base": {"seed": 0}, "split": "test", "n": 1000}, "alpha": 0.001}
+OTHER = {**SPEC, "sampled": {**SPEC["sampled"], "split": "validation"}}
+
+
+def part(frame=None, spec=SPEC, provenance=None):
+    return CertificatesPart(
+        make_frame() if frame is None else frame, spec, make_provenance() if provenance is None else provenance
+    )
+
+
+PARTS = [part(), part(make_frame(time=1.0), OTHER, make_provenance(images=5))]
+
+
+def check_parts(found, right):
+    assert [(each.spec, each.provenance) for each in found] == [(each.spec, each.provenance) for each in right]
+    for first, second in zip(found, right, strict=True):
+        pd.testing.assert_frame_equal(first.frame, second.frame, check_exact=True)
+
+
 @pytest.fixture
 def written(tmp_path):
-    path = tmp_path / "train0.25.tsv"
-    write_certificates(path, make_frame(), make_provenance())
+    path = tmp_path / "seed=0.parquet"
+    write_certificates(path, PARTS)
     return path
 
 
-def test_round_trip_and_format(written):
-    frame, provenance = read_certificates(written)
-    pd.testing.assert_frame_equal(frame, make_frame(), check_exact=True)
-    assert provenance == make_provenance()
-    lines = written.read_text().split("\n")
+def test_round_trip(written):
+    found = read_certificates(written)
+    check_parts(found, PARTS)
+    check_parts([find_certificates(written, found, OTHER)], PARTS[1:])
+
+
+def test_the_field_s_format(tmp_path):
+    path = tmp_path / "sigma=0.25" / "test.tsv"
+    export_certificates(path, make_frame())
+    lines = path.read_text().split("\n")
     assert lines[0].startswith("idx\tlabel\tpredict\tradius\tcorrect\ttime\t")
     assert lines[1].startswith("0\t3\t3\t0.30000000000000004\t1\t0.5\t")
-    assert (written.parent / "train0.25.json").exists()
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(radius=st.floats(0, 1e6), sigma=st.floats(1e-300, 1e300), p=st.floats(0, 1))
 def test_numbers_are_not_rounded(tmp_path, radius, sigma, p):
-    path = tmp_path / "a.tsv"
-    write_certificates(path, make_frame(radius=[radius, 0.0, 1.0, 0.0], sigma=sigma, p_a_lower=p), make_provenance())
-    frame, _ = read_certificates(path)
-    assert (frame["radius"][0], frame["sigma"][0], frame["p_a_lower"][0]) == (radius, sigma, p)
+    frame = make_frame(radius=[radius, 0.0, 1.0, 0.0], sigma=sigma, p_a_lower=p)
+    write_certificates(tmp_path / "a.parquet", [part(frame)])
+    export_certificates(tmp_path / "a.tsv", frame)
+    (stored,) = read_certificates(tmp_path / "a.parquet")
+    for found in (stored.frame, read_published_certificates(tmp_path / "a.tsv")):
+        assert (found["radius"][0], found["sigma"][0], found["p_a_lower"][0]) == (radius, sigma, p)
 
 
 def test_order_of_columns_and_booleans_do_not_matter(tmp_path, written):
-    other = tmp_path / "other.tsv"
-    frame = make_frame()
-    write_certificates(other, frame.astype({"correct": bool})[list(reversed(frame.columns))], make_provenance())
+    other = tmp_path / "other.parquet"
+    shuffled = make_frame().astype({"correct": bool})[list(reversed(make_frame().columns))]
+    write_certificates(other, [part(shuffled), PARTS[1]])
     assert other.read_bytes() == written.read_bytes()
 
 
-def test_every_flipped_bit_of_the_table_is_noticed(written):
-    content = written.read_bytes()
-    flip = random.Random(0)
-    for position in flip.sample(range(len(content)), 60):
+@pytest.fixture(scope="module")
+def content(tmp_path_factory):
+    path = tmp_path_factory.mktemp("certificates") / "a.parquet"
+    write_certificates(path, PARTS)
+    return path.read_bytes()
+
+
+def check_damaged(path, content):
+    path.write_bytes(content)
+    try:
+        found = read_certificates(path)
+    except CountsError as error:
+        assert str(error).startswith(f"{path}: ")
+        assert "certify again" in str(error)
+    else:
+        check_parts(found, PARTS)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_a_changed_byte_is_noticed_or_changes_nothing(content, tmp_path_factory, data):
+    damaged = bytearray(content)
+    damaged[data.draw(st.integers(0, len(content) - 1), label="byte")] ^= data.draw(st.integers(1, 255), label="bits")
+    check_damaged(tmp_path_factory.getbasetemp() / "damaged.parquet", bytes(damaged))
+
+
+def test_a_changed_bit_of_the_metadata_is_noticed_or_changes_nothing(content, tmp_path):
+    """All of it: that is where specs and provenance lie."""
+    for position in range(content.index(b"ARROW:schema"), len(content)):
         damaged = bytearray(content)
-        damaged[position] ^= 1 << flip.randrange(8)
-        written.write_bytes(damaged)
-        with pytest.raises(CountsError, match=r"train0\.25\.tsv: its sha256, with the provenance, is"):
-            read_certificates(written)
+        damaged[position] ^= 1
+        check_damaged(tmp_path / "metadata.parquet", bytes(damaged))
 
 
-@pytest.mark.parametrize("suffix", [".tsv", ".json"])
-def test_missing_file(written, suffix):
-    written.with_suffix(suffix).unlink()
-    with pytest.raises(CountsError, match=rf"train0\.25\{suffix}: cannot be read: No such file"):
+@pytest.mark.parametrize("column", COLUMNS)
+def test_another_value_is_noticed(written, column):
+    """Whoever edits a column with another program, and keeps the metadata."""
+    table = pq.read_table(written)
+    values = table[column].to_pylist()
+    values[0] = "none" if column == "guarantee" else values[0] + 1
+    position = table.schema.get_field_index(column)
+    table = table.set_column(position, table.schema.field(position), pa.array(values, table.schema.types[position]))
+    pq.write_table(table, written)
+    with pytest.raises(CountsError, match=rf"{written}: its content does not match its checksum; certify again"):
+        read_certificates(written)
+
+
+def test_missing_file(written):
+    written.unlink()
+    with pytest.raises(CountsError, match=rf"{written}: cannot be read: No such file or directory; certify again"):
+        read_certificates(written)
+
+
+def edited(path, change):
+    """Change the record of a file, and leave its checksum as it is."""
+    table = pq.read_table(path)
+    record = change(json.loads(table.schema.metadata[b"certsmooth"]))
+    pq.write_table(table.replace_schema_metadata({"certsmooth": json.dumps(record)}), path)
+
+
+def with_identity(record, **changes):
+    first, *others = record["parts"]
+    return {**record, "parts": [{**first, "identity": {**first["identity"], **changes}}, *others]}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: with_identity(record, spec=OTHER),
+        lambda record: with_identity(record, provenance=make_provenance(images=3)),
+        lambda record: with_identity(record, more=1),
+        lambda record: {**record, "parts": record["parts"][::-1]},
+        lambda record: {**record, "parts": [{**record["parts"][0], "rows": 8}]},
+        lambda record: {**record, "sha256": "0" * 64},
+        lambda record: {key: value for key, value in record.items() if key != "parts"},
+        lambda record: [],
+    ],
+)
+def test_a_changed_record_is_noticed(written, change):
+    edited(written, change)
+    with pytest.raises(CountsError, match=rf"{written}: .*; certify again"):
         read_certificates(written)
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("identity", "message"),
     [
-        ("{", "not JSON"),
-        ("[]", "must hold exactly the keys sha256 and provenance"),
-        ('{"sha256": "0"}', "must hold exactly the keys sha256 and provenance"),
-        ('{"sha256": "0", "provenance": {}}', "one of the two was changed"),
+        ({}, "spec is None; must be a mapping"),
+        ({"spec": [], "provenance": {}}, r"spec is \[\]; must be a mapping"),
+        ({"spec": SPEC}, "provenance is None; must be a mapping with description, fingerprint"),
+        ({"spec": SPEC, "provenance": {}}, "provenance lacks description, fingerprint"),
     ],
 )
-def test_damaged_sidecar(written, text, message):
-    written.with_suffix(".json").write_text(text)
-    with pytest.raises(CountsError, match=message):
-        read_certificates(written)
+def test_a_record_that_says_too_little_is_refused(tmp_path, identity, message):
+    """With a checksum that matches: made by another program."""
+    write_as_they_are(tmp_path / "a.parquet", make_frame(), identity)
+    with pytest.raises(CountsError, match=rf"a\.parquet: {message}"):
+        read_certificates(tmp_path / "a.parquet")
 
 
-def test_sidecar_of_another_table(written, tmp_path):
-    other = tmp_path / "other.tsv"
-    write_certificates(other, make_frame(time=1.0), make_provenance())
-    other.replace(written)
-    with pytest.raises(CountsError, match="certify again"):
-        read_certificates(written)
+def write_as_they_are(path, frame, identity):
+    kinds = {"guarantee": object} | dict.fromkeys(("idx", "label", "predict", "correct", "n"), np.int64)
+    columns = {name: frame[name].to_numpy(dtype=kinds.get(name, np.float64)) for name in COLUMNS}
+    write_parts(path, "certificates 2", [Part(identity, columns)])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({**SPEC, "alpha": 0.01}, "spec.alpha is 0.001; must be 0.01; certify again"),
+        ({**SPEC, "sampled": {**SPEC["sampled"], "n": 100}}, "spec.sampled.n is 1000; must be 100; certify again"),
+        (
+            {**SPEC, "sampled": {**SPEC["sampled"], "base": {"seed": 1}}},
+            "spec.sampled.base.seed is 0; must be 1; certify again",
+        ),
+        ({**SPEC, "memory": True}, "spec.memory is nothing; must be True; certify again"),
+        ({"sampled": SPEC["sampled"]}, "spec.alpha is 0.001; must be nothing; certify again"),
+    ],
+)
+def test_certificates_of_something_else_are_refused(written, wrong, message):
+    with pytest.raises(CountsError) as raised:
+        find_certificates(written, read_certificates(written), wrong)
+    assert str(raised.value).startswith(f"{written}: {message}")
+
+
+def test_validation_certificates_are_not_those_of_the_test(tmp_path):
+    path = tmp_path / "a.parquet"
+    write_certificates(path, PARTS[1:])
+    with pytest.raises(CountsError, match=r"a\.parquet: spec\.sampled\.split is 'validation'; must be 'test'"):
+        find_certificates(path, read_certificates(path), SPEC)
 
 
 BAD = [
@@ -162,21 +282,20 @@ BAD = [
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_certificates_are_neither_written(tmp_path, changes, message):
     with pytest.raises(CountsError) as raised:
-        write_certificates(tmp_path / "a.tsv", make_frame(**changes), make_provenance())
-    assert "a.tsv: " in str(raised.value)
+        write_certificates(tmp_path / "a.parquet", [part(make_frame(**changes))])
+    assert "a.parquet: " in str(raised.value)
     assert message in str(raised.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("changes", "message"), [case for case in BAD if "has type" not in case[1]])
-def test_nor_read(tmp_path, written, changes, message):
-    """The same tables with a sidecar that matches: made by hand, or by another program."""
-    content = make_frame(**changes).to_csv(sep="\t", index=False, na_rep="nan").encode()
-    written.write_bytes(content)
-    record = {"sha256": checksum(content, make_provenance()), "provenance": make_provenance()}
-    written.with_suffix(".json").write_text(json.dumps(record))
+def test_nor_read(tmp_path, changes, message):
+    """The same tables with a checksum that matches: made by another program."""
+    path = tmp_path / "a.parquet"
+    write_as_they_are(path, make_frame(**changes), {"spec": SPEC, "provenance": make_provenance()})
     with pytest.raises(CountsError) as raised:
-        read_certificates(written)
+        read_certificates(path)
+    assert str(raised.value).startswith(f"{path}: ")
     assert message in str(raised.value)
 
 
@@ -184,15 +303,15 @@ def test_nor_read(tmp_path, written, changes, message):
 def test_missing_and_unknown_columns(tmp_path, column):
     for frame in (make_frame().drop(columns=column), make_frame().rename(columns={column: "x"})):
         with pytest.raises(CountsError, match="must be 'idx label predict radius correct time sigma"):
-            write_certificates(tmp_path / "a.tsv", frame, make_provenance())
+            write_certificates(tmp_path / "a.parquet", [part(frame)])
 
 
 @pytest.mark.parametrize("key", PROVENANCE_KEYS)
 def test_missing_provenance(tmp_path, key):
     provenance = make_provenance()
     del provenance[key]
-    with pytest.raises(CountsError, match=f"provenance lacks {key}; must have dataset"):
-        write_certificates(tmp_path / "a.tsv", make_frame(), provenance)
+    with pytest.raises(CountsError, match=f"provenance lacks {key}; must have description"):
+        write_certificates(tmp_path / "a.parquet", [part(provenance=provenance)])
 
 
 @pytest.mark.parametrize(
@@ -207,16 +326,15 @@ def test_missing_provenance(tmp_path, key):
 )
 def test_bad_provenance(tmp_path, changes, message):
     with pytest.raises(CountsError, match=message):
-        write_certificates(tmp_path / "a.tsv", make_frame(), make_provenance(**changes))
+        write_certificates(tmp_path / "a.parquet", [part(provenance=make_provenance(**changes))])
 
 
-def test_names_and_folders(tmp_path):
-    with pytest.raises(ConfigError, match=r"must end in \.tsv"):
-        write_certificates(tmp_path / "sigma0.25", make_frame(), make_provenance())
-    with pytest.raises(ConfigError, match=r"must end in \.tsv"):
-        read_certificates(tmp_path / "sigma0.25")
+def test_folders(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(CountsError, match="cannot be written"):
-        write_certificates(tmp_path / "no" / "a.tsv", make_frame(), make_provenance())
+        write_certificates(tmp_path / "no" / "a.parquet", [part()])
+    with pytest.raises(CountsError, match=rf"{tmp_path}/file/a\.tsv: cannot be written"):
+        export_certificates(tmp_path / "file" / "a.tsv", make_frame())
 
 
 FIELD = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -284,9 +402,9 @@ def test_variants_that_are_published(tmp_path, sigma, mark, end, blank):
     assert list(frame) == header.split("\t")
 
 
-def test_our_columns_without_their_sidecar(written):
-    written.with_suffix(".json").unlink()
-    pd.testing.assert_frame_equal(read_published_certificates(written), make_frame(), check_exact=True)
+def test_our_columns_in_the_field_s_format(tmp_path):
+    export_certificates(tmp_path / "a.tsv", make_frame())
+    pd.testing.assert_frame_equal(read_published_certificates(tmp_path / "a.tsv"), make_frame(), check_exact=True)
 
 
 def test_unknown_columns_are_refused_with_those_that_are_read(tmp_path):
@@ -367,9 +485,9 @@ def test_the_sigma_column_of_ddrs(tmp_path, column, declared, right):
 def test_our_columns_with_a_declared_sigma(tmp_path, changes, message):
     path = tmp_path / "a.tsv"
     good = {"sigma": 0.5, "guarantee": "global"}
-    write_certificates(path, make_frame(**good), make_provenance())
+    export_certificates(path, make_frame(**good))
     assert len(read_published_certificates(path, sigma=0.5)) == 4
-    write_certificates(path, make_frame(**good | changes), make_provenance())
+    export_certificates(path, make_frame(**good | changes))
     with pytest.raises(CountsError, match=re.escape(f"a.tsv: {message}")):
         read_published_certificates(path, sigma=0.5)
 
