@@ -61,10 +61,12 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AttackedRu
     for attack in experiment.params.attacks[table].attacks:
         batch = experiment.attacks(table, attack, run.dataset, run.method)
         path = certified.results / audit_path(table, batch.name, f"{attack}.parquet")
+        spec = experiment.attack(table, attack, run)
         same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
-        expect = {"spec": experiment.attack(table, attack, run).identity, **same}
+        expect = {"spec": spec.identity, **same}
         counts[attack], identity, place = AttackCounts.read(path, expect=expect)
-        provenance[attack] = {**identity, **read_logs(path)[place].summary()}
+        said = {"stride": spec.stride, "seed": spec.seed}
+        provenance[attack] = {**identity, **said, **read_logs(path)[place].summary()}
     attacked = {int(i) for each in counts.values() for i in each.index}
     frame = found.frame[found.frame["idx"].isin(attacked)]
     return AttackedRun(replace(found, frame=frame), counts, provenance)

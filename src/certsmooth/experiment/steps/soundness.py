@@ -38,8 +38,8 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun
     semi_elasticity = found.provenance["semi_elasticity"]
     name = experiment.breakings(table, run.dataset, run.method).name
     path, order = (certified.results / audit_path(table, name, file) for file in ("broken.parquet", "order.json"))
-    same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
-    broken, identity, place = Broken.read(path, expect={"spec": experiment.breaking(table, run).identity, **same})
+    same, attack = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}, experiment.breaking(table, run)
+    broken, identity, place = Broken.read(path, expect={"spec": attack.identity, **same})
     expect = {"spec": experiment.order(table, run).identity, "checkpoint": same["checkpoint"]}
     return AuditedRun(
         run=found,
@@ -51,5 +51,5 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun
         ),
         order=read_order_cost(order, expect=expect),
         broken=broken,
-        provenance={**identity, **read_logs(path)[place].summary()},
+        provenance={**identity, "stride": attack.stride, **read_logs(path)[place].summary()},
     )
