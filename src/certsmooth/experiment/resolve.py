@@ -138,7 +138,7 @@ class Experiment:
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
             n=chosen.n,
-            stride=chosen.stride,
+            stride=chosen.stride if split == "test" else 1,
             seed=self.params.seed,
         )
 

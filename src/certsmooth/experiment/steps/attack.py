@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -127,18 +126,20 @@ def attack_batch(table: str, batch: Batch[AttackSpec], *, results: Path, device:
     """
     output = results / audit_path(table, batch.name, f"{batch.parts[0].name}.parquet")
     loaded, counted = Loaded(results, device), Counted(results)
-    with exclusive(output, error=CountsError), ExitStack() as journals:
-        parts, logs = [], []
+    with exclusive(output, error=CountsError):
+        parts, logs, journals = [], [], []
         for spec in batch.parts:
             asked = _Attacked.of(spec, loaded, counted)
             journal = Journal(output, asked.identity)
             with journal, numerics(loaded.classifier(spec.sampled.base).spec.numeric_type):
                 _attack_groups(asked, loaded, journal)
-            journals.callback(journal.remove)
+            journals.append(journal)
             parts.append((AttackCounts.from_lists([entry["counts"] for entry in journal.entries]), asked.identity))
             logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
         write_logs(output, logs)
         AttackCounts.write(output, parts)
+        for journal in journals:
+            journal.remove()
 
 
 @dataclass(frozen=True)

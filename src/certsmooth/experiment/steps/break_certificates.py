@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,18 +55,20 @@ def break_batch(table: str, batch: Batch[BreakSpec], *, results: Path, device: t
     """
     output = results / audit_path(table, batch.name, "broken.parquet")
     loaded, counted = Loaded(results, device), Counted(results)
-    with exclusive(output, error=CountsError), ExitStack() as journals:
-        parts, logs = [], []
+    with exclusive(output, error=CountsError):
+        parts, logs, journals = [], [], []
         for spec in batch.parts:
             certified, plan, identity = _asked(spec, loaded, counted)
             journal = Journal(output, identity)
             with journal, numerics(loaded.classifier(spec.certified.sampled.base).spec.numeric_type):
                 _break_groups(certified, spec, plan, loaded, journal)
-            journals.callback(journal.remove)
+            journals.append(journal)
             parts.append((Broken.from_lists([entry["broken"] for entry in journal.entries]), identity))
             logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
         write_logs(output, logs)
         Broken.write(output, parts)
+        for journal in journals:
+            journal.remove()
 
 
 def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> tuple[_Certified, BreakPlan, dict[str, Any]]:

@@ -15,7 +15,7 @@ from certsmooth.experiment.config import AttackChoice
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
 from certsmooth.experiment.specs import audit_path
-from certsmooth.experiment.steps.certified import Certified
+from certsmooth.experiment.steps.certified import Certified, attack_provenance
 from certsmooth.report.figures.empirical import write_empirical_curves
 
 
@@ -61,12 +61,10 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AttackedRu
     for attack in experiment.params.attacks[table].attacks:
         batch = experiment.attacks(table, attack, run.dataset, run.method)
         path = certified.results / audit_path(table, batch.name, f"{attack}.parquet")
-        spec = experiment.attack(table, attack, run)
         same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
-        expect = {"spec": spec.identity, **same}
-        counts[attack], identity, place = AttackCounts.read(path, expect=expect)
-        said = {"stride": spec.stride, "seed": spec.seed}
-        provenance[attack] = {**identity, **said, **read_logs(path)[place].summary()}
+        spec = experiment.attack(table, attack, run)
+        counts[attack], identity, place = AttackCounts.read(path, expect={"spec": spec.identity, **same})
+        provenance[attack] = attack_provenance(spec, identity, read_logs(path)[place])
     attacked = {int(i) for each in counts.values() for i in each.index}
     frame = found.frame[found.frame["idx"].isin(attacked)]
     return AttackedRun(replace(found, frame=frame), counts, provenance)

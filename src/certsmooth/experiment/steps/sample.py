@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,20 +48,19 @@ def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: 
         raise ConfigError(f"--shard: {shard} of {shards}; must be from 0 to {shards - 1}")
     output = results / counts_path(batch.name, shard, shards)
     loaded = Loaded(results, device)
-    with exclusive(output, error=CountsError), ExitStack() as journals:
+    with exclusive(output, error=CountsError):
         before = _sampled_before(output.parent.parent)
-        parts, logs = [], []
+        parts, logs, journals = [], [], []
         for spec in batch.parts:
             asked = _Shard.of(spec, loaded, shard, shards)
-            found = before.get(asked.key)
-            if found is None:
-                journal = CountsJournal(output, asked.identity)
-                found = _sample(asked, loaded, journal)
-                journals.callback(journal.remove)
-            parts.append(found[0])
-            logs.append(found[1])
+            journals.append(CountsJournal(output, asked.identity))
+            part, log = before.get(asked.key) or _sample(asked, loaded, journals[-1])
+            parts.append(part)
+            logs.append(log)
         write_logs(output, logs)
         write_counts(output, parts)
+        for journal in journals:  # of all parts: a run that was killed here has left them
+            journal.remove()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from certsmooth.artefacts.records import read_logs
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_runs
 from certsmooth.experiment.specs import audit_path
-from certsmooth.experiment.steps.certified import Certified
+from certsmooth.experiment.steps.certified import Certified, attack_provenance
 from certsmooth.experiment.steps.certify import certificate_of
 from certsmooth.science.certificates import guarantee
 from certsmooth.science.theory.pixel_grid import grid_of
@@ -38,8 +38,9 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun
     semi_elasticity = found.provenance["semi_elasticity"]
     name = experiment.breakings(table, run.dataset, run.method).name
     path, order = (certified.results / audit_path(table, name, file) for file in ("broken.parquet", "order.json"))
-    same, attack = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}, experiment.breaking(table, run)
-    broken, identity, place = Broken.read(path, expect={"spec": attack.identity, **same})
+    same = {key: found.provenance[key] for key in ("fingerprint", "checkpoint")}
+    spec = experiment.breaking(table, run)
+    broken, identity, place = Broken.read(path, expect={"spec": spec.identity, **same})
     expect = {"spec": experiment.order(table, run).identity, "checkpoint": same["checkpoint"]}
     return AuditedRun(
         run=found,
@@ -51,5 +52,5 @@ def _read(certified: Certified, table: str, run: CertificationRun) -> AuditedRun
         ),
         order=read_order_cost(order, expect=expect),
         broken=broken,
-        provenance={**identity, "stride": attack.stride, **read_logs(path)[place].summary()},
+        provenance=attack_provenance(spec, identity, read_logs(path)[place]),
     )
