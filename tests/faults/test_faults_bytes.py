@@ -142,7 +142,7 @@ def test_a_damaged_journal_costs_the_rows_from_there_on_and_no_more(experiment):
     whole, parts = Path(COUNTS).read_bytes(), read_counts(Path(COUNTS))
     for path in outputs("sample"):
         path.unlink()
-    in_child(partial(killed_in_call, sample, "write_logs", 1, STEPS["sample"]))  # all images are counted
+    in_child(partial(killed_in_call, sample, "write_counts", 1, STEPS["sample"]))  # all images are counted
     contents = {path: path.read_bytes() for path in Path(COUNTS).parent.glob(".*.journal")}
     assert {CountsJournal(Path(COUNTS), part.identity).path for part in parts} == contents.keys()
     assert len(contents) == 2

@@ -30,6 +30,7 @@ from fault_injection import (
     strays,
     tree,
 )
+from workflow_project import edit
 
 
 def timeless(folder):
@@ -188,6 +189,28 @@ def test_told_to_end_it_ends_and_what_is_finished_stays(experiment, number):
     assert not Path(COUNTS).exists()
     assert main(STEPS["sample"]) == 0
     assert Path(COUNTS).read_bytes() == whole
+
+
+def test_what_was_sampled_before_outlives_kills_while_more_is_added(experiment):
+    """Also between the writing of the counts and that of their log, which belong to each other."""
+    known, times = read_counts(Path(COUNTS)), logged_seconds()
+    options = {"iterations": [1, 2]}
+    edit(experiment, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(options))
+    for number in range(1, 100):
+        code, text = in_child(partial(killed_before_change, number, STEPS["sample"]))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, text
+    assert number > 10
+    parts = read_counts(Path(COUNTS))
+    assert [part.identity["spec"]["policy"]["options"]["iterations"] for part in parts] == [1, 1, 2, 2]
+    for part, old in zip(parts[2:], known, strict=True):
+        assert part.identity == old.identity
+        assert {name: values.tolist() for name, values in vars(part.counts).items()} == {
+            name: values.tolist() for name, values in vars(old.counts).items()
+        }
+    assert logged_seconds()[2:] == times  # they were not sampled again
+    assert strays(experiment / "results") == []
 
 
 def interrupted(where, name, number, arguments):

@@ -136,8 +136,8 @@ def attack_batch(table: str, batch: Batch[AttackSpec], *, results: Path, device:
             journals.append(journal)
             parts.append((AttackCounts.from_lists([entry["counts"] for entry in journal.entries]), asked.identity))
             logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
-        write_logs(output, logs)
         AttackCounts.write(output, parts)
+        write_logs(output, logs)
         for journal in journals:
             journal.remove()
 

@@ -65,8 +65,8 @@ def break_batch(table: str, batch: Batch[BreakSpec], *, results: Path, device: t
             journals.append(journal)
             parts.append((Broken.from_lists([entry["broken"] for entry in journal.entries]), identity))
             logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
-        write_logs(output, logs)
         Broken.write(output, parts)
+        write_logs(output, logs)
         for journal in journals:
             journal.remove()
 
