@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import multiprocessing
 import os
 import resource
@@ -20,63 +21,52 @@ import pytest
 from certsmooth.experiment.cli import main
 from workflow_project import ROOT, cut_down, edit
 
-_ON = ["--sigma", "0.25", "--seed", "0"]
-_DIGITS = ["--dataset", "digits", "--data", "results/data/digits.json", *_ON]
-_HALF = ["--dataset", "digits-half-labelled", "--data", "results/data/digits-half-labelled.json", *_ON]
-_MODELS = "results/checkpoints/{}/{}/sigma=0.25/seed=0/default/{}"
-MODEL = _MODELS.format("digits", "gaussian", "model.safetensors")
-TEACHER = _MODELS.format("digits-half-labelled", "standard", "model.safetensors")
-LABELS = _MODELS.format("digits-half-labelled", "standard", "pseudo_labels.json")
-STUDENT = _MODELS.format("digits-half-labelled", "taught", "model.safetensors")
-_RUN = "digits/cohen-ds/sigma=0.25/seed=0/iterations=2"
-COUNTS = f"results/counts/{_RUN}/test-0-of-1.parquet"
-VALIDATION = f"results/counts/{_RUN}/validation-0-of-1.parquet"
-CERTIFICATES = f"results/certificates/{_RUN}/test.tsv"
-ORDER = f"results/audit/soundness/{_RUN}/order.json"
-BROKEN = f"results/audit/soundness/{_RUN}/broken.parquet"
-ATTACKED = f"results/attacks/empirical/{_RUN}/base.parquet"
-_METHOD = [*_DIGITS, "--method", "cohen-ds", "--variant", "iterations=2", "--checkpoint", MODEL]
-
-
-def _train(on, training, output, *more):
-    return [
-        "train",
-        *on,
-        "--training",
-        training,
-        "--output",
-        output,
-        "--log",
-        str(Path(output).parent / "t.csv"),
-        *more,
-    ]
-
-
-def _of_method(verb, output, *more):
-    return [verb, *_METHOD, *more, "--output", output]
-
+_MODEL = "digits/gaussian/sigma=0.25/seed=0/default"
+_TEACHER = "digits-half-labelled/standard/sigma=0.25/seed=0/default"
+_STUDENT = "digits-half-labelled/taught/sigma=0.25/seed=0/default"
+_METHOD = "digits/cohen-ds/seed=0"
+RECORD = "results/data/digits.json"
+MODEL = f"results/checkpoints/{_MODEL}/model.safetensors"
+TEACHER = f"results/checkpoints/{_TEACHER}/model.safetensors"
+LABELS = f"results/checkpoints/{_TEACHER}/pseudo_labels.json"
+STUDENT = f"results/checkpoints/{_STUDENT}/model.safetensors"
+COUNTS = f"results/counts/{_METHOD}/0-of-1.parquet"
+CERTIFICATES = f"results/certificates/{_METHOD}.parquet"
+EXPORTED = "results/certificates/digits/cohen-ds/sigma=0.25/seed=0/iterations=2/{}.tsv"
+ORDER = f"results/audits/soundness/{_METHOD}/order.json"
+BROKEN = f"results/audits/soundness/{_METHOD}/broken.parquet"
+ATTACKED = f"results/audits/empirical/{_METHOD}/base.parquet"
 
 STEPS = {
-    "data": ["data", "--dataset", "digits", "--output", "results/data/digits.json"],
-    "train": _train(_DIGITS, "gaussian", MODEL),
-    "sample": _of_method("sample", COUNTS, "--part", "test"),
-    "sample-validation": _of_method("sample", VALIDATION, "--part", "validation"),
-    "certify": _of_method("certify", CERTIFICATES, "--part", "test", "--counts", COUNTS),
-    "certify-validation": _of_method(
-        "certify", CERTIFICATES.replace("test", "validation"), "--part", "validation", "--counts", VALIDATION
-    ),
-    "order-cost": _of_method("order-cost", ORDER, "--table", "soundness", "--counts", COUNTS),
-    "break-certificates": _of_method("break-certificates", BROKEN, "--table", "soundness", "--counts", COUNTS),
-    "attack": _of_method("attack", ATTACKED, "--table", "empirical", "--attack", "base", "--counts", COUNTS),
-    "data-half": ["data", "--dataset", "digits-half-labelled", "--output", _HALF[3]],
-    "teach": _train(_HALF, "standard", TEACHER),
-    "label": ["label", *_HALF, "--training", "standard", "--checkpoint", TEACHER, "--output", LABELS],
-    "train-student": _train(_HALF, "taught", STUDENT, "--pseudo-labels", LABELS),
+    "data": ["data", "digits"],
+    "train": ["train", _MODEL],
+    "sample": ["sample", _METHOD],
+    "certify": ["certify", _METHOD],
+    "order-cost": ["order-cost", _METHOD, "--table", "soundness"],
+    "break-certificates": ["break-certificates", _METHOD, "--table", "soundness"],
+    "attack": ["attack", _METHOD, "--table", "empirical", "--attack", "base"],
+    "data-half": ["data", "digits-half-labelled"],
+    "teach": ["train", _TEACHER],
+    "label": ["label", _TEACHER],
+    "train-student": ["train", _STUDENT],
     "table": ["table", "table1"],
     "soundness": ["table", "soundness"],
     "empirical": ["table", "empirical"],
 }
-"""The steps of the experiment in order: their arguments."""
+"""The steps of the experiment in order: their arguments. Sampling has two parts: the test images, then validation."""
+
+_OUTPUTS = {
+    "data": [RECORD],
+    "train": [MODEL, str(Path(MODEL).with_name("training.csv"))],
+    "sample": [COUNTS],
+    "certify": [CERTIFICATES, EXPORTED.format("test"), EXPORTED.format("validation")],
+    "order-cost": [ORDER],
+    "break-certificates": [BROKEN],
+    "attack": [ATTACKED],
+    "label": [LABELS],
+    "train-student": [STUDENT, str(Path(STUDENT).with_name("training.csv"))],
+    "table": ["results/table1.md"],
+}
 
 
 @pytest.fixture(scope="session")
@@ -86,7 +76,6 @@ def made_experiment(tmp_path_factory):
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
     edit(folder, _small)
-    (folder / "results" / "data").mkdir(parents=True)
     with contextlib.chdir(folder):
         for arguments in STEPS.values():
             assert main(arguments) == 0
@@ -104,6 +93,7 @@ def experiment(made_experiment, tmp_path, monkeypatch):
 def _small(params):
     """One method with a memory, one sigma; two epochs, 200 samples."""
     cut_down(params)
+    params["datasets"]["digits"]["certification"]["shards"] = 1
     params["trainings"]["taught"] = copy.deepcopy(params["trainings"]["gaussian"]) | {"teacher": "standard"}
     tables = params["tables"]
     tables["table1"] |= {"methods": ["cohen-ds"], "baseline": "cohen-ds"}
@@ -271,9 +261,18 @@ def strays(folder):
 
 
 def outputs(step):
-    """Return the paths that a step makes, without the table's."""
-    arguments = STEPS[step]
-    return [Path(arguments[arguments.index(option) + 1]) for option in ("--output", "--log") if option in arguments]
+    """Return the paths that a step makes, the main one first; without logs of counts, and without all of a table's."""
+    return [Path(path) for path in _OUTPUTS[step]]
+
+
+def log_of(path):
+    """Return the path of the log of counts."""
+    return str(Path(path).with_suffix(".log.json"))
+
+
+def logged_seconds():
+    """Return the seconds of each counted image, by the parts of the counts."""
+    return [part["seconds"] for part in json.loads(Path(log_of(COUNTS)).read_bytes())["parts"]]
 
 
 def seconds_of(path):

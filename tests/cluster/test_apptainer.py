@@ -21,9 +21,9 @@ INSTALLER = Path(__file__).parent / "apptainer" / "install.sh"
 IMAGE = "containers/certsmooth.sif"
 TABLE = "results/table1.md"
 IN_IMAGE = ("--profile", "workflow/profiles/apptainer")
-RUN = "digits/cohen/sigma=0.25/seed=0/default"
-CERTIFICATES = f"results/certificates/{RUN}/test.tsv"
-COUNTS_LOG = f"results/counts/{RUN}/test-0-of-2.log.json"
+RUN = "digits/cohen/seed=0"
+CERTIFICATES = f"results/certificates/{RUN}.parquet"
+COUNTS_LOG = f"results/counts/{RUN}/0-of-2.log.json"
 CHECKPOINT = "results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"
 
 
@@ -129,15 +129,19 @@ def test_the_numbers_are_those_of_a_run_outside(made, tmp_path):
     for name in ("table1.csv", "figures/table1.svg"):
         assert (made / "results" / name).read_bytes() == (outside / "results" / name).read_bytes()
     assert numbers(made) == numbers(outside)
-    assert read_certificates(outside / CERTIFICATES)[1]["image"] is None
+    assert [part.provenance["image"] for part in read_certificates(outside / CERTIFICATES)] == [None, None]
 
 
 def numbers(folder):
-    return read_certificates(folder / CERTIFICATES)[0].drop(columns="time").to_csv()
+    return [part.frame.drop(columns="time").to_csv() for part in read_certificates(folder / CERTIFICATES)]
+
+
+def counted_by(folder):
+    return [part["image"] for part in json.loads((folder / COUNTS_LOG).read_text())["parts"]]
 
 
 def test_artefacts_say_what_image_made_them(made, record):
-    assert json.loads((made / COUNTS_LOG).read_text())["image"] == record
+    assert counted_by(made) == [record, record]
     image = read_header(made / CHECKPOINT).image
     assert {"commit": image.commit, "definition": image.definition, "packages": image.packages} == record
 
@@ -148,7 +152,7 @@ def test_nothing_is_made_again_outside_the_image(made):
 
 def test_an_image_of_other_code_is_refused(made, tmp_path, monkeypatch):
     shutil.copytree(made / "src", tmp_path / "src")
-    with (tmp_path / "src" / "certsmooth" / "bounds.py").open("a") as file:
+    with (tmp_path / "src" / "certsmooth" / "errors.py").open("a") as file:
         file.write("# changed\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"))
     message = call(made, "snakemake", *IN_IMAGE, "--cores", "all", TABLE, ok=False)
@@ -165,7 +169,7 @@ def test_jobs_of_slurm_run_in_the_image(made, record, tmp_path):
         call(folder, "snakemake", *IN_IMAGE, "--workflow-profile", "workflow/profiles/slurm", CERTIFICATES)
         assert "rule_sample" in slurm("scontrol", "show", "job", "--oneliner")
     assert numbers(folder) == numbers(made)
-    assert json.loads((folder / COUNTS_LOG).read_text())["image"] == record
+    assert counted_by(folder) == [record, record]
 
 
 def for_one_machine(path):

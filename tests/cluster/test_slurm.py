@@ -14,6 +14,8 @@ import psutil
 import pytest
 import yaml
 
+from certsmooth.artefacts.certificates import read_certificates
+from certsmooth.experiment.specs import counts_path
 from slurm_cluster import cluster, slurm, wait_for
 from workflow_project import call, copy_project, edit, only_table1, planned
 
@@ -28,6 +30,7 @@ PATIENCE = 600  # seconds for one step of the story, on a busy machine
 def two_methods(params):
     """Two trainings of a few seconds; four shards of Cohen's counts that take long enough to be hit."""
     only_table1(params)
+    params["datasets"]["digits"]["certification"]["shards"] = 4
     params["tables"]["table1"]["methods"] = ["cohen", "cohen-ds2"]
     params["datasets"]["digits"]["recipe"] |= {"epochs": 20, "adaptive_from_epoch": 10}
     params["methods"]["cohen"]["certification"] = {"n": 2000}
@@ -85,10 +88,17 @@ def steps(folder, verb):
         try:
             command = process.cmdline()
             if command[2:3] == [verb] and Path(command[1]).name == "certsmooth" and process.cwd() == str(folder):
-                found[folder / command[command.index("--output") + 1]] = process
+                found[folder / "results" / made_by(verb, command)] = process
         except psutil.Error:  # it ended meanwhile
             continue
     return found
+
+
+def made_by(verb, command):
+    """The file that a command makes, below the folder of the results."""
+    if verb == "sample":
+        return counts_path(command[3], *command[command.index("--shard") + 1].split("/"))
+    return Path("checkpoints", command[3], "model.safetensors")
 
 
 def job_of(process):
@@ -219,6 +229,17 @@ def test_files_are_those_of_a_local_run(story, pattern):
 
 
 def test_certificates_are_those_of_a_local_run(story):
+    here, there = (made(folder, "certificates/**/*.parquet") for folder in (story.folder, story.local))
+    assert here.keys() == there.keys() != set()
+    for name in here:
+        parts, others = read_certificates(here[name]), read_certificates(there[name])
+        assert [part.spec for part in parts] == [other.spec for other in others]
+        for part, other in zip(parts, others, strict=True):
+            one, another = (each.frame.drop(columns="time") for each in (part, other))
+            pd.testing.assert_frame_equal(one, another, check_exact=True)
+
+
+def test_exported_certificates_are_those_of_a_local_run(story):
     here, there = (made(folder, "certificates/**/*.tsv") for folder in (story.folder, story.local))
     assert here.keys() == there.keys() != set()
     for name in here:
@@ -239,7 +260,8 @@ def test_shards_are_submitted_as_arrays(story):
 @pytest.mark.parametrize("fault", ["scancel", "SIGKILL", "node down"])
 def test_finished_images_outlive(story, fault):
     output, before = story.finished[fault]
-    after = json.loads(output.with_suffix(".log.json").read_text())["seconds"]
+    parts = json.loads(output.with_suffix(".log.json").read_text())["parts"]
+    after = [seconds for part in parts for seconds in part["seconds"]]
     assert len(before) >= 5
     assert set(before) < set(after), "an image that is sampled again takes another time"
     assert journals(output) == []

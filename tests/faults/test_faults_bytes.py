@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.counts import CountsJournal, read_counts, write_counts
+from certsmooth.artefacts.records import read_logs, read_record, write_logs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.steps import sample
 from certsmooth.science.training.run import TrainingRun
@@ -14,24 +15,21 @@ from fault_injection import (
     BROKEN,
     CERTIFICATES,
     COUNTS,
+    EXPORTED,
     LABELS,
     MODEL,
     ORDER,
+    RECORD,
     STEPS,
     TEACHER,
     flipped,
     in_child,
     killed_in_call,
+    log_of,
     outputs,
     tree,
 )
 
-
-def log_of(path):
-    return str(Path(path).with_suffix(".log.json"))
-
-
-RECORD, PROVENANCE = "results/data/digits.json", str(Path(CERTIFICATES).with_suffix(".json"))
 READ = {
     # what is damaged: the step that reads it
     RECORD: "certify",
@@ -41,7 +39,6 @@ READ = {
     COUNTS: "certify",
     log_of(COUNTS): "certify",
     CERTIFICATES: "table",
-    PROVENANCE: "table",
     ORDER: "soundness",
     BROKEN: "soundness",
     log_of(BROKEN): "soundness",
@@ -82,8 +79,8 @@ def check(path, step, capsys, *, flips, whole):
 
 
 def without_times(files):
-    """Leave out the logs of a training and of sampling, whose seconds differ from run to run."""
-    return {name: content for name, content in files.items() if not name.endswith("t.csv")}
+    """Leave out the logs of a training, whose seconds differ from run to run."""
+    return {name: content for name, content in files.items() if not name.endswith("training.csv")}
 
 
 @pytest.mark.parametrize("path", READ, ids=lambda path: "-".join(Path(path).parts[1:2]) + "-" + Path(path).name)
@@ -129,17 +126,33 @@ def test_a_damaged_training_state_is_named(experiment, capsys):
     assert Path(MODEL).read_bytes() == whole
 
 
+def test_damaged_counts_are_sampled_again_and_others_are_not(experiment):
+    whole = tree(Path("results"))
+    assert main(STEPS["sample"]) == 0
+    assert tree(Path("results")) == whole  # with the seconds that the images took then
+    for path in (COUNTS, log_of(COUNTS)):
+        for what, changed in list(damaged(Path(path).read_bytes(), flips=1))[:2]:
+            Path(path).write_bytes(changed)
+            assert main(STEPS["sample"]) == 0, what
+            assert Path(COUNTS).read_bytes() == whole[str(Path(COUNTS).relative_to("results"))], what
+            assert main(STEPS["certify"]) == 0, what
+
+
 def test_a_damaged_journal_costs_the_rows_from_there_on_and_no_more(experiment):
-    whole = Path(COUNTS).read_bytes()
+    whole, parts = Path(COUNTS).read_bytes(), read_counts(Path(COUNTS))
     for path in outputs("sample"):
         path.unlink()
-    in_child(partial(killed_in_call, sample, "write_log", 1, STEPS["sample"]))  # all images are counted
-    (journal,) = Path(COUNTS).parent.glob(".*.journal")
-    content = journal.read_bytes()
-    for what, changed in list(damaged(content, flips=2))[:4]:
-        journal.write_bytes(changed)
-        assert main(STEPS["sample"]) == 0, what
-        assert Path(COUNTS).read_bytes() == whole, what
+    in_child(partial(killed_in_call, sample, "write_counts", 1, STEPS["sample"]))  # all images are counted
+    contents = {path: path.read_bytes() for path in Path(COUNTS).parent.glob(".*.journal")}
+    assert {CountsJournal(Path(COUNTS), part.identity).path for part in parts} == contents.keys()
+    assert len(contents) == 2
+    for journal, content in contents.items():
+        for what, changed in list(damaged(content, flips=2))[:3]:
+            Path(COUNTS).unlink(missing_ok=True)
+            for path in contents:
+                path.write_bytes(changed if path == journal else contents[path])
+            assert main(STEPS["sample"]) == 0, what
+            assert Path(COUNTS).read_bytes() == whole, what
 
 
 def test_a_checkpoint_other_than_the_one_that_was_sampled_is_named(experiment, capsys):
@@ -149,9 +162,27 @@ def test_a_checkpoint_other_than_the_one_that_was_sampled_is_named(experiment, c
     assert f"{COUNTS}: checkpoint is 'sha256:" in message
 
 
-def test_a_shard_of_another_run_is_named(experiment, capsys):
-    """Swapped files are intact, each by itself."""
-    validation = STEPS["certify-validation"][STEPS["certify-validation"].index("--counts") + 1]
-    Path(validation).replace(COUNTS)
+def test_counts_of_another_run_are_named(experiment, capsys):
+    """Swapped files, and parts in another's place, are intact, each by itself."""
+    parts, logs = read_counts(Path(COUNTS)), read_logs(Path(COUNTS))
+    write_counts(Path(COUNTS), parts[1:])
+    write_logs(Path(COUNTS), logs[1:])
     assert main(STEPS["certify"]) == 2
-    assert f"{COUNTS}: part is 'validation'; must be 'test'" in capsys.readouterr().err
+    assert f"{COUNTS}: spec.split is 'validation'; must be 'test'" in capsys.readouterr().err
+    assert main([*STEPS["sample"], "--shard", "1/2"]) == 0
+    for path in (COUNTS, log_of(COUNTS)):
+        Path(path.replace("0-of-1", "1-of-2")).replace(path)
+    assert main(STEPS["certify"]) == 2
+    assert f"{COUNTS}: shard is [1, 2]; must be [0, 1]" in capsys.readouterr().err
+
+
+def test_certificates_exported_for_other_programs_are_not_read_back(experiment):
+    whole = tree(Path("results"))
+    for split in ("test", "validation"):
+        Path(EXPORTED.format(split)).unlink()
+    for table in ("table", "soundness", "empirical"):
+        assert main(STEPS[table]) == 0
+    exported = {str(Path(EXPORTED.format(split)).relative_to("results")) for split in ("test", "validation")}
+    left = {name: content for name, content in whole.items() if name not in exported}
+    assert exported < whole.keys()
+    assert tree(Path("results")) == left

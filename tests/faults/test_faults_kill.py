@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from certsmooth.artefacts.counts import CountsJournal, Journal
+from certsmooth.artefacts.counts import CountsJournal, Journal, read_counts
 from certsmooth.experiment.cli import main
 from certsmooth.science import memory
+from certsmooth.science.sampling.sampler import GROUP
 from fault_injection import (
-    CERTIFICATES,
     COUNTS,
     MODEL,
     STEPS,
     in_child,
     killed_before_change,
     killed_in_call,
+    logged_seconds,
     outputs,
     run,
     seconds_of,
@@ -29,11 +30,12 @@ from fault_injection import (
     strays,
     tree,
 )
+from workflow_project import edit
 
 
 def timeless(folder):
     """Return what must be the same in each run: all but logs of times, and what copies times from those."""
-    return {name: content for name, content in tree(folder).items() if not name.endswith((".log.json", "t.csv"))}
+    return {name: content for name, content in tree(folder).items() if not name.endswith((".log.json", "training.csv"))}
 
 
 def published(folder):
@@ -111,30 +113,38 @@ def torn_at(number, arguments):
     return main(arguments)
 
 
-def finished_rows():
-    """Return position -> seconds of the images in the journal."""
-    journal = CountsJournal(Path(COUNTS), {})
-    (journal.path,) = Path(COUNTS).parent.glob(".*.journal")
-    with journal:
-        return {position: row["seconds"] for position, row in journal.rows.items()}
+def finished_rows(parts):
+    """Return position -> seconds of the images in the journal of each part of the counts."""
+    found = []
+    for part in parts:
+        journal = CountsJournal(Path(COUNTS), part.identity)
+        if journal.path.exists():
+            with journal:
+                found.append({position: row["seconds"] for position, row in journal.rows.items()})
+    return found
 
 
 def test_counted_images_are_not_counted_again(experiment):
-    whole = Path(COUNTS).read_bytes()
+    """Not those of the first part either, when the second is under way."""
+    whole, parts = Path(COUNTS).read_bytes(), read_counts(Path(COUNTS))
+    images = [len(part.counts) for part in parts]
     remove("sample")
-    kept = {}
-    for number in (1, 2, 53, 150, 90):
+    kept = [{}]
+    for number in (1, 2, 53, 150, 90, 120, 40):
         code, text = in_child(partial(torn_at, number, STEPS["sample"]))
         assert code == -signal.SIGKILL, text
-        rows = finished_rows()
-        assert kept.items() <= rows.items()  # with the seconds that they took: they were not made again
+        rows = finished_rows(parts)
+        for before, after in zip(kept, rows, strict=False):
+            assert before.items() <= after.items()  # with the seconds that they took: they were not made again
+        assert sum(map(len, rows)) > sum(map(len, kept)) or number <= 2  # sigmas come first
         kept = rows
-    assert len(kept) > 250
+    assert len(kept[0]) == images[0]
+    assert 0 < len(kept[1]) < images[1]
     assert not Path(COUNTS).exists()
     assert main(STEPS["sample"]) == 0
     assert Path(COUNTS).read_bytes() == whole
-    seconds = json.loads(Path(COUNTS).with_suffix(".log.json").read_bytes())["seconds"]
-    assert [seconds[position] for position in sorted(kept)] == [kept[position] for position in sorted(kept)]
+    for seconds, before in zip(logged_seconds(), kept, strict=True):
+        assert [seconds[position] for position in sorted(before)] == [before[position] for position in sorted(before)]
     assert strays(experiment / "results") == []
 
 
@@ -153,7 +163,7 @@ def test_killed_in_the_memory_pass(experiment, step, number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_ends_and_what_is_finished_stays(experiment, number):
     """What Slurm sends at the time limit, and Ctrl-C; for real, to the command itself."""
-    whole = Path(COUNTS).read_bytes()
+    whole, parts = Path(COUNTS).read_bytes(), read_counts(Path(COUNTS))
     remove("sample")
     waiting = (
         "import sys, time; from certsmooth.experiment.steps import sample; from certsmooth.experiment.cli import main\n"
@@ -175,10 +185,65 @@ def test_told_to_end_it_ends_and_what_is_finished_stays(experiment, number):
             process.kill()
     assert process.returncode == (-number if number == signal.SIGTERM else 130), text
     assert "Traceback" not in text
-    assert len(finished_rows()) == 120
+    assert [len(rows) for rows in finished_rows(parts)] == [120]
     assert not Path(COUNTS).exists()
     assert main(STEPS["sample"]) == 0
     assert Path(COUNTS).read_bytes() == whole
+
+
+def test_what_was_sampled_before_outlives_kills_while_more_is_added(experiment):
+    """Also between the writing of the counts and that of their log, which belong to each other."""
+    known, times = read_counts(Path(COUNTS)), logged_seconds()
+    options = {"iterations": [1, 2]}
+    edit(experiment, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(options))
+    for number in range(1, 100):
+        code, text = in_child(partial(killed_before_change, number, STEPS["sample"]))
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL, text
+    assert number > 10
+    parts = read_counts(Path(COUNTS))
+    assert [part.identity["spec"]["policy"]["options"]["iterations"] for part in parts] == [1, 1, 2, 2]
+    for part, old in zip(parts[2:], known, strict=True):
+        assert part.identity == old.identity
+        assert {name: values.tolist() for name, values in vars(part.counts).items()} == {
+            name: values.tolist() for name, values in vars(old.counts).items()
+        }
+    assert logged_seconds()[2:] == times  # they were not sampled again
+    assert strays(experiment / "results") == []
+
+
+def interrupted(where, name, number, arguments):
+    """Run a verb, interrupted as by Ctrl-C before the ``number``-th call of ``where.name`` does anything."""
+    real, calls = getattr(where, name), 0
+
+    def counted(*args, **options):
+        nonlocal calls
+        calls += 1
+        if calls == number:
+            raise KeyboardInterrupt
+        return real(*args, **options)
+
+    setattr(where, name, counted)
+    return main(arguments)
+
+
+def test_a_part_that_is_finished_outlives_an_interrupt_of_the_next(experiment):
+    whole, parts = Path(COUNTS).read_bytes(), read_counts(Path(COUNTS))
+    remove("sample")
+    number = (
+        len(parts[0].counts) + -(-len(parts[0].counts) // GROUP) + 10
+    )  # lines of the first part's journal, and more
+    code, text = in_child(partial(interrupted, Journal, "append", number, STEPS["sample"]))
+    assert code == 130, text
+    assert "interrupted; what is finished is kept" in text
+    kept = finished_rows(parts)
+    assert [len(rows) for rows in kept] == [len(parts[0].counts), 8]
+    assert main(STEPS["sample"]) == 0
+    assert Path(COUNTS).read_bytes() == whole
+    for seconds, before in zip(logged_seconds(), kept, strict=True):
+        assert [seconds[position] for position in sorted(before)] == [before[position] for position in sorted(before)]
+    assert strays(experiment / "results") == []
 
 
 def lines(path):
@@ -205,8 +270,8 @@ def test_a_temporary_file_of_a_killed_run_is_used_up(experiment):
     """It has one name: kills in a row leave one file at most, and the next run takes it."""
     remove("certify")
     for _ in range(3):
-        code, _ = in_child(partial(killed_before_change, 3, STEPS["certify"]))
+        code, _ = in_child(partial(killed_before_change, 5, STEPS["certify"]))
         assert code == -signal.SIGKILL
-    assert len(strays(Path(CERTIFICATES).parent)) <= 2
+        assert [Path(name).suffix for name in strays(experiment / "results")] == [".lock", ".tmp"]
     assert main(STEPS["certify"]) == 0
     assert strays(experiment / "results") == []

@@ -21,9 +21,8 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
 ]
 
-_RUN = "results/{}/digits/{}/sigma=0.25/seed=0/{}"
-COUNTS = _RUN.format("counts", "cohen-ds", "iterations=2") + "/test-0-of-2.parquet"
-CERTIFICATES = _RUN.format("certificates", "cohen-ds", "iterations=2") + "/test.tsv"
+COUNTS = "results/counts/digits/cohen-ds/seed=0/0-of-2.parquet"
+CERTIFICATES = "results/certificates/digits/cohen-ds/seed=0.parquet"
 
 
 def start(folder, *command):
@@ -52,26 +51,39 @@ def works_in(entry, folder):
 
 def test_a_killed_workflow_goes_on(clone):
     """With the image after the last one that was counted; Snakemake wants to be told that it was killed."""
-    edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 2500}))
+    old, counts, log = seconds(clone), (clone / COUNTS).read_bytes(), log_of(clone / COUNTS).read_bytes()
+    edit(clone, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(iterations=[2, 20]))
     process = start(clone, "snakemake", "--cores", "1", COUNTS)
     while not (rows := journal(clone)).count(b"\n") > 5:
         assert process.poll() is None, (clone / "out.txt").read_text()
         time.sleep(0.01)
     kill_all(clone, process)
     rows = journal(clone)
-    assert not (clone / COUNTS).exists()
+    assert ((clone / COUNTS).read_bytes(), log_of(clone / COUNTS).read_bytes()) == (counts, log)
     assert "--unlock" in call(clone, "snakemake", "--cores", "1", COUNTS, ok=False)
     call(clone, "snakemake", "--unlock")
     call(clone, "snakemake", "--cores", "1", COUNTS)
     finished = [json.loads(line[9:]) for line in rows.splitlines(keepends=True) if line.endswith(b"\n")]
     kept = [entry["seconds"] for entry in finished if "seconds" in entry]
-    assert json.loads((clone / COUNTS).with_suffix(".log.json").read_bytes())["seconds"][: len(kept)] == kept != []
+    after = seconds(clone)
+    assert after[:2] == old  # both splits of the grid point that was sampled before
+    assert len(after) == 4
+    assert after[2][: len(kept)] == kept != []
     assert strays(clone / "results") == []
     assert planned(clone, COUNTS) == {}
 
 
+def seconds(clone):
+    """Return the seconds of each image, by the parts of the counts."""
+    return [part["seconds"] for part in json.loads(log_of(clone / COUNTS).read_bytes())["parts"]]
+
+
+def log_of(path):
+    return path.with_suffix(".log.json")
+
+
 def journal(clone):
-    found = list((clone / COUNTS).parent.glob(".*.journal"))
+    found = list((clone / COUNTS).parent.glob(f".{(clone / COUNTS).name}.*.journal"))
     return found[0].read_bytes() if found else b""
 
 
@@ -89,9 +101,8 @@ def test_times_of_files_do_not_matter(clone):
 
 def test_inputs_from_the_future_are_named_and_can_be_touched(clone):
     """Snakemake takes what is older than its inputs for unfinished."""
-    before, files = tree(clone / "results"), [clone / CERTIFICATES, (clone / CERTIFICATES).with_suffix(".json")]
-    for path in files:
-        path.unlink()
+    before = tree(clone / "results")
+    (clone / CERTIFICATES).unlink()
     moment = time.time() + 24 * 3600
     for path in (clone / "results").rglob("*"):
         os.utime(path, (moment, moment))

@@ -9,7 +9,7 @@ from workflow_project import ROOT, call, copy_project, edit, only_table1
 
 PROFILES = ROOT / "workflow" / "profiles"
 TARGET = "results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"
-JOB = "    wildcards: dataset=digits, training=gaussian, sigma=0.25, seed=0, variant=default\n"
+JOB = "    wildcards: dataset=digits, training=gaussian, sigma=0.25, seed=0, grid=default\n"
 ENDS = {
     "time": "slurmstepd: error: *** JOB 7 ON node1 CANCELLED AT 2026-01-01T00:00:00 DUE TO TIME LIMIT ***\n",
     "memory": "slurmstepd: error: Detected 1 oom_kill event in StepId=9.0. Some tasks have been OOM Killed.\n",

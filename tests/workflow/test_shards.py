@@ -2,76 +2,105 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.counts import write_counts
+from certsmooth.artefacts.counts import CountsPart, write_counts
 from certsmooth.artefacts.provenance import made_by
+from certsmooth.artefacts.records import read_record
 from certsmooth.experiment.cli import main
-from certsmooth.experiment.steps.certify import gather_counts
+from certsmooth.experiment.config import read_params
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.specs import certificates_path
+from certsmooth.experiment.steps.certify import gather
+from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import GROUP
 from shipped import shipped_content
-from workflow_project import plain_yaml
+from workflow_project import only_table1, plain_yaml
 
-RUN = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json", "--part", "validation"]
 METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memory
+
+
+def asked(folder, shards):
+    """Return the experiment with so many shards, and its folder of results."""
+    params = folder / str(shards)
+    params.mkdir(exist_ok=True)
+    content = shipped_content()
+    only_table1(content)
+    content["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 150, "shards": shards}
+    content["methods"]["cohen-ds"]["policy"]["options"] |= {"iterations": 2, "step": 0.01, "class_samples": 1}
+    (params / "params.yaml").write_text(plain_yaml(content))
+    return Experiment(read_params(params / "params.yaml")), folder / "results"
+
+
+def call(verb, name, folder, shards, *more):
+    return main([verb, name, "--params", f"{folder}/{shards}/params.yaml", "--results", f"{folder}/results", *more])
 
 
 @pytest.fixture(scope="module")
 def sampled(tmp_path_factory):
-    """A folder with a classifier (random weights will do) and the validation part of digits sampled as one job."""
+    """A folder with a classifier (random weights will do) and digits sampled as one job."""
     folder = tmp_path_factory.mktemp("sampled")
-    params = shipped_content()
-    params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 150}
-    params["methods"]["cohen-ds"]["policy"]["options"] |= {"iterations": 2, "step": 0.01, "class_samples": 1}
-    (folder / "params.yaml").write_text(plain_yaml(params))
+    experiment, results = asked(folder, 1)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["data", "--dataset", "digits", "--output", "digits.json"]) == 0
-        record = json.loads((folder / "digits.json").read_text())
+        assert call("data", "digits", folder, 1) == 0
+        parts = read_record(results / "data" / "digits.json")["parts"]
+        spec, *others = [part.base for name in METHODS for part in experiment.sample_batch("digits", name, (0,)).parts]
+        assert others == [spec] * 3
         classifier = build(ModelSpec("small_cnn", (1, 8, 8), 10), seed=0)
         header = checkpoint.CheckpointHeader(
             model=classifier.spec,
-            dataset="digits",
-            dataset_fingerprint=record["parts"]["training"]["fingerprint"],
-            pixel_range=(0.0, 1.0),
+            spec=spec.identity,
             sigma=0.25,
-            training={},
-            seed=0,
+            dataset_fingerprint=parts["training"]["fingerprint"],
+            images=parts["training"]["images"],
+            images_fingerprint=parts["training"]["fingerprint"],
+            pixel_range=(0.0, 1.0),
+            device="cpu",
             **vars(made_by()),
         )
-        checkpoint.save(folder / "m.safetensors", classifier, header)
+        (results / spec.path).parent.mkdir(parents=True)
+        checkpoint.save(results / spec.path, classifier, header)
         yield folder, {method: result(folder, method, 1) for method in METHODS}
 
 
 def result(folder, method, shards):
-    """The bytes of the gathered counts, and those of the certificates without the time that they took."""
-    name, model = f"{method}-{shards}", ["--method", method, "--checkpoint", "m.safetensors"]
-    paths = [folder / f"{name}-{shard}.parquet" for shard in range(shards)]
-    for shard, path in enumerate(paths):
-        which = ["--shard", str(shard), "--shards", str(shards), "--threads", "1"]
-        assert main(["sample", *RUN, *model, *which, "--output", str(path)]) == 0
-    counts, identity = gather_counts(paths, expect={})
-    write_counts(folder / f"{name}.parquet", counts, identity)
-    output = folder / f"{name}.tsv"
-    assert main(["certify", *RUN, *model, "--counts", *map(str, paths), "--output", str(output)]) == 0
-    assert len(read_certificates(output)[0]) == len(counts) == 144
-    rows = [line.split("\t") for line in output.read_text().splitlines()]
-    time = rows[0].index("time")
-    return (folder / f"{name}.parquet").read_bytes(), [[*row[:time], *row[time + 1 :]] for row in rows]
+    """The bytes of the gathered counts, and the certificates without the time that they took."""
+    experiment, results = asked(folder, shards)
+    name = f"digits/{method}/seed=0"
+    for shard in range(shards):
+        assert call("sample", name, folder, shards, "--shard", f"{shard}/{shards}", "--threads", "1") == 0
+    record, counted, gathered = read_record(results / "data" / "digits.json"), Counted(results), folder / "all.parquet"
+    specs = experiment.certify_batch("digits", method, (0,)).parts
+    assert [spec.sampled.split for spec in specs] == ["test", "validation"]
+    found = [gather(spec.sampled, spec.counts, counted, record) for spec in specs]
+    assert [len(part.counts) for part in found] == [360, 144]
+    write_counts(gathered, [CountsPart(part.counts, part.identity) for part in found])
+    assert call("certify", name, folder, shards) == 0
+    parts = read_certificates(results / certificates_path(name))
+    assert [len(part.frame) for part in parts] == [360, 144]
+    return gathered.read_bytes(), [(part.spec, part.frame.drop(columns="time")) for part in parts]
 
 
 @pytest.mark.parametrize(("method", "shards"), [("cohen", 7), ("cohen-ds", 2), ("cohen-ds", 7)])
-def test_any_number_of_shards_gathers_to_the_bytes_of_one_job(sampled, method, shards):
+def test_any_number_of_shards_gathers_to_the_bytes_of_one_job(sampled, monkeypatch, method, shards):
     folder, one = sampled
-    assert -(-144 // GROUP) == 3, "7 shards are more than there are groups: some have no image"
-    assert result(folder, method, shards) == one[method]
+    monkeypatch.chdir(folder)
+    assert -(-144 // GROUP) == 3, "7 shards are more than validation has groups: some have no image"
+    counts, certificates = result(folder, method, shards)
+    assert counts == one[method][0]
+    assert len(certificates) == 2
+    for (spec, frame), (right, expected) in zip(certificates, one[method][1], strict=True):
+        assert json.dumps(spec) == json.dumps(right)
+        pd.testing.assert_frame_equal(frame, expected, check_exact=True)
 
 
-@pytest.mark.parametrize(("shard", "shards"), [(2, 2), (-1, 2), (0, 0)])
-def test_a_shard_that_is_none_is_refused(sampled, capsys, shard, shards):
-    which = [f"--shard={shard}", f"--shards={shards}"]
-    assert main(["sample", *RUN, *which, "--method", "cohen", "--checkpoint", "m.safetensors", "--output", "x"]) == 2
-    assert f"shard: {shard} of {shards}" in capsys.readouterr().err
+@pytest.mark.parametrize(("shard", "message"), [("2/2", "2 of 2"), ("0/0", "0 of 0"), ("-1/2", "'-1/2'")])
+def test_a_shard_that_is_none_is_refused(sampled, capsys, shard, message):
+    folder, _ = sampled
+    assert call("sample", "digits/cohen/seed=0", folder, 1, f"--shard={shard}") == 2
+    assert f"--shard: {message}" in capsys.readouterr().err

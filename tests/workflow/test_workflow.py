@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from certsmooth.artefacts.counts import read_counts
 from workflow_project import call, edit, plain_yaml, planned
 
 pytestmark = [
@@ -44,7 +45,7 @@ def test_every_kind_of_table_and_figure_is_made(project):
     tables = results / "tables"
     text = (tables / "soundness.md").read_text()
     assert re.search(r"^\| Cohen-DS +\|", text, re.MULTILINE)
-    audits = sorted(path.name for path in (results / "audit" / "soundness").rglob("*") if path.is_file())
+    audits = sorted(path.name for path in (results / "audits" / "soundness").rglob("*") if path.is_file())
     assert audits == ["broken.log.json", "broken.parquet", "order.json"]
     for name in ("toy", "idrs/table1", "idrs/imagenet"):
         assert {path.suffix for path in tables.glob(f"{name}.*")} == {".md", ".csv", ".json"}
@@ -71,25 +72,71 @@ def test_a_clone_with_pulled_artefacts_has_nothing_to_do(clone):
 
 def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_and_the_table(clone):
     edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 250}))
-    assert planned(clone, "results/tables/table1.md") == {"sample": 4, "certify": 2, "certified": 1}
+    shards = 2
+    assert planned(clone, "results/tables/table1.md") == {"sample": shards, "certify": 1, "certified": 1}
     text = call(clone, "dvc", "repro")
-    for rule, jobs in {"train": 0, "sample": 4, "certify": 2, "certified": 1}.items():
+    for rule, jobs in {"train": 0, "sample": 2, "certify": 1, "certified": 1}.items():
         assert len(re.findall(rf"^(?:local)?rule {rule}:", text, re.MULTILINE)) == jobs
     assert planned(clone) == {}
     text = (clone / "results" / "tables" / "table1.md").read_text()
     assert "n = 200 (Cohen and Cohen-DS2 and T-CERTIFY), 250 (Cohen-DS)" in text
 
 
+def more_of_a_list(params):
+    params["methods"]["cohen-ds"]["policy"]["options"]["iterations"] = [1, 2]
+
+
+def one_more_sigma(params):
+    params["datasets"]["digits"]["sigmas"] = [0.12, 0.25]
+
+
+def one_more_seed(params):
+    params["training_seeds"] = [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "seeds", "trained"),
+    [(more_of_a_list, "0", 0), (one_more_sigma, "0", 1), (one_more_seed, "0+1", 1)],
+)
+def test_what_was_sampled_before_is_not_sampled_again(clone, change, seeds, trained):
+    """Of a larger experiment, the parts that are new are sampled; the others keep their rows and their times."""
+    folder = clone / "results" / "counts" / "digits" / "cohen-ds"
+    before = sampled(folder / "seed=0")
+    assert len(before) == 2 * 2  # shards and splits
+    edit(clone, change)
+    target = f"results/certificates/digits/cohen-ds/seed={seeds}.parquet"
+    jobs = {"sample": 2, "certify": 1} | ({"train": trained} if trained else {})
+    assert planned(clone, target) == jobs
+    call(clone, "snakemake", "--cores", "2", target)
+    after = sampled(folder / f"seed={seeds}")
+    assert len(after) == 2 * len(before)
+    assert {key: after[key] for key in before} == before
+    new = [seconds for key, (_, seconds) in after.items() if key not in before]
+    assert all(seconds not in [old for _, old in before.values()] for seconds in new)
+    assert planned(clone, target) == {}
+
+
+def sampled(folder):
+    """Return identity -> rows, and seconds of each image, of all parts of all shards."""
+    found = {}
+    for path in sorted(folder.glob("*.parquet")):
+        logs = json.loads(path.with_suffix(".log.json").read_text())["parts"]
+        for part, log in zip(read_counts(path), logs, strict=True):
+            rows = {name: values.tolist() for name, values in vars(part.counts).items()}
+            found[json.dumps(part.identity, sort_keys=True)] = rows, log["seconds"]
+    return found
+
+
 def test_editing_alpha_samples_and_attacks_no_image_again(clone):
     edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
-    assert planned(clone, "results/table1.md") == {"certify": 8, "certified": 1, "shown": 1}
+    assert planned(clone, "results/table1.md") == {"certify": 4, "certified": 1, "shown": 1}  # a job for each method
     audits = {"order_cost": 1, "break_certificates": 1, "soundness": 1}  # it is these certificates that are attacked
-    assert planned(clone) == {"certify": 8, "certified": 1, "empirical": 1, "high_dimension": 1, **audits}
+    assert planned(clone) == {"certify": 4, "certified": 1, "empirical": 1, "high_dimension": 1, **audits}
 
 
 def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(clone):
     edit(clone, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"split": 0.3}))
-    assert planned(clone) == {"certify": 2, "certified": 1}
+    assert planned(clone) == {"certify": 1, "certified": 1}
 
 
 def test_another_certificate_costs_no_samples(clone):
@@ -116,7 +163,7 @@ def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(clone):
     methods = yaml.safe_load(before)
     methods["methods"]["cohen-ds"]["certification"] = {"alpha": 0.01}
     library.write_text(plain_yaml(methods))
-    jobs = {"certify": 2, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1}
+    jobs = {"certify": 1, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1}
     assert planned(clone) == jobs
     library.write_text(before)
     params = clone / "params.yaml"
@@ -129,6 +176,19 @@ def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(clone):
     assert planned(clone) == {}
 
 
+def test_words_for_people_certify_nothing_again(clone):
+    edit(clone, lambda params: params["methods"]["t-certify"].update(label="T"))
+    assert planned(clone) == {"certified": 1}
+
+
+def test_editing_the_recipe_of_one_training_reruns_what_follows_from_it(clone):
+    edit(
+        clone,
+        lambda params: params["datasets"]["digits"]["trainings"].update({"gaussian-ds": {"recipe": {"epochs": 3}}}),
+    )
+    assert planned(clone) == {"train": 1, "sample": 2, "certify": 1, "certified": 1}
+
+
 def test_editing_another_data_set_reruns_nothing(clone):
     edit(clone, lambda params: params["datasets"]["mnist"]["recipe"].update(epochs=3))
     assert planned(clone) == {}
@@ -138,7 +198,7 @@ def test_code_that_a_step_depends_on_reruns_it(clone):
     # The workflow hashes the package that is installed; a stored hash that differs is the same as code that changed.
     rule = clone / "workflow" / "rules" / "certify.smk"
     rule.write_text(rule.read_text().replace("source_digest(", '"0" + source_digest('))
-    assert planned(clone, "results/tables/table1.md") == {"certify": 8, "certified": 1}
+    assert planned(clone, "results/tables/table1.md") == {"certify": 4, "certified": 1}
 
 
 def test_a_mistake_in_params_stops_before_anything_runs(clone):

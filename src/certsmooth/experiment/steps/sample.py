@@ -14,9 +14,9 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
-from certsmooth._internal.storage import exclusive
+from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
-from certsmooth.artefacts.records import Log, read_logs, write_logs
+from certsmooth.artefacts.records import Log, log_path, read_logs, write_logs
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.experiment.code_hash import source_digest
 from certsmooth.experiment.specs import Batch, SampleSpec, counts_path
@@ -58,10 +58,13 @@ def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: 
             part, log = before.get(asked.key) or _sample(asked, loaded, journals[-1])
             parts.append(part)
             logs.append(log)
+        kept = _set_aside(output)
         write_counts(output, parts)
         write_logs(output, logs)
         for journal in journals:  # of all parts: a run that was killed here has left them
             journal.remove()
+        for path in kept:
+            path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)
@@ -113,16 +116,34 @@ def _key(identity: Mapping[str, Any]) -> str:
 
 
 def _sampled_before(folder: Path) -> dict[str, tuple[CountsPart, Log]]:
-    """Return what the files of a method hold; those that are damaged hold nothing."""
-    found: dict[str, tuple[CountsPart, Log]] = {}
-    for path in sorted(folder.glob("seed=*/*.parquet")):
-        try:
-            parts, logs = read_counts(path), read_logs(path)
-        except CertsmoothError:  # it is sampled again
-            continue
-        if len(parts) == len(logs):
-            found |= {_key(part.identity): (part, log) for part, log in zip(parts, logs, strict=True)}
-    return found
+    """Return what the files of a method hold, those that were set aside among them."""
+    paths = sorted(folder.glob("seed=*/*.parquet"))
+    return {key: found for path in paths for key, found in _held(path).items()}
+
+
+def _held(path: Path) -> dict[str, tuple[CountsPart, Log]]:
+    """Return what a file holds; one that is damaged, or whose log is another's, holds nothing."""
+    try:
+        parts, logs = read_counts(path), read_logs(path)
+    except CertsmoothError:  # it is sampled again
+        return {}
+    if [len(part.counts) for part in parts] != [len(log.seconds) for log in logs]:
+        return {}
+    return {_key(part.identity): (part, log) for part, log in zip(parts, logs, strict=True)}
+
+
+def _set_aside(output: Path) -> tuple[Path, Path]:
+    """Copy counts and their log, and return the copies: a run that is killed when one of the two is new has both.
+
+    Copies that a killed run left stay if the files are not what they were made from.
+    """
+    kept = output.with_name(f".{output.name}.kept.parquet")
+    copies = {log_path(kept): log_path(output), kept: output}
+    if _held(output):
+        for copy, path in copies.items():
+            with atomic_write(copy, error=CountsError) as file:
+                file.write(path.read_bytes())
+    return kept, log_path(kept)
 
 
 def _sample(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> tuple[CountsPart, Log]:
