@@ -83,7 +83,11 @@ def read_parts(path: Path, kind: str, types: Types, *, remedy: str) -> list[Part
         CountsError: missing, not such a file, or corrupt; the message names it.
     """
     try:
-        table = pq.read_table(path)
+        content = path.read_bytes()  # not by pyarrow, which would read a folder as well, and columns from its name
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}; {remedy}") from cause
+    try:
+        table = pq.read_table(pa.BufferReader(content))
         record = json.loads((table.schema.metadata or {})[_KEY])
         found, header, digest = record["format"], record["parts"], record["sha256"]
         columns = {name: _values(table[name], wanted) for name, wanted in types.items()}
