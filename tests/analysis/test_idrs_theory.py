@@ -20,6 +20,7 @@ from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.config import parse_params
+from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.figures.high_dimension import write_high_dimension_curves
@@ -243,7 +244,8 @@ def test_published_certificates_with_the_sigma_of_others(tmp_path):
     def make(sigma):
         chosen = {"file": str(path), "sigma": sigma, "label": "Cohen"}
         whole = changed(content(), ("high_dimension", "published"), [chosen])
-        make_high_dimension(parse_params(changed(whole, ("high_dimension", "method"), None)), results=tmp_path)
+        params = parse_params(changed(whole, ("high_dimension", "method"), None))
+        make_high_dimension(Experiment(params), results=tmp_path)
 
     with pytest.raises(
         CountsError, match=r"sigma1\.00\.tsv: line 3, column radius: 3\.56; must be at most 1\.514: .* 0\.25"

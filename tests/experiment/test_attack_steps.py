@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +20,13 @@ from certsmooth._internal.registry import member
 from certsmooth._internal.storage import write_json
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.counts import read_counts
-from certsmooth.artefacts.records import read_record
+from certsmooth.artefacts.records import read_logs, read_record
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment import runs
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.members import check_members
+from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps import attack as step
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
 from certsmooth.science.noise import NoiseStreams
@@ -183,13 +184,13 @@ def test_more_samples_and_radii_leave_the_other_results_as_they_are():
 
 def test_files_hold_every_number(tmp_path):
     counts, path = attack(make_plan([Spy(1 / 3)])), tmp_path / "a.parquet"
-    counts.write(path, {"seed": 5})
-    found, identity = AttackCounts.read(path, expect={"seed": 5})
-    assert identity == {"seed": 5}
+    AttackCounts.write(path, [(at(counts, 1, 1 / 3), {"seed": 4}), (counts, {"seed": 5})])
+    found, identity, place = AttackCounts.read(path, expect={"seed": 5})
+    assert (identity, place) == ({"seed": 5}, 1)
     for name, values in vars(counts).items():
         assert getattr(found, name).dtype == values.dtype
         np.testing.assert_array_equal(getattr(found, name), values)
-    with pytest.raises(CountsError, match=rf"{path}: seed is 5; must be 6"):
+    with pytest.raises(CountsError, match=rf"{path}: seed is [45]; must be 6"):
         AttackCounts.read(path, expect={"seed": 6})
 
 
@@ -202,7 +203,7 @@ def write_params(folder, **changes):
     digits = params["datasets"]["digits"]
     digits["recipe"] = digits["recipe"] | {"epochs": 2}
     digits["sigmas"] = [0.25]
-    digits["certification"] = digits["certification"] | {"n": 300}
+    digits["certification"] = digits["certification"] | {"n": 300, "shards": 2}
     empirical = params["tables"]["empirical"]
     empirical |= {"methods": ["cohen"], "predict": {"n": 100, "alpha": 0.01}, "stride": 2}
     empirical["settings"]["digits"] = {"radii": [0, 0.3]}
@@ -214,10 +215,9 @@ def write_params(folder, **changes):
     return parse_params(params)
 
 
-RUN = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "results/data/digits.json"]
-COHEN = [*RUN, "--method", "cohen", "--checkpoint", "model.safetensors"]
-PLACE = "digits/cohen/sigma=0.25/seed=0/default"
-COUNTS = [f"results/counts/{PLACE}/test-{shard}-of-2.parquet" for shard in range(2)]
+COHEN = "digits/cohen/seed=0"
+COUNTS = [Path(f"results/counts/{COHEN}/{shard}-of-2.parquet") for shard in range(2)]
+RECORD = Path("results/data/digits.json")
 
 
 @pytest.fixture(scope="module")
@@ -227,42 +227,49 @@ def sampled(tmp_path_factory):
     write_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        (folder / "results" / "data").mkdir(parents=True)
-        assert main(["data", "--dataset", "digits", "--output", "results/data/digits.json"]) == 0
-        trained = ["--training", "gaussian", "--output", "model.safetensors", "--log", "log.csv"]
-        assert main(["train", *RUN, *trained]) == 0
+        assert main(["data", "digits"]) == 0
+        assert main(["train", "digits/gaussian/sigma=0.25/seed=0/default"]) == 0
         for shard, path in enumerate(COUNTS):
-            shards = ["--part", "test", "--shard", str(shard), "--shards", "2"]
-            assert main(["sample", *COHEN, *shards, "--output", path]) == 0
-        output = f"results/certificates/{PLACE}/test.tsv"
-        assert main(["certify", *COHEN, "--part", "test", "--counts", *COUNTS, "--output", output]) == 0
+            assert main(["sample", COHEN, "--shard", f"{shard}/2"]) == 0
+            assert path.is_file()
+        assert main(["certify", COHEN]) == 0
     return folder
 
 
 @pytest.fixture
-def folder(sampled, monkeypatch):
-    monkeypatch.chdir(sampled)
-    write_params(sampled)
-    return sampled
+def folder(sampled, tmp_path, monkeypatch):
+    """A fresh folder that starts from what is sampled."""
+    shutil.copytree(sampled / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path)
+    return tmp_path
 
 
-def command(output, *, name="smoothed", counts=COUNTS):
-    return ["attack", *COHEN, "--table", "empirical", "--attack", name, "--counts", *counts, "--output", str(output)]
+def command(*extra, name="smoothed"):
+    return ["attack", COHEN, "--table", "empirical", "--attack", name, *extra]
+
+
+def attacked_path(name="smoothed", results="results"):
+    return Path(results, "audits", "empirical", COHEN, f"{name}.parquet")
 
 
 def test_attacks_and_their_table_from_the_command_line(folder):
-    params = write_params(folder)
-    (run,) = runs.table_runs(params, "empirical")
-    sampled_index = np.concatenate([read_counts(folder / path)[0].index for path in COUNTS])
+    experiment = Experiment(write_params(folder))
+    parts = [next(p for p in read_counts(path) if p.identity["spec"]["split"] == "test") for path in COUNTS]
+    sampled_index = np.concatenate([part.counts.index for part in parts])
+    assert len(sampled_index) == 360
     for name in ("smoothed", "base"):
-        path = folder / "results" / "attacks" / "empirical" / run.folder / f"{name}.parquet"
-        assert main(command(path, name=name)) == 0
+        path = attacked_path(name)
+        assert main(command(name=name)) == 0
         assert not list(path.parent.glob(".*"))
-        counts, identity = AttackCounts.read(path)
+        (spec,) = experiment.attacks("empirical", name, "digits", "cohen").parts
+        counts, identity, _ = AttackCounts.read(path, expect={"spec": spec.identity})
         assert counts.index[counts.epsilon == 0].tolist() == sampled_index[::2].tolist()
         assert (counts.distance <= counts.epsilon * (1 + 1e-6)).all()
         assert counts.distance[counts.epsilon > 0].max() > 0.29
-        assert identity["radii"] == [0, 0.3]
+        assert identity["spec"]["radii"] == [0, 0.3]
+        same = ("fingerprint", "checkpoint", "model", "device", "torch")
+        assert [identity[key] for key in same] == [parts[0].identity[key] for key in same]
     assert main(["table", "empirical"]) == 0
     text = (folder / "results" / "tables" / "empirical.md").read_text()
     for words in ("180 test images", "PGD on the base classifier", "m = 4", "1 in 2 of", "n = 100, alpha = 0.01"):
@@ -270,50 +277,75 @@ def test_attacks_and_their_table_from_the_command_line(folder):
     assert "certified images contradicted" in text
     for name in ("empirical.csv", "empirical.json", "figures/empirical.svg", "figures/empirical.png"):
         assert (folder / "results" / "tables" / name).stat().st_size > 1000
+
+
+def test_a_table_refuses_attacks_with_other_settings(folder, capsys):
+    for name in ("smoothed", "base"):
+        assert main(command(name=name)) == 0
     write_params(folder, predict={"n": 101, "alpha": 0.01})
     assert main(["table", "empirical"]) == 2
+    assert f"{attacked_path()}: spec.n is 100; must be 101" in capsys.readouterr().err
+    assert not (folder / "results" / "tables" / "empirical.md").exists()
 
 
-def test_an_attack_killed_midway_gives_the_same_bytes(folder, tmp_path):
+def test_an_attack_killed_midway_gives_the_same_bytes(folder):
     write_params(folder, predict={"n": 400, "alpha": 0.01}, stride=1)
-    assert main(command(tmp_path / "unbroken.parquet")) == 0
-    killed = tmp_path / "killed.parquet"
+    assert main(command()) == 0
+    for part in ("data", "checkpoints", "counts"):
+        shutil.copytree(Path("results", part), Path("killed", part))
+    killed = attacked_path(results="killed")
     process = subprocess.Popen(
-        [sys.executable, "-m", "certsmooth", *command(killed)], stderr=subprocess.DEVNULL, start_new_session=True
+        [sys.executable, "-m", "certsmooth", *command("--results", "killed")],
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not any(path.read_bytes().count(b"\n") >= 2 for path in tmp_path.glob(".killed*.journal")):
+    while not any(path.read_bytes().count(b"\n") >= 2 for path in killed.parent.glob(".smoothed*.journal")):
         assert process.poll() is None, "it ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.005)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     assert not killed.exists()
-    assert main(command(killed)) == 0
-    assert killed.read_bytes() == (tmp_path / "unbroken.parquet").read_bytes()
-    assert not list(tmp_path.glob(".killed*"))
-    log = json.loads(killed.with_suffix(".log.json").read_text())
-    assert len(log["seconds"]) == 8
+    assert main(command("--results", "killed")) == 0
+    assert killed.read_bytes() == attacked_path().read_bytes()
+    assert not list(killed.parent.glob(".*"))
+    (log,) = read_logs(killed)
+    assert len(log.seconds) == 8
 
 
-def test_counts_of_something_else_are_refused(folder, tmp_path, capsys):
-    for counts in (COUNTS[:1], COUNTS[::-1]):
-        assert main(command(tmp_path / "x.parquet", counts=counts)) == 2
-        assert "shards" in capsys.readouterr().err
-    record = folder / "results" / "data" / "digits.json"
-    content = record.read_bytes()
-    try:
-        changed = read_record(record)
-        changed["parts"]["test"]["fingerprint"] = "sha256:0"
-        write_json(record, changed)
-        assert main(command(tmp_path / "x.parquet")) == 2
-        assert "fingerprint" in capsys.readouterr().err
-    finally:
-        record.write_bytes(content)
-    wrong = command(tmp_path / "x.parquet", name="bse")
-    assert main(wrong) == 2
+def test_counts_of_something_else_are_refused(folder, capsys):
+    def refused(*words):
+        assert main(command()) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("certsmooth: ")
+        assert not attacked_path().exists()
+        assert not list(attacked_path().parent.glob(".*"))
+        for word in words:
+            assert word in message
+
+    logs = [path.with_suffix(".log.json") for path in COUNTS]
+    content = {path: path.read_bytes() for path in (*COUNTS, *logs, RECORD)}
+    for (first, second), words in (
+        ((0, 0), f"{COUNTS[1]}: shard is [0, 2]; must be [1, 2]"),
+        ((1, 0), f"{COUNTS[0]}: shard is [1, 2]; must be [0, 2]"),
+    ):
+        for files in (COUNTS, logs):
+            for path, other in zip(files, (first, second), strict=True):
+                path.write_bytes(content[files[other]])
+        refused(words)
+    for path, before in content.items():
+        path.write_bytes(before)
+    COUNTS[1].unlink()
+    refused(str(COUNTS[1]))
+    COUNTS[1].write_bytes(content[COUNTS[1]])
+    changed = read_record(RECORD)
+    changed["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
+    write_json(RECORD, changed)
+    refused("fingerprint", f"sha256:{0:064}")
+    RECORD.write_bytes(content[RECORD])
+    assert main(command(name="bse")) == 2
     assert "did you mean 'base'" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_help_describes_the_verb(capsys):

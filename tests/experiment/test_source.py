@@ -85,6 +85,18 @@ def test_certificates_do_not_depend_on_training_or_sampling():
     assert not {"sampler.py", "loop.py", "config.py", "cli.py"} & names
 
 
+@pytest.mark.parametrize(
+    "step",
+    ["data", "train", "label", "sample", "certify", "attack", "order_cost", "break_certificates"],
+)
+def test_what_a_step_makes_does_not_depend_on_what_reads_params(step):
+    """A new kind of table, or a new check, is no reason to train again."""
+    forget()
+    names = {path.name for path in code_hash._closure(f"experiment.steps.{step}")}
+    assert {f"{step}.py", "specs.py"} <= names
+    assert not {"config.py", "like.py", "strict_yaml.py", "runs.py", "resolve.py", "members.py", "cli.py"} & names
+
+
 def test_what_a_module_depends_on(package):
     assert code_hash.depends_on("a", "members.c")
     assert code_hash.depends_on("a", "e")

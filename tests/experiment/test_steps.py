@@ -1,6 +1,9 @@
+"""Steps from the command line, on digits: what they write, what a killed run leaves, and what they refuse."""
+
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,27 +18,66 @@ from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import read_counts, write_counts
-from certsmooth.experiment import runs
+from certsmooth.artefacts.records import read_logs, write_logs
 from certsmooth.experiment.cli import _VERBS, main
 from certsmooth.experiment.config import read_params
-from certsmooth.experiment.steps.data import DataChoice
-from certsmooth.science.sampling.counts import concatenate
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.steps.data import load_part
 from shipped import shipped_content
 from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = ["--dataset", "digits", "--sigma", "0.25", "--seed", "0", "--data", "digits.json"]
+GAUSSIAN = "digits/gaussian/sigma=0.25/seed=0/default"
+COHEN, COHEN_DS = "digits/cohen/seed=0", "digits/cohen-ds/seed=0"
+SPLITS = ("test", "validation")
+IMAGES = {"test": 360, "validation": 144}
 
 
-def write_params(folder, **certification):
-    """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples."""
+def write_params(folder, sigma=0.25, **certification):
+    """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples, one sigma."""
     params = shipped_content()
-    digits = params["datasets"]["digits"]
-    digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
-    digits["certification"] |= {"n": 150} | certification
+    for name in ("digits", "digits-half-labelled"):
+        digits = params["datasets"][name]
+        digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
+        digits["certification"] |= {"n": 150} | certification
+        digits["sigmas"] = [sigma]
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
     (folder / "params.yaml").write_text(plain_yaml(params))
+
+
+def edit_params(folder, change, name="params.yaml"):
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    change(params)
+    (folder / name).write_text(plain_yaml(params))
+
+
+def model_path(name=GAUSSIAN, results="results"):
+    return Path(results, "checkpoints", name, "model.safetensors")
+
+
+def counts_path(name=COHEN, shard="0-of-1", results="results"):
+    return Path(results, "counts", name, f"{shard}.parquet")
+
+
+def certificates_path(name=COHEN):
+    return Path("results", "certificates", f"{name}.parquet")
+
+
+def record_path(dataset="digits", results="results"):
+    return Path(results, "data", f"{dataset}.json")
+
+
+def elsewhere(name, *parts):
+    """Start other results from parts of those that there are; return how a verb is told to use them."""
+    for part in parts:
+        shutil.copytree(Path("results", part), Path(name, part))
+    return ["--results", name]
+
+
+def certified(name=COHEN):
+    """The certificates of a file by split."""
+    return {part.spec["sampled"]["split"]: part for part in read_certificates(certificates_path(name))}
 
 
 @pytest.fixture(scope="module")
@@ -45,34 +87,18 @@ def trained(tmp_path_factory):
     write_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["data", "--dataset", "digits", "--output", "digits.json"]) == 0
-        assert main(["train", *MODEL, "--training", "gaussian", "--output", "m.safetensors", "--log", "log.csv"]) == 0
+        assert main(["data", "digits"]) == 0
+        assert main(["train", GAUSSIAN]) == 0
     return folder
 
 
 @pytest.fixture
 def folder(trained, tmp_path, monkeypatch):
     """A fresh folder that starts from the trained model."""
-    for name in ("params.yaml", "digits.json", "m.safetensors"):
-        (tmp_path / name).write_bytes((trained / name).read_bytes())
+    shutil.copy(trained / "params.yaml", tmp_path)
+    shutil.copytree(trained / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def sample(output, *extra, method="cohen"):
-    variant = ["--variant", "iterations=2"] if method != "cohen" else []
-    return ["sample", *MODEL, "--method", method, *variant, "--checkpoint", "m.safetensors", "--output", output, *extra]
-
-
-def certify(output, *counts, method="cohen", part="test"):
-    variant = ["--variant", "iterations=2"] if method != "cohen" else []
-    files = ["--checkpoint", "m.safetensors", "--counts", *counts]
-    return ["certify", *MODEL, "--method", method, *variant, "--part", part, *files, "--output", output]
-
-
-def audit(verb, table, *extra):
-    files = ["--checkpoint", "m.safetensors", "--counts", "absent.parquet", "--output", "x"]
-    return [verb, "--table", table, *MODEL, "--method", "cohen", *files, *extra]
 
 
 def kill_when(command, ready):
@@ -87,151 +113,233 @@ def kill_when(command, ready):
     assert process.wait() == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("method", ["cohen", "cohen-ds"])
-def test_sampling_killed_midway_gives_the_same_bytes(folder, method):
+@pytest.mark.parametrize("name", [COHEN, COHEN_DS])
+def test_sampling_killed_midway_gives_the_same_bytes(folder, name):
     write_params(folder, n=3000)
-    assert main(sample("unbroken.parquet", "--part", "test", method=method)) == 0
-    command = sample("killed.parquet", "--part", "test", method=method)
-    for images in (3, 120):
-        kill_when(
-            command,
-            lambda images=images: any(p.read_bytes().count(b"\n") > images for p in folder.glob(".killed*.journal")),
-        )
-    assert not (folder / "killed.parquet").exists()
+    assert main(["sample", name]) == 0
+    killed = counts_path(name, results="killed")
+    command = ["sample", name, *elsewhere("killed", "data", "checkpoints")]
+
+    def lines():
+        return sorted(path.read_bytes().count(b"\n") for path in killed.parent.glob(f".{killed.name}*.journal"))
+
+    for split, images in (("test", 3), ("test", 120), ("validation", 3)):
+        kill_when(command, lambda s=split, i=images: len(lines()) == 1 + SPLITS.index(s) and lines()[0] > i)
+    assert not killed.exists()
     assert main(command) == 0
-    assert (folder / "killed.parquet").read_bytes() == (folder / "unbroken.parquet").read_bytes()
-    assert not list(folder.glob(".killed*"))
+    assert killed.read_bytes() == counts_path(name).read_bytes()
+    assert not list(killed.parent.glob(".*"))
 
 
-@pytest.mark.parametrize("training", ["gaussian", "gaussian-ds"])
-def test_training_killed_midway_gives_the_same_bytes(folder, training):
-    def command(name):
-        return [
-            "train",
-            *MODEL,
-            "--training",
-            training,
-            "--output",
-            f"{name}.safetensors",
-            "--log",
-            f"{name}.csv",
-            "--threads",
-            "1",
-        ]
+@pytest.mark.parametrize("name", [GAUSSIAN, GAUSSIAN.replace("gaussian", "gaussian-ds")])
+def test_training_killed_midway_gives_the_same_bytes(folder, name):
+    def command(results):
+        return ["train", name, *elsewhere(results, "data"), "--threads", "1"]
 
     assert main(command("unbroken")) == 0
-    kill_when(command("killed"), lambda: (folder / ".killed.safetensors.state").exists())
-    assert not (folder / "killed.safetensors").exists()
-    assert main(command("killed")) == 0
-    assert (folder / "killed.safetensors").read_bytes() == (folder / "unbroken.safetensors").read_bytes()
-    assert not (folder / ".killed.safetensors.state").exists()
+    killed, again = model_path(name, "killed"), command("killed")
+    state = killed.with_name(f".{killed.name}.state")
+    kill_when(again, state.exists)
+    assert not killed.exists()
+    assert main(again) == 0
+    assert killed.read_bytes() == model_path(name, "unbroken").read_bytes()
+    assert not state.exists()
 
 
 def test_shards_give_the_rows_of_a_single_run(folder):
-    assert main(sample("one.parquet", "--part", "test", method="cohen-ds")) == 0
-    one, _ = read_counts(folder / "one.parquet")
-    for shard in range(3):
-        extra = ("--part", "test", "--shard", str(shard), "--shards", "3")
-        assert main(sample(f"{shard}.parquet", *extra, method="cohen-ds")) == 0
-    shards = concatenate([read_counts(folder / f"{shard}.parquet")[0] for shard in range(3)])
-    for name in ("index", "label", "sigma", "selection", "estimation", "batch_size"):
-        np.testing.assert_array_equal(getattr(shards, name), getattr(one, name))
-    assert len(np.unique(one.sigma)) > 100  # one per image, or the test says little
-    counts = [f"{shard}.parquet" for shard in range(3)]
-    assert main(certify("three.tsv", *counts, method="cohen-ds")) == 0
-    assert main(certify("one.tsv", "one.parquet", method="cohen-ds")) == 0
-    three, alone = (read_certificates(folder / f"{name}.tsv")[0].drop(columns="time") for name in ("three", "one"))
-    assert three.equals(alone)
+    assert main(["sample", COHEN_DS]) == 0
+    assert main(["certify", COHEN_DS]) == 0
+    one, alone = read_counts(counts_path(COHEN_DS)), certified(COHEN_DS)
+    write_params(folder, shards=3)
+    shards = [counts_path(COHEN_DS, f"{shard}-of-3") for shard in range(3)]
+    for shard, path in enumerate(shards):
+        assert main(["sample", COHEN_DS, "--shard", f"{shard}/3"]) == 0
+        assert path.is_file()
+    for place, whole in enumerate(one):
+        found = [read_counts(path)[place] for path in shards]
+        assert [part.identity for part in found] == [{**whole.identity, "shard": [i, 3]} for i in range(3)]
+        for name in ("index", "label", "sigma", "selection", "estimation", "batch_size"):
+            joined = np.concatenate([getattr(part.counts, name) for part in found])
+            np.testing.assert_array_equal(joined, getattr(whole.counts, name))
+        assert len(np.unique(whole.counts.sigma)) > 100  # one per image, or the test says little
+    for path in (certificates_path(COHEN_DS), counts_path(COHEN_DS)):
+        path.unlink()
+    assert main(["certify", COHEN_DS]) == 0
+    for split, part in certified(COHEN_DS).items():
+        assert part.frame.drop(columns="time").equals(alone[split].frame.drop(columns="time"))
 
 
 def test_shards_must_be_complete_and_in_order(folder, capsys):
-    for shard in range(2):
-        assert main(sample(f"{shard}.parquet", "--part", "test", "--shard", str(shard), "--shards", "2")) == 0
-    for counts in (["0.parquet"], ["1.parquet", "0.parquet"], ["0.parquet", "0.parquet"]):
-        assert main(certify("out.tsv", *counts)) == 2
-        assert "shards" in capsys.readouterr().err
+    write_params(folder, shards=2)
+    first, second = (counts_path(shard=f"{shard}-of-2") for shard in range(2))
+
+    def refused(words):
+        assert main(["certify", COHEN]) == 2
+        assert words in capsys.readouterr().err
+        assert not certificates_path().exists()
+
+    assert main(["sample", COHEN, "--shard", "0/2"]) == 0
+    refused(f"{second}: ")
+    for path in (first, first.with_suffix(".log.json")):
+        shutil.copy(path, str(path).replace("0-of-2", "1-of-2"))
+    refused(f"{second}: shard is [0, 2]; must be [1, 2]")
+    second.unlink()
+    assert main(["sample", COHEN, "--shard", "1/2"]) == 0
+    for suffix in (".parquet", ".log.json"):
+        aside, here, there = (path.with_suffix(suffix) for path in (first.with_name("aside"), first, second))
+        here.rename(aside)
+        there.rename(here)
+        aside.rename(there)
+    refused(f"{first}: shard is [1, 2]; must be [0, 2]")
+
+
+def test_one_file_holds_both_splits_and_says_what_they_are(folder):
+    assert main(["sample", COHEN]) == 0
+    experiment = Experiment(read_params(folder / "params.yaml"))
+    batch = experiment.sample_batch("digits", "cohen", (0,))
+    record = read_json(record_path(), remedy="")
+    parts = read_counts(counts_path())
+    assert [part.identity["spec"] for part in parts] == batch.identity
+    for spec, part, log in zip(batch.parts, parts, read_logs(counts_path()), strict=True):
+        assert len(part.counts) == len(log.seconds) == IMAGES[spec.split]
+        assert part.identity["fingerprint"] == record["parts"][spec.split]["fingerprint"]
+        assert part.identity["shard"] == [0, 1]
+        assert set(part.counts.selection.sum(axis=1)) == {100}
+        assert set(part.counts.estimation.sum(axis=1)) == {150}
+
+
+def test_what_was_sampled_before_is_not_sampled_again(folder, monkeypatch):
+    """One more sigma is one more part: the others are taken from the file as it was."""
+    assert main(["sample", COHEN]) == 0
+    before, logs = read_counts(counts_path()), read_logs(counts_path())
+    other = GAUSSIAN.replace("0.25", "0.5")
+    edit_params(folder, lambda params: params["datasets"]["digits"].update(sigmas=[0.25, 0.5]))
+    assert main(["train", other]) == 0
+    assert main(["sample", COHEN]) == 0
+    after, logs_after = read_counts(counts_path()), read_logs(counts_path())
+    assert [part.identity["spec"]["base"]["sigma"] for part in after] == [0.25, 0.25, 0.5, 0.5]
+    for part, log in zip(before, logs, strict=True):
+        place = [each.identity for each in after].index(part.identity)
+        assert logs_after[place] == log  # the seconds of the first time
+        np.testing.assert_array_equal(after[place].counts.estimation, part.counts.estimation)
 
 
 def test_certificates_say_what_they_promise(folder):
-    for method, promise in (("cohen", "global"), ("cohen-ds", "memory")):
-        assert main(sample("c.parquet", "--part", "validation", method=method)) == 0
-        assert main(certify("c.tsv", "c.parquet", method=method, part="validation")) == 0
-        frame, provenance = read_certificates(folder / "c.tsv")
-        assert set(frame["guarantee"]) == {promise}
-        assert (provenance["memory"] is None) == (method == "cohen")
-        assert provenance["images"] == len(frame) == 144
-        assert (frame["radius"] <= frame["radius_before_memory"]).all()
-    params = yaml.safe_load((folder / "params.yaml").read_text())
-    params["methods"]["cohen-ds"]["memory"] = False
-    (folder / "params.yaml").write_text(plain_yaml(params))
-    assert main(certify("c.tsv", "c.parquet", method="cohen-ds", part="validation")) == 0
-    assert set(read_certificates(folder / "c.tsv")[0]["guarantee"]) == {"none"}
+    for name, promise in ((COHEN, "global"), (COHEN_DS, "memory")):
+        assert main(["sample", name]) == 0
+        assert main(["certify", name]) == 0
+        found = certified(name)
+        assert set(found) == set(SPLITS)
+        for split, part in found.items():
+            assert set(part.frame["guarantee"]) == {promise}
+            assert (part.provenance["memory"] is None) == (name == COHEN)
+            assert part.provenance["images"] == len(part.frame) == IMAGES[split]
+            assert (part.frame["radius"] <= part.frame["radius_before_memory"]).all()
+    edit_params(folder, lambda params: params["methods"]["cohen-ds"].update(memory=False))
+    assert main(["certify", COHEN_DS]) == 0
+    assert {promise for part in certified(COHEN_DS).values() for promise in part.frame["guarantee"]} == {"none"}
+
+
+def test_certificates_are_exported_in_the_format_of_the_field(folder):
+    assert main(["sample", COHEN]) == 0
+    assert main(["certify", COHEN]) == 0
+    for split, part in certified().items():
+        lines = Path("results/certificates/digits/cohen/sigma=0.25/seed=0/default", f"{split}.tsv").read_text()
+        header, *rows = (line.split("\t") for line in lines.splitlines())
+        assert header[:6] == ["idx", "label", "predict", "radius", "correct", "time"]
+        assert [int(row[0]) for row in rows] == part.frame["idx"].tolist()
+        assert [float(row[3]) for row in rows] == part.frame["radius"].tolist()
 
 
 def test_counts_of_something_else_are_refused_by_name(folder, capsys):
-    assert main(sample("c.parquet", "--part", "test")) == 0
+    assert main(["sample", COHEN]) == 0
+    counts, record, model = counts_path(), record_path(), model_path()
+    content = {path: path.read_bytes() for path in (counts, record, model, counts.with_suffix(".log.json"))}
 
-    def refused(*words, command=None):
-        assert main(command or certify("out.tsv", "c.parquet")) == 2
+    def refused(*words, name=COHEN):
+        assert main(["certify", name]) == 2
         message = capsys.readouterr().err
         assert "Traceback" not in message
-        assert not (folder / "out.tsv").exists()
-        for word in ("c.parquet", *words):
+        assert not certificates_path(name).exists()
+        for word in (str(counts_path(name)), *words):
             assert word in message
+        for path, before in content.items():
+            path.write_bytes(before)
 
     write_params(folder, n=151)
-    refused("n is 150; must be 151")
+    refused("spec.n is 150; must be 151")
     write_params(folder, n0=50)
-    refused("n0 is 100; must be 50")
+    refused("spec.n0 is 100; must be 50")
     write_params(folder)
-    refused("part is 'test'", command=certify("out.tsv", "c.parquet", part="validation"))
-    refused("policy", command=certify("out.tsv", "c.parquet", method="cohen-ds"))
-    record = read_json(folder / "digits.json", remedy="")
-    record["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
-    write_json(folder / "digits.json", record)
-    refused("sha256:0")
-    (folder / "digits.json").unlink()
-    main(["data", "--dataset", "digits", "--output", "digits.json"])
-    other = ["--sigma", "0.25", "--seed", "1", "--training", "gaussian", "--output", "m.safetensors", "--log", "l.csv"]
-    assert main(["train", "--dataset", "digits", "--data", "digits.json", *other]) == 0
+    parts, logs = read_counts(counts), read_logs(counts)
+    write_counts(counts, parts[:1])
+    write_logs(counts, logs[:1])
+    refused("spec.split is 'test'; must be 'validation'", "fingerprint is ")
+    write_logs(counts, logs[::-1])
+    refused("the log is about other images")
+    other = counts_path(COHEN_DS)
+    other.parent.mkdir(parents=True)
+    for suffix in (".parquet", ".log.json"):
+        shutil.copy(counts.with_suffix(suffix), other.with_suffix(suffix))
+    refused("spec.policy.name is 'fixed'; must be 'data_dependent'", name=COHEN_DS)
+    changed = read_json(record, remedy="")
+    changed["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
+    write_json(record, changed)
+    refused(f"must be 'sha256:{0:064}'")
+    assert main(["train", GAUSSIAN.replace("seed=0", "seed=1")]) == 0
+    shutil.copy(model_path(GAUSSIAN.replace("seed=0", "seed=1")), model)
     refused("checkpoint is 'sha256:")
-    content = bytearray((folder / "c.parquet").read_bytes())
-    content[len(content) // 2] ^= 1
-    (folder / "c.parquet").write_bytes(content)
+    damaged = bytearray(content[counts])
+    damaged[len(damaged) // 2] ^= 1
+    counts.write_bytes(damaged)
     refused()
+    assert main(["certify", COHEN]) == 0
 
 
 def test_counts_that_are_not_n_samples_each_are_refused(folder, capsys):
-    assert main(sample("c.parquet", "--part", "test")) == 0
-    counts, identity = read_counts(folder / "c.parquet")
+    assert main(["sample", COHEN]) == 0
+    parts = read_counts(counts_path())
     for name, right in (("selection", "100 samples"), ("estimation", "150 samples")):
-        changed = getattr(counts, name).copy()
+        changed = getattr(parts[0].counts, name).copy()
         changed[3, 0] += 1
-        write_counts(folder / "c.parquet", dataclasses.replace(counts, **{name: changed}), identity)
-        assert main(certify("out.tsv", "c.parquet")) == 2
+        wrong = dataclasses.replace(parts[0], counts=dataclasses.replace(parts[0].counts, **{name: changed}))
+        write_counts(counts_path(), [wrong, *parts[1:]])
+        assert main(["certify", COHEN]) == 2
         message = capsys.readouterr().err
-        assert all(word in message for word in ("c.parquet", f"{name} of row 3", right))
+        assert all(word in message for word in (str(counts_path()), f"{name} of row 3", right))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["data", "--dataset", "digts", "--output", "x"], ["--dataset", "did you mean 'digits'"]),
+        (["data", "digts"], ["data set", "did you mean 'digits'"]),
         (["table", "tabel1"], ["did you mean 'table1'"]),
         (["check", "--params", "absent.yaml"], ["absent.yaml"]),
-        (sample("x", "--part", "test", method="cohn"), ["--method", "did you mean 'cohen'"]),
-        (sample("x", "--part", "test", "--shard", "1"), ["--shard: 1 of 1", "from 0 to 0"]),
-        (["table", "table1"], ["results/data/digits.json", "make it with `certsmooth data`"]),
-        (["table", "evaluation"], ["results/certificates", "test.tsv", "cannot be read"]),
-        (["table", "soundness"], ["results/certificates", "test.tsv", "cannot be read"]),
+        (["train", "digits/gaussian/seed=0"], ["'digits/gaussian/seed=0': no base classifier", GAUSSIAN]),
+        (["train", "digts/gaussian/sigma=0.25/seed=0/default"], ["data set", "did you mean 'digits'"]),
+        (["train", "digits/gausian/sigma=0.25/seed=0/default"], ["training", "did you mean 'gaussian'"]),
+        (["train", "digits/gaussian/sigma=x/seed=0/default"], ["sigma 'x'", "must be a number"]),
+        (["train", "digits/gaussian/sigma=-1/seed=0/default"], ["sigma: -1.0", ">= 0"]),
+        (["label", GAUSSIAN], ["datasets.digits.unlabelled: null", "a share or a source"]),
+        (["sample", "digits/cohn/seed=0"], ["methods", "did you mean 'cohen'"]),
+        (["sample", "digits/cohen"], ["'digits/cohen': no runs of a method", "digits/cohen/seed=0"]),
+        (["certify", "digits/cohen/seed=1+1"], ["'digits/cohen/seed=1+1': a seed twice"]),
+        (["sample", COHEN, "--shard", "1/1"], ["--shard: 1 of 1", "from 0 to 0"]),
+        (["sample", COHEN, "--shard", "1"], ["--shard: '1'", "as 0/4"]),
+        (["table", "table1", "--results", "none"], ["none/data/digits.json", "make it with `certsmooth data`"]),
+        (["table", "table1"], [str(certificates_path()), "cannot be read: No such file"]),
+        (["table", "evaluation"], [str(certificates_path()), "cannot be read: No such file"]),
+        (["table", "soundness"], [str(certificates_path()), "cannot be read: No such file"]),
         (["toy"], ["results/data/cones-figures.json", "make it with `certsmooth data`"]),
-        (["high-dimension"], ["results/certificates", "test.tsv", "cannot be read"]),
-        (["theory", "--results", "digits.json"], ["digits.json", "Not a directory"]),
-        (audit("order-cost", "soundnes"), ["--table", "did you mean 'soundness'"]),
-        (audit("break-certificates", "soundnes"), ["--table", "did you mean 'soundness'"]),
-        (audit("order-cost", "soundness"), ["absent.parquet"]),
-        (audit("break-certificates", "soundness"), ["absent.parquet"]),
-        (audit("break-certificates", "soundness", "--threads", "0"), ["--threads: 0", "at least 1"]),
+        (["high-dimension"], [str(certificates_path()), "cannot be read: No such file"]),
+        (["theory", "--results", "params.yaml"], ["params.yaml", "Not a directory"]),
+        (["order-cost", COHEN, "--table", "soundnes"], ["--table", "did you mean 'soundness'"]),
+        (["break-certificates", COHEN, "--table", "soundnes"], ["--table", "did you mean 'soundness'"]),
+        (["order-cost", COHEN, "--table", "soundness"], [str(counts_path()), "cannot be read: No such file"]),
+        (["break-certificates", COHEN, "--table", "soundness"], [str(counts_path()), "cannot be read: No such file"]),
+        (["order-cost", "digits/yang/seed=0", "--table", "soundness"], ["soundness: has no row 'yang' on 'digits'"]),
+        (["order-cost", "digits/cohen/seed=5", "--table", "soundness"], [f"seed=5: the table has {COHEN}; must be"]),
+        (["break-certificates", COHEN, "--table", "soundness", "--threads", "0"], ["--threads: 0", "at least 1"]),
     ],
 )
 def test_mistakes_on_the_command_line_are_named(folder, capsys, arguments, words):
@@ -267,32 +375,41 @@ def test_mistakes_of_the_figures_and_tables_of_idrs_are_named(folder, capsys, se
 
 
 def test_a_checkpoint_for_something_else_is_refused(folder, capsys):
-    command = sample("x.parquet", "--part", "test")
-    command[command.index("0.25")] = "0.5"
-    assert main(command) == 2
-    assert "sigma" in (message := capsys.readouterr().err)
-    assert "m.safetensors" in message
-    (folder / "m.safetensors").write_bytes(b"not a checkpoint")
-    assert main(sample("x.parquet", "--part", "test")) == 2
-    assert "m.safetensors" in capsys.readouterr().err
-    assert not (folder / "x.parquet").exists()
+    write_params(folder, sigma=0.5)
+    model = model_path(GAUSSIAN.replace("0.25", "0.5"))
+    model.parent.mkdir(parents=True)
+    shutil.copy(model_path(), model)
+    assert main(["sample", COHEN]) == 2
+    assert f"{model}: spec.sigma is 0.25; must be 0.5" in capsys.readouterr().err
+    model.write_bytes(b"not a checkpoint")
+    assert main(["sample", COHEN]) == 2
+    assert str(model) in capsys.readouterr().err
+    assert not counts_path().exists()
 
 
 def test_data_that_changed_since_the_record_are_refused(folder, capsys):
-    record = read_json(folder / "digits.json", remedy="")
+    record = read_json(record_path(), remedy="")
     record["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
-    write_json(folder / "digits.json", record)
-    assert main(sample("x.parquet", "--part", "test")) == 2
+    write_json(record_path(), record)
+    assert main(["sample", COHEN]) == 2
     assert "the files changed" in capsys.readouterr().err
+    assert not counts_path().exists()
+
+
+def test_a_record_of_other_data_is_refused(folder, capsys):
+    edit_params(folder, lambda params: params["datasets"]["digits"].update(validation=0.2))
+    for command in (["train", GAUSSIAN], ["sample", COHEN], ["certify", COHEN]):
+        assert main(command) == 2
+        assert f"{record_path()}: spec.validation is 0.1; must be 0.2" in capsys.readouterr().err
 
 
 def test_kept_data_are_checked_and_can_be_done_without(folder, trained, capsys):
     def sampled(name):
-        assert main(sample(f"{name}.parquet", "--part", "validation")) == 0
-        return (folder / f"{name}.parquet").read_bytes()
+        assert main(["sample", COHEN, *elsewhere(name, "data", "checkpoints")]) == 0
+        return counts_path(results=name).read_bytes()
 
     loaded = sampled("loaded")
-    fingerprint = json.loads((folder / "digits.json").read_text())["parts"]["validation"]["fingerprint"]
+    fingerprint = json.loads(record_path().read_text())["parts"]["validation"]["fingerprint"]
     kept = Path("data", "parts", f"{fingerprint.removeprefix('sha256:')}.npz")
     content = (trained / kept).read_bytes()
     kept.parent.mkdir(parents=True)
@@ -300,9 +417,9 @@ def test_kept_data_are_checked_and_can_be_done_without(folder, trained, capsys):
     assert sampled("kept") == loaded
     for damaged in (content[:1000], content[:5000] + bytes([content[5000] ^ 1]) + content[5001:], b""):
         kept.write_bytes(damaged)
-        assert main(sample("damaged.parquet", "--part", "validation")) == 2
+        assert main(["sample", COHEN]) == 2
         assert kept.name in capsys.readouterr().err
-    assert not (folder / "damaged.parquet").exists()
+    assert not counts_path().exists()
 
 
 def test_help_describes_every_verb(capsys):
@@ -316,32 +433,42 @@ def test_help_describes_every_verb(capsys):
         assert "--params" in capsys.readouterr().out
 
 
-HALF = ["--dataset", "digits-half-labelled", "--sigma", "0.25", "--seed", "0", "--data", "half.json"]
+HALF = "digits-half-labelled"
+
+
+def of_half(training, grid="default"):
+    return f"{HALF}/{training}/sigma=0.25/seed=0/{grid}"
+
+
+BOTH = of_half("smoothadv-both", "epsilon=0.25")
+LABELS = model_path(of_half("standard")).with_name("pseudo_labels.json")
 
 
 @pytest.fixture(scope="module")
-def taught(tmp_path_factory):
+def teachers(tmp_path_factory):
     """A folder with the record of half-labelled digits, a teacher, a start and pseudo labels."""
     folder = tmp_path_factory.mktemp("taught")
     write_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert main(["data", "--dataset", "digits-half-labelled", "--output", "half.json"]) == 0
+        assert main(["data", HALF]) == 0
         for training in ("standard", "gaussian"):
-            files = ["--output", f"{training}.safetensors", "--log", "log.csv"]
-            assert main(["train", *HALF, "--training", training, *files]) == 0
-        label = ["label", *HALF, "--training", "standard", "--checkpoint", "standard.safetensors"]
-        assert main([*label, "--output", "labels.json"]) == 0
+            assert main(["train", of_half(training)]) == 0
+        assert main(["label", of_half("standard")]) == 0
     return folder
 
 
-def self_train(*extra, training="smoothadv-both", output="s.safetensors"):
-    files = ["--output", output, "--log", "log.csv"]
-    return ["train", *HALF, "--training", training, "--variant", "epsilon=0.25", *files, *extra]
+@pytest.fixture
+def taught(teachers, tmp_path, monkeypatch):
+    """A fresh folder that starts from the teacher."""
+    shutil.copy(teachers / "params.yaml", tmp_path)
+    shutil.copytree(teachers / "results", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def test_half_of_the_labels_are_held_back_in_each_class(taught):
-    parts = json.loads((taught / "half.json").read_text())["parts"]
+    parts = json.loads(record_path(HALF).read_text())["parts"]
     assert {name: part["images"] for name, part in parts.items()} == {
         "training": 646,
         "validation": 144,
@@ -350,13 +477,11 @@ def test_half_of_the_labels_are_held_back_in_each_class(taught):
     }
 
 
-def test_pseudo_labels_are_the_predictions_of_the_teacher(taught, monkeypatch):
-    monkeypatch.chdir(taught)
-    stored = read_json(taught / "labels.json", remedy="")
-    params = read_params(taught / "params.yaml")
-    choice = DataChoice(**runs.data_slice(params, "digits-half-labelled"))
-    split = choice.training_parts(choice.load())["unlabelled"]
-    classifier, _ = checkpoint.load(taught / "standard.safetensors")
+def test_pseudo_labels_are_the_predictions_of_the_teacher(taught):
+    stored = read_json(LABELS, remedy="")
+    data = Experiment(read_params(taught / "params.yaml")).data(HALF)
+    split = load_part(data, "unlabelled", read_json(record_path(HALF), remedy=""))
+    classifier, _ = checkpoint.load(model_path(of_half("standard")))
     expected = classifier(split.batch(np.arange(len(split)))).argmax(1).tolist()
     assert stored["labels"] == expected
     assert stored["agreement"] == pytest.approx(np.mean(np.array(expected) == split.labels))
@@ -364,74 +489,67 @@ def test_pseudo_labels_are_the_predictions_of_the_teacher(taught, monkeypatch):
     assert stored["fingerprint"] == split.fingerprint
 
 
-def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught, monkeypatch):
-    monkeypatch.chdir(taught)
-    both = ["--start", "gaussian.safetensors", "--pseudo-labels", "labels.json"]
-    assert main(self_train(*both)) == 0
-    _, header = checkpoint.load(taught / "s.safetensors")
-    assert header.training["images"] == 646 + 647
-    assert header.training["start"] == {"training": "gaussian", "checkpoint": None}
-    assert header.training["teacher"] == "standard"
+def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught):
+    assert main(["train", BOTH]) == 0
+    first = model_path(BOTH).read_bytes()
+    _, header = checkpoint.load(model_path(BOTH))
+    assert header.images == 646 + 647
+    assert header.images_fingerprint != header.dataset_fingerprint
+    assert header.spec["start"]["training"] == "gaussian"
+    assert header.spec["labels"]["teacher"]["training"] == "standard"
     # Other weights to start from, or other labels, are another run.
-    first = (taught / "s.safetensors").read_bytes()
-    assert main(self_train("--start", "standard.safetensors", *both[2:], output="t.safetensors")) == 0
-    assert (taught / "t.safetensors").read_bytes() != first
-    stored = read_json(taught / "labels.json", remedy="")
+    start = model_path(of_half("gaussian"))
+    content = start.read_bytes()
+    classifier, about = checkpoint.load(start, trainable=True)
+    for parameter in classifier.parameters():
+        parameter.data += 0.01
+    checkpoint.save(start, classifier, about)
+    assert main(["train", BOTH]) == 0
+    assert model_path(BOTH).read_bytes() != first
+    start.write_bytes(content)
+    stored = read_json(LABELS, remedy="")
     stored["labels"] = [(label + 1) % 10 for label in stored["labels"]]
-    write_json(taught / "wrong.json", stored)
-    assert main(self_train(*both[:3], "wrong.json", output="u.safetensors")) == 0
-    assert (taught / "u.safetensors").read_bytes() != first
+    write_json(LABELS, stored)
+    assert main(["train", BOTH]) == 0
+    assert model_path(BOTH).read_bytes() != first
 
 
-def test_self_training_from_a_file_of_unlabelled_images(taught, monkeypatch, capsys):
-    monkeypatch.chdir(taught)
-    params = yaml.safe_load((taught / "params.yaml").read_text())
-    params["datasets"]["digits-half-labelled"] = params["datasets"]["digits"] | {
-        "member": "digits",
-        "unlabelled": {"source": "u.npz"},
-    }
-    (taught / "file.yaml").write_text(plain_yaml(params))
-    np.savez(taught / "u.npz", images=np.zeros((7, 1, 8, 9), np.uint8))
-    label = ["label", *HALF, "--training", "standard", "--checkpoint", "standard.safetensors", "--output", "l.json"]
-    assert main([*label, "--params", "file.yaml"]) == 2
+def test_self_training_from_a_file_of_unlabelled_images(taught, capsys):
+    def from_file(params):
+        params["datasets"][HALF] = params["datasets"]["digits"] | {
+            "member": "digits",
+            "unlabelled": {"source": "u.npz"},
+        }
+
+    edit_params(taught, from_file)
+    shutil.rmtree("results")
+    assert main(["data", HALF]) == 0
+    assert main(["train", of_half("standard")]) == 0
+    np.savez("u.npz", images=np.zeros((7, 1, 8, 9), np.uint8))
+    assert main(["label", of_half("standard")]) == 2
     assert "u.npz: images of shape [1, 8, 9]; the data set has [1, 8, 8]" in capsys.readouterr().err
-    np.savez(taught / "u.npz", images=np.zeros((7, 1, 8, 8), np.uint8))
-    assert main([*label, "--params", "file.yaml"]) == 0
-    stored = json.loads((taught / "l.json").read_text())
+    assert not LABELS.exists()
+    np.savez("u.npz", images=np.zeros((7, 1, 8, 8), np.uint8))
+    assert main(["label", of_half("standard")]) == 0
+    stored = json.loads(LABELS.read_text())
     assert (len(set(stored["labels"])), stored["agreement"]) == (1, None)
     # float32 digits and uint8 images are not one set.
-    more = ["--params", "file.yaml", "--pseudo-labels", "l.json"]
-    assert main(self_train(*more, training="smoothadv-self-trained")) == 2
+    trained = Experiment(read_params(Path("params.yaml"))).models()
+    name = next(model.name for model in trained if model.training == "smoothadv-self-trained")
+    assert main(["train", name]) == 2
     assert "must be of one type and shape to be joined" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (self_train(), ["--start: None; must be given for training 'smoothadv-both'"]),
-        (self_train("--start", "gaussian.safetensors"), ["--pseudo-labels: None; must be given"]),
-        (
-            self_train("--start", "absent.safetensors", "--pseudo-labels", "labels.json"),
-            ["absent.safetensors"],
-        ),
-        (
-            self_train("--start", "gaussian.safetensors", "--pseudo-labels", "half.json"),
-            ["half.json: not pseudo labels"],
-        ),
-        (self_train("--start", "gaussian.safetensors", training="smoothadv-grid"), ["--start", "must not be given"]),
-        (
-            ["train", *HALF, "--training", "gaussian", "--output", "x", "--log", "l", "--device", "nonsense"],
-            ["--device: 'nonsense' cannot be used"],
-        ),
-        (
-            ["train", *HALF, "--training", "gaussian", "--output", "x", "--log", "l", "--device", "cuda:99"],
-            ["--device: 'cuda:99' cannot be used"],
-        ),
-        (["train", *HALF, "--training", "macer", "--output", "x", "--log", "l", "--variant", "k=1"], ["--variant"]),
+        (["train", of_half("gaussian"), "--device", "nonsense"], ["--device: 'nonsense' cannot be used"]),
+        (["train", of_half("gaussian"), "--device", "cuda:99"], ["--device: 'cuda:99' cannot be used"]),
+        (["train", of_half("macer", "k=1")], ["macer: grid point", "'k=1'", "valid: default"]),
+        (["train", of_half("smoothadv-both", "epsilon=0.2")], ["did you mean 'epsilon=0.25'"]),
     ],
 )
-def test_mistakes_of_what_a_training_builds_on_are_named(taught, monkeypatch, capsys, arguments, words):
-    monkeypatch.chdir(taught)
+def test_mistakes_of_a_training_on_the_command_line_are_named(taught, capsys, arguments, words):
     assert main(arguments) == 2
     message = capsys.readouterr().err
     assert message.startswith("certsmooth: ")
@@ -439,25 +557,56 @@ def test_mistakes_of_what_a_training_builds_on_are_named(taught, monkeypatch, ca
         assert word in message
 
 
-def test_pseudo_labels_of_other_images_or_classes_are_refused(taught, monkeypatch, capsys):
-    monkeypatch.chdir(taught)
-    stored = read_json(taught / "labels.json", remedy="")
+def test_what_a_training_builds_on_must_be_there_and_be_that(taught, capsys):
+    def refused(*words):
+        assert main(["train", BOTH]) == 2
+        message = capsys.readouterr().err
+        assert message.startswith("certsmooth: ")
+        assert not model_path(BOTH).exists()
+        for word in words:
+            assert word in message
+
+    start, teacher, record = model_path(of_half("gaussian")), model_path(of_half("standard")), record_path(HALF)
+    content = {path: path.read_bytes() for path in (start, teacher, LABELS)}
+    shutil.copy(teacher, start)
+    refused(str(start), "spec.training is 'standard'; must be 'gaussian'")
+    start.unlink()
+    refused(str(start), "No such file")
+    start.write_bytes(content[start])
+    shutil.copy(start, teacher)
+    refused(str(LABELS), "teacher is 'sha256:")
+    teacher.write_bytes(content[teacher])
+    shutil.copy(record, LABELS)
+    refused(f"{LABELS}: not pseudo labels", "make them with `certsmooth label`")
+    LABELS.unlink()
+    refused(str(LABELS), "make them with `certsmooth label`")
+
+
+def test_pseudo_labels_of_other_images_or_classes_are_refused(taught, capsys):
+    stored = read_json(LABELS, remedy="")
     for change, words in (
-        ({"fingerprint": "sha256:0"}, "sha256:0"),
+        ({"fingerprint": "sha256:0"}, "fingerprint is 'sha256:0'"),
         ({"labels": stored["labels"][:-1]}, "646 labels"),
         ({"labels": [10] * 647}, "label 10; must be in 0 .. 9"),
+        ({"spec": stored["spec"] | {"teacher": {**stored["spec"]["teacher"], "seed": 1}}}, "spec.teacher.seed is 1"),
     ):
-        write_json(taught / "bad.json", stored | change)
-        assert main(self_train("--start", "gaussian.safetensors", "--pseudo-labels", "bad.json")) == 2
-        assert words in capsys.readouterr().err
+        write_json(LABELS, stored | change)
+        assert main(["train", BOTH]) == 2
+        message = capsys.readouterr().err
+        assert str(LABELS) in message
+        assert words in message
+        assert not model_path(BOTH).exists()
 
 
-def test_a_start_of_another_architecture_is_refused_before_training(taught, monkeypatch, capsys):
-    monkeypatch.chdir(taught)
-    params = yaml.safe_load((taught / "params.yaml").read_text())
-    params["datasets"]["digits-half-labelled"]["architecture"] = "resnet20"
-    (taught / "other.yaml").write_text(plain_yaml(params))
-    both = ["--start", "gaussian.safetensors", "--pseudo-labels", "labels.json", "--params", "other.yaml"]
-    assert main(self_train(*both, output="v.safetensors")) == 2
-    assert "gaussian.safetensors: architecture is 'small_cnn'" in capsys.readouterr().err
-    assert not (taught / "v.safetensors").exists()
+def test_a_start_of_another_architecture_is_refused_before_training(taught, capsys):
+    start, name = model_path(of_half("gaussian")), of_half("smoothadv-pretrained", "epsilon=0.25")
+
+    def change(params):
+        params["datasets"][HALF]["architecture"] = "resnet20"
+        params["trainings"]["smoothadv-pretrained"]["start"] = {"checkpoint": str(start)}
+
+    edit_params(taught, change)
+    assert main(["train", name]) == 2
+    assert f"{start}: architecture is 'small_cnn'" in capsys.readouterr().err
+    assert not model_path(name).exists()
+    assert not list(model_path(name).parent.glob(".*"))

@@ -33,7 +33,8 @@ class CertifiedRun:
         seed: the training seed.
         part: which images were certified.
         frame: one row per image, with the columns of a certificates file (`certsmooth.artefacts.certificates`).
-        provenance: how the certificates were made, with the keys of a certificates file's sidecar.
+        provenance: how the certificates were made: what a certificates file says, and what its spec says under the
+            names that tables show (`certsmooth.experiment.steps.certified`).
     """
 
     method: str

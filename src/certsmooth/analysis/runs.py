@@ -11,12 +11,18 @@ from jaxtyping import Bool, Float
 
 from certsmooth.analysis import CertifiedRun, Part, Record
 from certsmooth.analysis.metrics import average_certified_radius, certified_accuracy
-from certsmooth.artefacts.certificates import PROVENANCE_KEYS
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.science.certificates import GUARANTEES
 
 SHARED = ("dataset", "fingerprint")
 """What all runs on one part must have in common, or their numbers cannot be compared."""
+
+_TOLD = (
+    *SHARED,
+    *("description", "images", "n0", "n", "alpha", "seed", "step", "norm", "numeric_type", "device", "seconds"),
+    *("versions", "git_commit", "image", "sampled_by", "memory"),
+)
+"""What a table tells of each run."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ def _check_comparable(runs: Sequence[CertifiedRun]) -> None:
             raise CountsError(f"{name_of(run)}: {(label < 0).sum()} images without a label; a table needs all labels")
         if len(idx) < 2:
             raise CountsError(f"{name_of(run)}: {len(idx)} image; an interval needs at least 2")
-        if missing := [key for key in PROVENANCE_KEYS if key not in run.provenance]:
+        if missing := [key for key in _TOLD if key not in run.provenance]:
             raise CountsError(f"{name_of(run)}: provenance lacks {', '.join(missing)}; must have it")
     for key in SHARED:
         _check_same(runs, key, CountsError, partial(_provenance, key))
