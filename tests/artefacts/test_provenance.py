@@ -95,8 +95,7 @@ TABLES = ("soundness", "empirical", "evaluation", "idrs/table1", "idrs/imagenet"
 
 def write_params(folder):
     params = shipped_content()
-    for name in ("digits", "digits-half-labelled"):
-        params["datasets"][name]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
+    params["datasets"]["digits"]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
     params["datasets"]["digits"] |= {"sigmas": [0.25]}
     params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 100}
     predict = {"n": 50, "alpha": 0.01}

@@ -250,13 +250,17 @@ def test_files_hold_every_number(tmp_path):
         half_space([3.0, 4.0], 0.0), balls, num_classes=2, policy=FixedSigma(0.5), reached=(0.5, 0.5), plan=plan()
     )
     found = Broken(**vars(answers))
-    for name, content in (("some", Broken.from_lists([found.lists(), found.lists()])), ("none", Broken.from_lists([]))):
+    parts = [(Broken.from_lists([]), {"seed": 4}), (Broken.from_lists([found.lists(), found.lists()]), {"seed": 5})]
+    for name, some in (("both", parts), ("some", parts[1:]), ("none", parts[:1])):
         path = tmp_path / f"{name}.parquet"
-        content.write(path, {"seed": 5})
-        read, identity = Broken.read(path, expect={"seed": 5})
-        assert identity == {"seed": 5}
-        assert len(read) == (4 if name == "some" else 0)
-        for column in vars(Broken(**vars(content))):
-            np.testing.assert_array_equal(getattr(read, column), getattr(content, column))
+        Broken.write(path, some)
+        for number, (content, identity) in enumerate(some):
+            read, *about = Broken.read(path, expect=identity)
+            assert about == [identity, number]
+            assert len(read) == len(content)
+            for column in vars(content):
+                kept, right = getattr(read, column), getattr(content, column)
+                assert (kept.dtype, kept.tolist()) == (right.dtype, right.tolist())
+    path = tmp_path / "some.parquet"
     with pytest.raises(CountsError, match="seed is 5; must be 6"):
         Broken.read(path, expect={"seed": 6})

@@ -11,9 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from certsmooth._internal.storage import read_json, write_json
-from certsmooth.artefacts.audits import read_order_cost, write_order_cost
-from certsmooth.errors import ConfigError, CountsError
+from certsmooth.errors import ConfigError
 from certsmooth.science.audit.order import order_cost, worst_for_each
 from certsmooth.science.certificates import ABSTAIN
 from certsmooth.science.memory import memory_pass
@@ -143,21 +141,6 @@ def test_many_points_are_the_same_in_blocks(monkeypatch):
     np.testing.assert_array_equal(parts.keeps, whole.keeps)
     np.testing.assert_array_equal(parts.radius, whole.radius)
     np.testing.assert_allclose(parts.harm, whole.harm)
-
-
-def test_the_cost_is_stored_as_it_is(tmp_path):
-    found = cost([[0.0], [1.0], [1.5]], [0, 0, 1], [0.5, 0.7, 0.75], [0, 0, 0])
-    path = tmp_path / "order.json"
-    write_order_cost(path, found)
-    assert read_order_cost(path) == found
-    content = read_json(path, remedy="")
-    assert content.keys() == {"cost", "versions", "git_commit", "image"}
-    content["cost"]["conflicts"] = "one"
-    write_json(path, content)
-    with pytest.raises(CountsError, match="conflicts"):
-        read_order_cost(path)
-    with pytest.raises(CountsError, match=r"none\.json"):
-        read_order_cost(tmp_path / "none.json")
 
 
 def test_bad_orders_are_refused():
