@@ -201,7 +201,7 @@ class MadeResults:
         sampled = (self.experiment.sampled_by(demand.run) for demand in self.experiment.demands)
         of_method = (run for run in sampled if run.method == method)
         run = next(run for run in of_method if self.experiment.sample(run, spec.split).key == spec.key)
-        return f"{run.dataset}/{run.method}/sigma={run.sigma!r}/seed={run.seed}/{grid_name(run.variant)}"
+        return f"{run.dataset}/{run.method}/sigma={run.sigma!r}/seed={run.seed}/{grid_name(run.grid)}"
 
     def _identity(self, spec: Spec, sampled: SampleSpec) -> dict[str, Any]:
         """Return what the steps write of something that is made of a smoothed classifier."""

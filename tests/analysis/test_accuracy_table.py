@@ -75,7 +75,7 @@ def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digit
         "memory": None,
     }
     known = {"cohen": ("Cohen", "FS"), "nn": ("IDRS", "NN")}[method]
-    values = {"label": known[0], "train": "FS", "certify": known[1], "sigma": 0.12, "variant": {}, "seed": 0}
+    values = {"label": known[0], "train": "FS", "certify": known[1], "sigma": 0.12, "grid": {}, "seed": 0}
     return CertifiedRun(method=method, part="test", frame=frame, provenance=provenance, **values | fields)
 
 
@@ -106,8 +106,8 @@ def example():
         DIGITS: [
             make_run(FIRST),
             make_run(SECOND, seed=1),
-            make_run(SECOND, method="nn", variant=rates, radius=0.6),
-            make_run(SECOND, method="nn", variant=rates, radius=0.6, seed=1),
+            make_run(SECOND, method="nn", grid=rates, radius=0.6),
+            make_run(SECOND, method="nn", grid=rates, radius=0.6, seed=1),
         ]
     }
 
@@ -221,7 +221,7 @@ def test_columns_without_the_baseline_have_no_difference():
         ),
         ({DIGITS: [make_run(FIRST, method="nn")]}, ConfigError, "baseline_method 'cohen' has no runs; .*nn"),
         (
-            {DIGITS: [make_run(FIRST, variant={"a": 1}), make_run(FIRST, variant={"a": 2})]},
+            {DIGITS: [make_run(FIRST, grid={"a": 1}), make_run(FIRST, grid={"a": 2})]},
             ConfigError,
             r"'cohen' has 2 rows \(Cohen; a 1, Cohen; a 2\); must be one",
         ),

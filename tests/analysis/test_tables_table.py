@@ -76,7 +76,7 @@ def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, 
         "cohen": {"label": "Cohen", "train": "FS", "certify": "FS"},
         "cohen_ds": {"label": "Cohen-DS", "train": "FS", "certify": "DS"},
     }
-    values = {"sigma": 0.5, "variant": {}, "seed": 0} | known[method] | fields
+    values = {"sigma": 0.5, "grid": {}, "seed": 0} | known[method] | fields
     return CertifiedRun(method=method, part=part, frame=frame, provenance=provenance, **values)
 
 
@@ -102,7 +102,7 @@ def example():
                 radius,
                 method="cohen_ds",
                 sigma=0.5,
-                variant={"iterations": k},
+                grid={"iterations": k},
                 part=part,
                 memory=MEMORY,
                 changes={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if part == "test" else None,
@@ -123,7 +123,7 @@ def test_choice_on_test_and_on_validation_by_hand():
     honest = {"selected_on": "validation", "method": "Cohen"}
     assert column(values, "chosen_sigma", **honest) == [0.25, 0.5, 0.5, 0.5, 0.5]
     assert column(values, "value", **honest)[:4] == [75.0, 50.0, 50.0, 0.0]
-    chosen = column(values, "chosen_variant", selected_on="test", method="Cohen-DS")
+    chosen = column(values, "chosen_grid", selected_on="test", method="Cohen-DS")
     assert chosen == [f"iterations={k}" for k in (100, 100, 900, 900, 900)]
     guarantees = {(each["method"], each["guarantee"]) for each in rows(values)}
     assert guarantees == {("Cohen", "global"), ("Cohen-DS", "memory")}
@@ -180,7 +180,7 @@ def test_memory_effect_by_hand():
     assert [first[key] for key in ("conflicts", "capped", "repredicted", "changed")] == [2, 1, 0, 1]
     assert first["largest_loss"] == pytest.approx(0.3)
     assert (first["acr_before"], first["acr"]) == (pytest.approx(3.4 / 4), pytest.approx(3.1 / 4))
-    assert second["variant"] == "iterations=900"
+    assert second["grid"] == "iterations=900"
     repredicted = [make_run([1.0, 1.0], memory=MEMORY | {"repredicted": 1})]
     assert row(build(repredicted).more["memory"])["acr_before"] is None
 

@@ -235,9 +235,13 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("tables.table1.published.table", 44, ["tables.table1.published", "'ddrs 44 cifar10'", "'ddrs 4 cifar10'"]),
         ("tables.toy.published", [{"paper": "idrs", "table": 99}], ["tables.toy.published", "'idrs 99'", "'idrs 9'"]),
         ("tables.evaluation.methods", ["yang"], ["tables.evaluation.methods", "'yang' certifies in l1", "l2"]),
-        ("tables.rates.baseline", "idrs", ["tables.rates.baseline: 'idrs' has 4 variants on digits", "must have one"]),
+        (
+            "tables.rates.baseline",
+            "idrs",
+            ["baseline: 'idrs' has 4 grid points on digits; must have one"],
+        ),
         ("toy.constant", "toy-idrs", ["toy.constant: 'toy-idrs'", "constant sigma"]),
-        ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 2 variants on cones-figures"]),
+        ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 2 grid points on cones-figures"]),
         ("toy.input_dependent", "idrs-increased", ["toy", "'standard' and 'gaussian-increased'", "the same"]),
         ("toy.input_dependent", "cohen-multi-start", ["toy.input_dependent", "function of x alone"]),
         ("datasets.cones-figures.certification.stride", 3, ["toy", "stride 3 on cones-figures", "must be 1"]),
@@ -315,15 +319,15 @@ def test_the_workflow_reads_the_configuration_without_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_variants_are_the_product_of_the_lists(content):
+def test_grid_points_are_the_product_of_the_lists(content):
     params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
-    known = runs.variants(params, "digits", "cohen-ds")
+    known = runs.grid_points(params, "digits", "cohen-ds")
     found = [dict(v) for v in known]
     assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
-    assert runs.variant_name(known[0]) == "iterations=50+samples=1"
-    assert runs.variants(params, "digits", "cohen") == ((),)
+    assert runs.grid_name(known[0]) == "iterations=50+samples=1"
+    assert runs.grid_points(params, "digits", "cohen") == ((),)
     with pytest.raises(ConfigError, match=r"did you mean 'iterations=200\+samples=4'"):
-        runs.find_variant(known, "iterations=20+samples=4", key="variant")
+        runs.find_grid_point(known, "iterations=20+samples=4", key="grid")
 
 
 def test_places_of_different_runs_differ(content):
@@ -340,12 +344,12 @@ def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value
     params = parse_params(changed(content, "trainings.smoothadv.objective.options.epsilon", [0.1, 0.2, 0.3]))
     found = [run for run in runs.table_runs(params, "table2") if run.sigma == 0.25]
     models = {runs.model_run(params, run) for run in found if run.method == "smoothadv-ds"}
-    assert {dict(model.variant)["epsilon"] for model in models} == {0.1, 0.2, 0.3}
+    assert {dict(model.grid)["epsilon"] for model in models} == {0.1, 0.2, 0.3}
     assert len([run for run in found if run.method == "smoothadv-ds"]) == 3 * 2
     for model in models:
         spec = Experiment(params).train(model)
-        assert spec.objective.options["epsilon"] == model.variant[0][1]
-        assert spec.path.parent.name == f"epsilon={model.variant[0][1]}"
+        assert spec.objective.options["epsilon"] == model.grid[0][1]
+        assert spec.path.parent.name == f"epsilon={model.grid[0][1]}"
 
 
 def test_too_many_combinations_are_refused_before_they_are_listed(content):
@@ -354,7 +358,7 @@ def test_too_many_combinations_are_refused_before_they_are_listed(content):
     }
     params = parse_params(content)
     with pytest.raises(ConfigError, match=r"methods.cohen-ds: 10201 combinations .* at most 10000"):
-        runs.variants(params, "digits", "cohen-ds")
+        runs.grid_points(params, "digits", "cohen-ds")
 
 
 def test_an_option_that_is_a_list_twice_is_refused(content):
@@ -374,8 +378,8 @@ def test_what_differs_on_a_data_set_differs_there_alone(content):
         spec = Experiment(params).train(runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
         assert spec.recipe["epochs"] == epochs
         assert spec.objective.options["epsilon"] == epsilon
-    assert runs.variants(params, "digits", "cohen-ds") == ((),)
-    assert len(runs.variants(params, "digits", "cohen-ds2")) == 2
+    assert runs.grid_points(params, "digits", "cohen-ds") == ((),)
+    assert len(runs.grid_points(params, "digits", "cohen-ds2")) == 2
 
 
 def test_a_table_is_about_what_its_settings_say(content):
@@ -399,7 +403,7 @@ def test_what_a_training_builds_on(content):
     several = changed(
         content, "trainings.gaussian.policy", {"name": "data_dependent", "options": {"iterations": [1, 2]}}
     )
-    with pytest.raises(ConfigError, match=r"start.training: 'gaussian' has 2 variants"):
+    with pytest.raises(ConfigError, match=r"start.training: 'gaussian' has 2 grid points"):
         runs.start_run(parse_params(several), run)
 
 

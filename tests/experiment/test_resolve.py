@@ -371,13 +371,13 @@ def test_a_table_over_data_sets_is_about_them_whatever_the_chosen_one_is(shipped
     assert {run.dataset for run in runs.table_runs(there, "rates")} == {"mnist"}
 
 
-def test_toy_figures_need_one_variant(shipped):
+def test_toy_figures_need_one_grid_point(shipped):
     constant, dependent = runs.toy_runs(parse_params(shipped))
     assert [run.sigma for run in constant] == shipped["datasets"]["cones-figures"]["sigmas"]
     assert [run.sigma for run in dependent] == [shipped["toy"]["sigma"]]
     options = {"toy-idrs-equal": {"policy": {"rate": [0.1, 0.2]}}}
     params = edited(shipped, lambda content: content["datasets"]["cones-figures"].update(methods=options)).params
-    with pytest.raises(ConfigError, match="toy-idrs-equal' has 2 variants on cones-figures"):
+    with pytest.raises(ConfigError, match="toy-idrs-equal' has 2 grid points on cones-figures"):
         runs.toy_runs(params)
     without = edited(shipped, lambda content: content.pop("toy")).params
     assert runs.toy_runs(without) == ((), ())

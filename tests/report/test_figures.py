@@ -17,7 +17,7 @@ from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
 
 
-def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="global", **variant):
+def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="global", **grid):
     radius = np.asarray(radius, dtype=float)
     frame = pd.DataFrame(
         {
@@ -29,7 +29,7 @@ def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="globa
         }
     )
     provenance = dict.fromkeys(PROVENANCE_KEYS, 1)
-    return CertifiedRun(method, method.title(), "FS", "FS", sigma, variant, 0, part, frame, provenance)
+    return CertifiedRun(method, method.title(), "FS", "FS", sigma, grid, 0, part, frame, provenance)
 
 
 def example(sigmas=(0.25, 0.5)):

@@ -88,7 +88,7 @@ def seeds(w):
 
 def model(w):
     """The base classifier that wildcards name."""
-    grid = runs.find_variant(runs.training_variants(params, w.dataset, w.training), w.grid, key="grid point")
+    grid = runs.find_grid_point(runs.training_grid_points(params, w.dataset, w.training), w.grid, key="grid point")
     return experiment.train(runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid))
 
 

@@ -29,7 +29,7 @@ class CertifiedRun:
         certify: sigma in certification, likewise.
         sigma: the fixed sigma, or the one that a data-dependent sigma starts from, in pixel coordinates [0,
             1].
-        variant: what else is chosen among, for example ``{"iterations": 100}``; empty if nothing.
+        grid: what else is chosen among, for example ``{"iterations": 100}``; empty if nothing.
         seed: the training seed.
         part: which images were certified.
         frame: one row per image, with the columns of a certificates file (`certsmooth.artefacts.certificates`).
@@ -42,7 +42,7 @@ class CertifiedRun:
     train: str
     certify: str
     sigma: float
-    variant: Mapping[str, int | float | str]
+    grid: Mapping[str, int | float | str]
     seed: int
     part: Part
     frame: pd.DataFrame

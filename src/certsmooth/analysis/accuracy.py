@@ -25,7 +25,7 @@ from certsmooth.science.certificates import ABSTAIN
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
-    *("seed_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind", "guarantee", "variant"),
+    *("seed_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind", "guarantee", "grid"),
     *("sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "images", "classes"),
 )
 _BY_SEED = ("row", "dataset", "sigma", "metric", "seed", "value")
@@ -51,7 +51,7 @@ class Column:
 
 @dataclass(frozen=True)
 class RowOutcome:
-    """The outcome of one row, a method with a variant, in one column."""
+    """The outcome of one row, a method at a grid point, in one column."""
 
     row: str
     method: Method
@@ -84,8 +84,8 @@ def _rows(column: Column, methods: Sequence[Method]) -> tuple[RowOutcome, ...]:
     rows: dict[str, RowOutcome] = {}
     for method in methods:
         for outcome in method.outcomes:
-            variant = "; ".join(f"{key} {value}" for key, value in outcome.setting.variant)
-            row = RowOutcome(f"{method.label}; {variant}" if variant else method.label, method, outcome)
+            grid = "; ".join(f"{key} {value}" for key, value in outcome.setting.grid)
+            row = RowOutcome(f"{method.label}; {grid}" if grid else method.label, method, outcome)
             if (other := rows.setdefault(row.row, row)) is not row:
                 found = f"{other.outcome.setting.sigma:g} and {outcome.setting.sigma:g}"
                 raise ConfigError(f"{_name(column)}: {row.row} has sigma {found}; must be one")
@@ -97,7 +97,7 @@ def _name(column: Column) -> str:
 
 
 def row_labels(columns: Mapping[Column, Sequence[RowOutcome]]) -> tuple[str, ...]:
-    """Return the labels of all rows: methods in the order in which they first appear, then their variants."""
+    """Return the labels of all rows: methods in the order in which they first appear, then their grid points."""
     rows = [row for column in columns.values() for row in column]
     methods = list(dict.fromkeys(row.method.label for row in rows))
     return tuple(dict.fromkeys(row.row for method in methods for row in rows if row.method.label == method))
@@ -113,9 +113,9 @@ def accuracy_table(
 ) -> TableResult:
     """Compare what methods do to clean images, per column, over training seeds.
 
-    Rows are methods with their variants. Standard errors are those of a mean over test images; the class-wise standard
-    deviation is linearised for it (the delta method). A difference is paired by images and by training seeds, and its
-    squared error is the sum of the one over images (seeds taken as given) and the one over seeds (images taken as
+    Rows are methods with their grid points. Standard errors are those of a mean over test images; the class-wise
+    standard deviation is linearised for it (the delta method). A difference is paired by images and by training seeds,
+    and its squared error is the sum of the one over images (seeds taken as given) and the one over seeds (images taken as
     given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
 
     Args:
@@ -210,7 +210,7 @@ def _cell(column: Column, row: RowOutcome, baseline: RowOutcome | None) -> list[
     shared = {
         **replace(row.method, outcomes=(outcome,)).described,
         **{"row": row.row, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
-        **{"variant": outcome.setting.options, "classes": len(sizes)},
+        **{"grid": outcome.setting.options, "classes": len(sizes)},
         **{"sigma_mean": float(sigma.mean()), "sigma_min": float(sigma.min()), "sigma_max": float(sigma.max())},
         "chance_std": 100 * math.sqrt(chance),
     }

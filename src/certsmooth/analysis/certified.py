@@ -24,14 +24,14 @@ Choice = Callable[[float | None], Outcome]
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
-    *("lower", "upper", "kind", "guarantee", "selected_on", "chosen_sigma", "chosen_variant", "seeds", "images"),
+    *("lower", "upper", "kind", "guarantee", "selected_on", "chosen_sigma", "chosen_grid", "seeds", "images"),
 )
 _TESTS = (
     *("method", "baseline", "radius", "selected_on", "difference", "method_only", "baseline_only", "p_value"),
     "p_holm",
 )
 _MEMORY = (
-    *("method", "sigma", "variant", "seed", "order", "images", "conflicts", "capped", "repredicted", "changed"),
+    *("method", "sigma", "grid", "seed", "order", "images", "conflicts", "capped", "repredicted", "changed"),
     *("largest_loss", "acr_before", "acr"),
 )
 
@@ -155,7 +155,7 @@ def _row(method: Method, choice: Choice, radii: Sequence[float], norm: str) -> I
             number = acr_record(chosen.correct, chosen.radius, norm)
         else:
             number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
-        yield {**shared, **number, "chosen_sigma": chosen.setting.sigma, "chosen_variant": chosen.setting.options}
+        yield {**shared, **number, "chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options}
 
 
 def _gains(rows: Sequence[Record]) -> Iterator[Record]:

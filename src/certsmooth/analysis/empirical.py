@@ -25,9 +25,9 @@ from certsmooth.science.certificates import cohen
 
 _COLUMNS = (
     *("table", "dataset", "norm", "method", "guarantee", "metric", "attack", "samples", "sigma", "radius"),
-    *("value", "unit", "lower", "upper", "selected_on", "chosen_sigma", "chosen_variant", "seeds", "images"),
+    *("value", "unit", "lower", "upper", "selected_on", "chosen_sigma", "chosen_grid", "seeds", "images"),
 )
-_VERDICTS = ("method", "sigma", "variant", "seed", "images", "checked", "checks", "contradicted", "expected", "p_value")
+_VERDICTS = ("method", "sigma", "grid", "seed", "images", "checked", "checks", "contradicted", "expected", "p_value")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _curve(
 
     for radius in radii:
         best = method.best(partial(score, radius))
-        setting = {"chosen_sigma": best.setting.sigma, "chosen_variant": best.setting.options}
+        setting = {"chosen_sigma": best.setting.sigma, "chosen_grid": best.setting.options}
         number = accuracy_record(score(radius, best), best.images, radius, metric=metric)
         yield {**method.described, **shown, **number, **setting}
 

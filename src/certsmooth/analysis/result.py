@@ -12,7 +12,7 @@ Rows of ``values`` are numbers, in long form; a column means the same in every k
     guarantee               every guarantee that occurs in the certificates
     selected_on             where sigma and options were chosen: on the test images themselves (as DDRS does), on the
                             validation part, nowhere (the row is one setting), or as the paper that published it did
-    chosen_sigma, chosen_variant    the setting that the number comes from; ``key=value`` for each option
+    chosen_sigma, chosen_grid    the setting that the number comes from; ``key=value`` for each option
     seeds, images           training seeds that the number is the mean of; how many images it is about
 """
 
@@ -39,7 +39,7 @@ class Source:
     Attributes:
         method: label of the method.
         sigma: of the run.
-        variant: its options.
+        grid: its options.
         seed: training seed.
         part: ``test`` or ``validation``.
         attack: which one; None for the certificates.
@@ -48,7 +48,7 @@ class Source:
 
     method: str
     sigma: float
-    variant: Mapping[str, int | float | str]
+    grid: Mapping[str, int | float | str]
     seed: int
     part: str
     attack: str | None
@@ -58,7 +58,7 @@ class Source:
     def of(cls, run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Source:
         """Return how the certificates of a run were made, or an attack on them."""
         made = dict(run.provenance if provenance is None else provenance)
-        return cls(run.label, run.sigma, dict(run.variant), run.seed, run.part, attack, made)
+        return cls(run.label, run.sigma, dict(run.grid), run.seed, run.part, attack, made)
 
 
 @dataclass(frozen=True, eq=False)

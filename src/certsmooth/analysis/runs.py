@@ -30,25 +30,25 @@ class Setting:
     """What is chosen among: sigma and the options of the method."""
 
     sigma: float
-    variant: tuple[tuple[str, int | float | str], ...]
+    grid: tuple[tuple[str, int | float | str], ...]
 
     @property
     def options(self) -> str:
         """The options as a table's columns have them."""
-        return options_text(dict(self.variant))
+        return options_text(dict(self.grid))
 
     def __str__(self) -> str:
-        return "; ".join([f"{self.sigma:g}", *(f"{key} {value}" for key, value in self.variant)])
+        return "; ".join([f"{self.sigma:g}", *(f"{key} {value}" for key, value in self.grid)])
 
 
-def options_text(variant: Mapping[str, int | float | str]) -> str:
+def options_text(grid: Mapping[str, int | float | str]) -> str:
     """Return options as a table's columns have them: ``key=value``, a space between two."""
-    return " ".join(f"{key}={value}" for key, value in variant.items())
+    return " ".join(f"{key}={value}" for key, value in grid.items())
 
 
 def run_columns(run: CertifiedRun) -> Record:
     """Return which run it is, as a table's columns have it."""
-    return {"method": run.label, "sigma": run.sigma, "variant": options_text(run.variant), "seed": run.seed}
+    return {"method": run.label, "sigma": run.sigma, "grid": options_text(run.grid), "seed": run.seed}
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:
     for run in chosen:
         by_seed = groups.setdefault(run.method, {}).setdefault(setting_of(run), {})
         if run.seed in by_seed:
-            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, variant, seed and part")
+            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and part")
         by_seed[run.seed] = run
     _check_seeds(groups)
     methods: dict[str, Method] = {}
@@ -157,7 +157,7 @@ def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:
 
 def setting_of(run: CertifiedRun) -> Setting:
     """Return what was chosen for a run."""
-    return Setting(float(run.sigma), tuple(sorted(run.variant.items())))
+    return Setting(float(run.sigma), tuple(sorted(run.grid.items())))
 
 
 def name_of(run: CertifiedRun) -> str:

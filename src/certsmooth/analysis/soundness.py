@@ -35,11 +35,11 @@ ORDERS = ("without", "given", "mean", "least", "most", "worst_found", "bound")
 
 _CERTIFIED = ("fingerprint", "images", "n0", "n", "alpha", "seed", "device", "seconds")
 _COLUMNS = (
-    *("table", "dataset", "norm", "method", "sigma", "variant", "training_seed", "before", "after"),
+    *("table", "dataset", "norm", "method", "sigma", "grid", "training_seed", "before", "after"),
     *("metric", "order", "radius", "value", "unit", "lower", "upper", *_CERTIFIED),
     *(f"attack_{key}" for key in ("n", "alpha", "seed", "device", "seconds")),
 )
-_RUN = ("method", "sigma", "variant", "seed", "norm")
+_RUN = ("method", "sigma", "grid", "seed", "norm")
 _RUNS = (
     *(*_RUN, "before", "after", "images", "conflicts", "certificates", "broken", "share", "lower", "upper"),
     *("abstained", "false_alarms", "candidates", "p_value"),
@@ -123,7 +123,7 @@ def _check_alike(runs: Sequence[AuditedRun]) -> None:
     names = [name_of(audited.run) for audited in runs]
     for i, (audited, run_name) in enumerate(zip(runs, names, strict=True)):
         if run_name in names[:i]:
-            raise ConfigError(f"{run_name}: given twice; must be one run per method, sigma, variant and seed")
+            raise ConfigError(f"{run_name}: given twice; must be one run per method, sigma, grid and seed")
         found, first = (
             {key: each.run.provenance[key] for key in SHARED}
             | {"radii": each.order.radii, "stride": each.provenance["stride"]}
@@ -177,7 +177,7 @@ def _values(audited: AuditedRun, row: Record) -> Iterator[Record]:
     """Yield every number of a run."""
     attack, certified = audited.provenance, audited.run.provenance
     shared = {
-        **{key: row[key] for key in ("norm", "method", "sigma", "variant", "before", "after")},
+        **{key: row[key] for key in ("norm", "method", "sigma", "grid", "before", "after")},
         **{"training_seed": row["seed"], "attack_seed": attack["plan"]["seed"]},
         **{f"attack_{key}": attack[key] for key in ("device", "seconds")},
         **{key: certified[key] for key in _CERTIFIED},

@@ -173,8 +173,8 @@ def _model_run(name: str, experiment: Experiment) -> runs.ModelRun:
         raise ConfigError(f"{name!r}: no base classifier; must be as digits/gaussian/sigma=0.25/seed=0/default")
     dataset = _key("data set", found["dataset"], experiment.params.datasets)
     training = _key("training", found["training"], experiment.params.trainings)
-    grid = runs.find_variant(
-        runs.training_variants(experiment.params, dataset, training), found["grid"], key=f"{training}: grid point"
+    grid = runs.find_grid_point(
+        runs.training_grid_points(experiment.params, dataset, training), found["grid"], key=f"{training}: grid point"
     )
     try:
         sigma = float(found["sigma"])

@@ -38,7 +38,7 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    chosen = runs.with_variant(runs.resolved_method(params, run.dataset, run.method).policy, run.variant)
+    chosen = runs.at_grid_point(runs.resolved_method(params, run.dataset, run.method).policy, run.grid)
     return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
 
 
@@ -187,7 +187,7 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     elif isinstance(table, AccuracyTable):
         _check_l2(f"{key}.methods", params, rows_of(table))
         for about in runs.table_choices(params, name):
-            runs.only_variant(params, about.dataset, table.baseline, key=f"{key}.baseline")
+            runs.only_grid_point(params, about.dataset, table.baseline, key=f"{key}.baseline")
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
 
@@ -204,21 +204,21 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
     changed = entry.trainings.get(name)
     key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
     recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
-    for variant in runs.training_variants(params, dataset, name):
-        objective = build("objectives", runs.with_variant(training.objective, variant), key=f"{key}.objective")
+    for grid in runs.training_grid_points(params, dataset, name):
+        objective = build("objectives", runs.at_grid_point(training.objective, grid), key=f"{key}.objective")
         if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":
             raise ConfigError(
                 f"{key}.noise: {training.noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
         for sigma in entry.sigmas:
-            _policy(runs.with_variant(training.policy, variant), sigma=sigma, key=f"{key}.policy")
+            _policy(runs.at_grid_point(training.policy, grid), sigma=sigma, key=f"{key}.policy")
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
     entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
     certificate = certificate_of(params, name)
-    for variant, sigma in product(runs.variants(params, dataset, name), entry.sigmas):
-        policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], variant))
+    for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
+        policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid))
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
             key = _policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")

@@ -105,13 +105,13 @@ class Experiment:
             numeric_type=chosen.numeric_type,
             channels_last=chosen.channels_last,
             recipe={**chosen.recipe, **changes.recipe},
-            objective=_at(training.objective, run.variant),
-            policy=_at(training.policy, run.variant),
+            objective=_at(training.objective, run.grid),
+            policy=_at(training.policy, run.grid),
             noise=training.noise,
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
             labels=self.labels(teacher) if teacher else None,
-            grid=run.variant,
+            grid=run.grid,
         )
 
     def labels(self, teacher: ModelRun) -> LabelSpec:
@@ -135,7 +135,7 @@ class Experiment:
         return SampleSpec(
             base=self.train(runs.model_run(self.params, run)),
             split=split,
-            policy=_at(method.policy, run.variant),
+            policy=_at(method.policy, run.grid),
             noise=runs.noise_of(method.certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
@@ -156,7 +156,7 @@ class Experiment:
             alpha=runs.certification(self.params, run).alpha,
             memory=method.memory,
             seed=self.params.seed,
-            grid=run.variant,
+            grid=run.grid,
             counts=counts_paths(self.counts(run)),
         )
 
@@ -210,8 +210,8 @@ class Experiment:
             # Cheap questions first: a graph has thousands of them.
             if (method.training, method.policy.name) == (first.training, first.policy.name):
                 other = replace(run, method=name)
-                known = runs.variants(self.params, run.dataset, name)
-                if run.variant in known and self.sample(other, "test").key == self.sample(run, "test").key:
+                known = runs.grid_points(self.params, run.dataset, name)
+                if run.grid in known and self.sample(other, "test").key == self.sample(run, "test").key:
                     return other
         return run
 
@@ -273,7 +273,7 @@ class Experiment:
         return tuple(pair for seed in seeds for pair in of(seed))
 
     def _every(self, dataset: str, method: str, seed: int) -> Pairs:
-        points = runs.variants(self.params, dataset, method)
+        points = runs.grid_points(self.params, dataset, method)
         return tuple(
             (CertificationRun(dataset, method, sigma, seed, point), split)
             for sigma, point, split in product(self.params.datasets[dataset].sigmas, points, SPLITS)
@@ -324,7 +324,7 @@ class Experiment:
 
 def _at(chosen: Member, point: GridPoint) -> MemberSpec:
     """Return a member at a grid point."""
-    at = runs.with_variant(chosen, point)
+    at = runs.at_grid_point(chosen, point)
     return MemberSpec(at.name, dict(at.options))
 
 

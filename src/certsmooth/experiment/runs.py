@@ -1,4 +1,4 @@
-"""Which artefacts the experiment consists of: what params.yaml asks for, as runs with names and paths.
+"""What params.yaml asks for, as runs: which base classifiers, certified by which methods, for which tables.
 
 Imports no numerical library: the workflow reads it to build its graph.
 """
@@ -10,9 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from math import isinf, prod
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from math import prod
+from typing import Any
 
 from certsmooth._internal.registry import literal
 from certsmooth.errors import ConfigError, nearest
@@ -23,7 +22,6 @@ from certsmooth.experiment.config import (
     Member,
     Method,
     MethodChanges,
-    Option,
     Options,
     Params,
     TableSettings,
@@ -33,15 +31,9 @@ from certsmooth.experiment.config import (
     rows_of,
 )
 from certsmooth.experiment.labels import labels_of
+from certsmooth.experiment.specs import SPLITS, GridPoint, Split, grid_name
 
-Part = Literal["test", "validation"]
-PARTS: tuple[Part, ...] = ("test", "validation")
-_MOST_VARIANTS = 10_000
-
-
-T = TypeVar("T")
-Variant = tuple[tuple[str, Option], ...]
-"""The values of the options that are lists in params.yaml."""
+_MOST_GRID_POINTS = 10_000
 
 
 @dataclass(frozen=True)
@@ -52,40 +44,18 @@ class ModelRun:
     training: str
     sigma: float
     seed: int
-    variant: Variant
-
-    @property
-    def folder(self) -> Path:
-        """Folder of the checkpoint, relative to the results."""
-        return _folder(self.dataset, self.training, self.sigma, self.seed, self.variant)
+    grid: GridPoint
 
 
 @dataclass(frozen=True)
 class CertificationRun:
-    """One certification of one base classifier; ``variant`` is that of the training and that of the policy."""
+    """One certification of one base classifier; ``grid`` is that of the training and that of the policy."""
 
     dataset: str
     method: str
     sigma: float
     seed: int
-    variant: Variant
-
-    @property
-    def folder(self) -> Path:
-        """Folder of counts and certificates, relative to the results."""
-        return _folder(self.dataset, self.method, self.sigma, self.seed, self.variant)
-
-
-def _folder(dataset: str, name: str, sigma: float, seed: int, variant: Variant) -> Path:
-    return Path(dataset, name, f"sigma={sigma!r}", f"seed={seed}", variant_name(variant))
-
-
-def variant_name(variant: Variant) -> str:
-    """Return the variant as one part of a path: ``iterations=100``; ``default`` if no option is a list.
-
-    Several options are joined by a plus sign: at a comma, Snakemake would take a job that it submits apart.
-    """
-    return "+".join(f"{key}={value}" for key, value in variant) or "default"
+    grid: GridPoint
 
 
 def resolved_training(params: Params, dataset: str, name: str) -> Training:
@@ -115,7 +85,7 @@ def _changed(chosen: Member, changes: Options) -> Member:
     return replace(chosen, options={**chosen.options, **changes})
 
 
-def training_variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+def training_grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
     """Return every combination of the values of a training's options that are lists.
 
     Raises:
@@ -125,7 +95,7 @@ def training_variants(params: Params, dataset: str, name: str) -> tuple[Variant,
     return _product(f"trainings.{name}", chosen.objective.options, chosen.policy.options)
 
 
-def variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
+def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
     """Return every combination of the values of the options that are lists: of a method's policy and of its training.
 
     Raises:
@@ -136,7 +106,7 @@ def variants(params: Params, dataset: str, name: str) -> tuple[Variant, ...]:
     return _product(f"methods.{name}", training.objective.options, training.policy.options, method.policy.options)
 
 
-def _product(key: str, *options: Options) -> tuple[Variant, ...]:
+def _product(key: str, *options: Options) -> tuple[GridPoint, ...]:
     lists = [(name, value) for each in options for name, value in each.items() if isinstance(value, tuple)]
     for name, value in lists:
         if not value or len(set(value)) != len(value):
@@ -145,47 +115,42 @@ def _product(key: str, *options: Options) -> tuple[Variant, ...]:
         raise ConfigError(
             f"{key}: option {repeated[0]!r} is a list twice (objective, training, policy); once is allowed"
         )
-    if (number := prod(len(value) for _, value in lists)) > _MOST_VARIANTS:
-        raise ConfigError(f"{key}: {number} combinations of the options that are lists; at most {_MOST_VARIANTS}")
+    if (number := prod(len(value) for _, value in lists)) > _MOST_GRID_POINTS:
+        raise ConfigError(f"{key}: {number} combinations of the options that are lists; at most {_MOST_GRID_POINTS}")
     values = product(*(value for _, value in lists))
     return tuple(tuple(zip((name for name, _ in lists), each, strict=True)) for each in values)
 
 
-def only_variant(params: Params, dataset: str, name: str, *, key: str) -> Variant:
-    """Return the variant of a method that must have one.
+def only_grid_point(params: Params, dataset: str, name: str, *, key: str) -> GridPoint:
+    """Return the grid point of a method that must have one.
 
     Raises:
         ConfigError: it has several; the message starts with ``key``.
     """
-    return _only(variants(params, dataset, name), name, dataset, key=key)
+    return _only(grid_points(params, dataset, name), name, dataset, key=key)
 
 
-def _only(known: Sequence[Variant], name: str, dataset: str, *, key: str) -> Variant:
+def _only(known: Sequence[GridPoint], name: str, dataset: str, *, key: str) -> GridPoint:
     if len(known) > 1:
-        raise ConfigError(f"{key}: {name!r} has {len(known)} variants on {dataset}; must have one")
+        raise ConfigError(f"{key}: {name!r} has {len(known)} grid points on {dataset}; must have one")
     return known[0]
 
 
-def find_variant(known: Iterable[Variant], name: str, *, key: str) -> Variant:
-    """Return the variant of that name.
+def find_grid_point(known: Iterable[GridPoint], name: str, *, key: str) -> GridPoint:
+    """Return the grid point of that name.
 
     Raises:
-        ConfigError: there is no such variant.
+        ConfigError: there is no such grid point.
     """
-    by_name = {variant_name(variant): variant for variant in known}
+    by_name = {grid_name(grid): grid for grid in known}
     if name not in by_name:
-        raise ConfigError(f"{key}: unknown variant {name!r}; {nearest(name, by_name)}")
+        raise ConfigError(f"{key}: unknown grid point {name!r}; {nearest(name, by_name)}")
     return by_name[name]
 
 
-def json_value(value: T) -> T | str:
-    """Return a value as JSON can hold it: an infinite number as text."""
-    return str(value) if isinstance(value, float) and isinf(value) else value
-
-
-def with_variant(chosen: Member, variant: Variant) -> Member:
-    """Return a member whose options that are lists have the values of a variant."""
-    values = dict(variant)
+def at_grid_point(chosen: Member, grid: GridPoint) -> Member:
+    """Return a member whose options that are lists have the values of a grid point."""
+    values = dict(grid)
     options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
     return replace(chosen, options=options)
 
@@ -229,15 +194,15 @@ def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     chosen = params.tables[table]
     seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
     for about, method in product(table_choices(params, table), rows_of(chosen)):
-        for sigma, seed, variant in product(about.sigmas, seeds, variants(params, about.dataset, method)):
-            yield CertificationRun(about.dataset, method, sigma, seed, variant)
+        for sigma, seed, grid in product(about.sigmas, seeds, grid_points(params, about.dataset, method)):
+            yield CertificationRun(about.dataset, method, sigma, seed, grid)
 
 
 def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[CertificationRun, ...]]:
     """Return the certifications that the toy figures show: those with a constant sigma, and that with sigma(x).
 
     Raises:
-        ConfigError: a method has several variants.
+        ConfigError: a method has several grid points.
     """
     toy = params.toy
     if toy is None:
@@ -245,7 +210,7 @@ def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[Certif
     seed = params.training_seeds[0]
 
     def run(key: str, method: str, sigma: float) -> CertificationRun:
-        return CertificationRun(toy.dataset, method, sigma, seed, only_variant(params, toy.dataset, method, key=key))
+        return CertificationRun(toy.dataset, method, sigma, seed, only_grid_point(params, toy.dataset, method, key=key))
 
     constant = tuple(run("toy.constant", toy.constant, sigma) for sigma in params.datasets[toy.dataset].sigmas)
     return constant, (run("toy.input_dependent", toy.input_dependent, toy.sigma),)
@@ -256,26 +221,26 @@ def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
     chosen = params.high_dimension
     if chosen is None or chosen.method is None:
         return ()
-    known, seed = variants(params, params.dataset, chosen.method), params.training_seeds[0]
+    known, seed = grid_points(params, params.dataset, chosen.method), params.training_seeds[0]
     return tuple(
-        CertificationRun(params.dataset, chosen.method, sigma, seed, variant)
-        for sigma, variant in product(params.datasets[params.dataset].sigmas, known)
+        CertificationRun(params.dataset, chosen.method, sigma, seed, grid)
+        for sigma, grid in product(params.datasets[params.dataset].sigmas, known)
     )
 
 
 def model_run(params: Params, run: CertificationRun) -> ModelRun:
     """Return the base classifier that a certification is about."""
     name = params.methods[run.method].training
-    lists = {key for variant in training_variants(params, run.dataset, name) for key, _ in variant}
-    variant = tuple((key, value) for key, value in run.variant if key in lists)
-    return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+    lists = {key for grid in training_grid_points(params, run.dataset, name) for key, _ in grid}
+    grid = tuple((key, value) for key, value in run.grid if key in lists)
+    return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
 
 
-def demanded(params: Params) -> Iterator[tuple[str, CertificationRun, Part]]:
-    """Yield what every table and figure is made of: its name, and each certification with each part of the data."""
+def demanded(params: Params) -> Iterator[tuple[str, CertificationRun, Split]]:
+    """Yield what every table and figure is made of: its name, and each certification with each split of the data."""
     for name, table in params.tables.items():
-        parts: tuple[Part, ...] = PARTS if isinstance(table, CertifiedTable) else ("test",)
-        yield from ((name, run, part) for run in table_runs(params, name) for part in parts)
+        splits: tuple[Split, ...] = SPLITS if isinstance(table, CertifiedTable) else ("test",)
+        yield from ((name, run, split) for run in table_runs(params, name) for split in splits)
     yield from (("toy", run, "test") for shown in toy_runs(params) for run in shown)
     yield from (("high_dimension", run, "test") for run in high_dimension_runs(params))
 
@@ -291,7 +256,7 @@ def start_run(params: Params, run: ModelRun) -> ModelRun | None:
     """Return the base classifier whose weights a training starts from, if it is another training.
 
     Raises:
-        ConfigError: that training has several variants on this data set.
+        ConfigError: that training has several grid points on this data set.
     """
     start = params.trainings[run.training].start
     return _earlier(params, run, "start.training", start.training if start else None)
@@ -301,7 +266,7 @@ def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
     """Return the base classifier that labels the unlabelled images for a training, if there is one.
 
     Raises:
-        ConfigError: its training has several variants on this data set, or the data set has no unlabelled images.
+        ConfigError: its training has several grid points on this data set, or the data set has no unlabelled images.
     """
     teacher = params.trainings[run.training].teacher
     if teacher is not None and params.datasets[run.dataset].unlabelled is None:
@@ -315,10 +280,10 @@ def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
 def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> ModelRun | None:
     if name is None:
         return None
-    variant = _only(
-        training_variants(params, run.dataset, name), name, run.dataset, key=f"trainings.{run.training}.{key}"
+    grid = _only(
+        training_grid_points(params, run.dataset, name), name, run.dataset, key=f"trainings.{run.training}.{key}"
     )
-    return ModelRun(run.dataset, name, run.sigma, run.seed, variant)
+    return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
 
 
 @cache

@@ -68,11 +68,11 @@ def signed(value: float, metric: str = "certified_accuracy") -> str:
     return text if float(text) else text[1:]
 
 
-def setting(sigma: float | None, variant: str) -> str:
+def setting(sigma: float | None, grid: str) -> str:
     """Return sigma and the options, which are ``key=value``, a space between two."""
     if sigma is None:
         return ABSENT
-    return "; ".join([f"{sigma:g}", *(option.replace("=", " ", 1) for option in variant.split())])
+    return "; ".join([f"{sigma:g}", *(option.replace("=", " ", 1) for option in grid.split())])
 
 
 def p_value(value: float) -> str:

@@ -46,7 +46,7 @@ class Certified:
             train=train,
             certify=certify,
             sigma=run.sigma,
-            variant={key: plain(value) for key, value in run.variant if value is not None},
+            grid={key: plain(value) for key, value in run.grid if value is not None},
             seed=run.seed,
             part=split,
             frame=part.frame,
