@@ -102,7 +102,7 @@ class Reached(BaseException):
 
 WORK = {
     "data": "certsmooth.experiment.steps.data.load_data",
-    "train": "certsmooth.science.training.run.Run.epoch",
+    "train": "certsmooth.science.training.run.TrainingRun.epoch",
     "label": "certsmooth.artefacts.checkpoint.load",
     "sample": "certsmooth.science.sampling.sampler.Sampler.count",
     "certify": "certsmooth.experiment.steps.certify.memory_pass",

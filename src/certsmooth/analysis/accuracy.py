@@ -115,8 +115,8 @@ def accuracy_table(
 
     Rows are methods with their grid points. Standard errors are those of a mean over test images; the class-wise
     standard deviation is linearised for it (the delta method). A difference is paired by images and by training seeds,
-    and its squared error is the sum of the one over images (seeds taken as given) and the one over seeds (images taken as
-    given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
+    and its squared error is the sum of the one over images (seeds taken as given) and the one over seeds (images taken
+    as given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
 
     Args:
         runs_by_column: the runs of each column, on the test part. Columns of one data set must certify the same images.
