@@ -11,6 +11,7 @@ import ast
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,6 +21,7 @@ from certsmooth.errors import ConfigError, nearest
 _FOLDER = Path(__file__).parents[1] / "science"
 
 
+@cache
 def names(family: str) -> tuple[str, ...]:
     """Return the names of the members of a family, sorted.
 
@@ -31,6 +33,7 @@ def names(family: str) -> tuple[str, ...]:
     return tuple(sorted(m.name for m in found if not m.name.startswith("_")))
 
 
+@cache
 def member(family: str, name: str) -> type[Any]:
     """Return the class of one member.
 

@@ -12,12 +12,10 @@ import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torchvision.datasets
-from torchvision.datasets.utils import download_url
 
 from certsmooth.errors import DataError
 from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, array_split
@@ -29,7 +27,6 @@ _BINARY: dict[SplitName, tuple[str, ...]] = {
     "train": tuple(f"data_batch_{number}.bin" for number in range(1, 6)),
     "test": ("test_batch.bin",),
 }
-_PYTHON = torchvision.datasets.CIFAR10  # what is known of the Python version
 _BATCH_IMAGES = 10_000
 _IMAGE_BYTES = 3 * 32 * 32
 _RECORD_BYTES = 1 + _IMAGE_BYTES
@@ -70,30 +67,39 @@ class CIFAR10(DatasetMember):
         return dataset
 
 
+def _python() -> Any:  # noqa: ANN401 - a class without types
+    """Return what is known of the Python version; imported here, as torchvision takes seconds."""
+    from torchvision import datasets
+
+    return datasets.CIFAR10
+
+
 def _open_batches(folder: Path) -> Dataset | None:
     """Open a folder of binary or, without those, Python batches; None if it holds neither."""
     if any((folder / name).is_file() for names in _BINARY.values() for name in names):
         # The checksums of these files were not published, only that of their archive.
         description = PUBLISHED.describe(note="binary batches", train=50_000, test=10_000)
         return PUBLISHED.dataset(description, lambda split: _read_binary(folder, split))
-    if any((folder / name).is_file() for name, _ in [*_PYTHON.train_list, *_PYTHON.test_list]):
+    if any((folder / name).is_file() for name, _ in [*_python().train_list, *_python().test_list]):
         return PUBLISHED.dataset("CIFAR-10", lambda split: _read_python(folder, split))
     return None
 
 
 def _downloaded(download: Path, split: SplitName) -> Split:
-    archive = download / _PYTHON.filename
+    from torchvision.datasets.utils import download_url
+
+    archive = download / _python().filename
     try:
-        download_url(_PYTHON.url, download, filename=archive.name, md5=_PYTHON.tgz_md5)
+        download_url(_python().url, download, filename=archive.name, md5=_python().tgz_md5)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"{archive}: download failed ({error}); must be the file with md5 {_PYTHON.tgz_md5}, "
+            f"{archive}: download failed ({error}); must be the file with md5 {_python().tgz_md5}, "
             f"or give a local copy as source"
         ) from error
     with reading(archive, expected="the published archive"), tarfile.open(archive) as files:
 
         def read(name: str) -> bytes:
-            file = files.extractfile(f"{_PYTHON.base_folder}/{name}")
+            file = files.extractfile(f"{_python().base_folder}/{name}")
             return b"" if file is None else file.read()
 
         return _python_split(archive, split, read)
@@ -112,7 +118,7 @@ def _read_python(folder: Path, split: SplitName) -> Split:
 def _python_split(where: Path, split: SplitName, read: Callable[[str], bytes]) -> Split:
     """Read a split from the batches of the Python version, of which ``read`` returns the bytes by name."""
     batches = []
-    for name, md5 in _PYTHON.train_list if split == "train" else _PYTHON.test_list:
+    for name, md5 in _python().train_list if split == "train" else _python().test_list:
         content = read(name)
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != md5:
             raise DataError(f"{where / name}: wrong checksum; must have the published md5 {md5}")

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Dataset, DatasetMember, Split, array_split
@@ -54,6 +52,9 @@ class Digits(DatasetMember):
 
 
 def _read(split: str) -> Split:
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     digits = load_digits()
     train, test = train_test_split(
         np.arange(len(digits.target)), test_size=TEST_IMAGES, stratify=digits.target, random_state=_SPLIT_SEED

@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from torchvision.datasets import ImageFolder
-from torchvision.transforms.functional import center_crop, resize
 from tqdm import tqdm
 
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split
 from certsmooth.science.datasets._copies import Published
 from certsmooth.science.datasets._files import decode, reading
+
+if TYPE_CHECKING:
+    from torchvision.datasets import ImageFolder
 
 RESIZE = 256
 """Pixels of the shorter side after resizing."""
@@ -107,6 +108,8 @@ class ImageNet(DatasetMember):
 
 
 def _list(folder: Path) -> ImageFolder:
+    from torchvision.datasets import ImageFolder  # here, as torchvision takes seconds
+
     with reading(folder, expected=f"one of the two folders of {_FORM}"):
         return ImageFolder(folder)
 
@@ -130,6 +133,8 @@ def _fingerprint(root: Path, paths: tuple[Path, ...], labels: npt.NDArray[np.int
 
 
 def _decode(path: Path) -> npt.NDArray[np.uint8]:
+    from torchvision.transforms.functional import center_crop, resize
+
     with reading(path, expected="a readable file"):
         data = path.read_bytes()
     image = decode(data, where=path).convert("RGB")

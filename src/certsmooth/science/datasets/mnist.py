@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import torchvision.datasets
-from torchvision.datasets.utils import download_url
-
 from certsmooth.errors import DataError
 from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, _idx, array_split
 from certsmooth.science.datasets._copies import FORMS, Published, SplitName, open_copy
@@ -106,9 +103,12 @@ def _fetch(folder: Path, filename: str) -> Path:
     File by file, because torchvision's MNIST class wants both splits and checks no file that it has unpacked
     before.
     """
-    md5 = dict(torchvision.datasets.MNIST.resources)[filename]
+    from torchvision.datasets import MNIST as TORCHVISION
+    from torchvision.datasets.utils import download_url
+
+    md5 = dict(TORCHVISION.resources)[filename]
     failures = []
-    for mirror in torchvision.datasets.MNIST.mirrors:
+    for mirror in TORCHVISION.mirrors:
         try:
             download_url(f"{mirror}{filename}", folder, filename=filename, md5=md5)
         except (OSError, RuntimeError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torchvision.models
 from torch import nn
 
 from certsmooth.science.models._shapes import check_images
@@ -11,7 +10,9 @@ from certsmooth.science.models._shapes import check_images
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (c, h, w) images of at least 8x8 pixels."""
     check_images("resnet18_cifar", image_shape, smallest=8)
-    network: nn.Module = torchvision.models.resnet18(num_classes=num_classes)
+    from torchvision.models import resnet18  # here, as torchvision takes seconds
+
+    network: nn.Module = resnet18(num_classes=num_classes)
     stem = nn.Conv2d(image_shape[0], 64, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     network.conv1 = stem

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torchvision.models
 from torch import nn
 
 from certsmooth.science.models._shapes import check_images
@@ -11,5 +10,7 @@ from certsmooth.science.models._shapes import check_images
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (3, h, w) images of at least 32x32 pixels."""
     check_images("resnet50", image_shape, smallest=32, channels=3)
-    network: nn.Module = torchvision.models.resnet50(num_classes=num_classes)
+    from torchvision.models import resnet50  # here, as torchvision takes seconds
+
+    network: nn.Module = resnet50(num_classes=num_classes)
     return network

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64
-from scipy.stats import qmc
 from torch import Tensor, nn
 
 from certsmooth._internal.modes import evaluation
@@ -60,6 +59,8 @@ class MultiStartSigma(Search):
 
     def searches(self) -> Float64[np.ndarray, "starts 2"]:
         """Return the pairs (l_k, s_k), in [1, largest] x (-1, 1)."""
+        from scipy.stats import qmc  # here, as it takes a second
+
         sequence = qmc.Halton(d=2, scramble=False)
         sequence.fast_forward(1)  # its first point is a corner
         points: Float64[np.ndarray, "starts 2"] = sequence.random(self.starts)
