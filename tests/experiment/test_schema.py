@@ -79,6 +79,21 @@ def test_a_mistake_of_structure_fits_neither_the_schema_nor_the_check(path, valu
             parse_params(wrong)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("trainings", "smoothadv", "objective", "options", "stepps"), 2),
+        (("trainings", "smoothadv", "objective", "options", "steps"), "two"),
+        (("methods", "cohen-ds", "policy", "options", "iterations"), [1, -2]),
+        (("methods", "cohen", "certificate", "options"), {"split": 0.5}),
+        (("tables", "empirical", "attacks", "smoothed", "attack", "options", "steps"), [1, 2]),
+    ],
+)
+def test_a_mistake_in_the_options_of_a_member_does_not_fit(path, value):
+    wrong = changed(small_params.content(), path, value)
+    assert not jsonschema.Draft202012Validator(SHIPPED).is_valid(wrong)
+
+
 def dataclasses_of(cls, seen):
     """Every dataclass that a type leads to."""
     if is_dataclass(cls) and cls not in seen:

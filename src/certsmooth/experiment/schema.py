@@ -17,6 +17,7 @@ from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import KINDS, Params, Short
+from certsmooth.experiment.members import options_schema
 
 SCHEMA, PAGE = Path("config", "schema.json"), Path("docs", "parameters.md")
 
@@ -29,6 +30,9 @@ _MEMBERS = {
     ("AttackChoice", "attack"): "attacks",
 }
 """The family that a member of a key belongs to."""
+
+_NO_LISTS = ("certificates", "attacks")
+"""Families whose options are one value each."""
 
 _NAMES = {
     ("DatasetParams", "architecture"): "models",
@@ -80,7 +84,28 @@ def _member(any_member: Schema, family: str) -> Schema:
         **any_member,
         "description": f"A member of certsmooth.science.{family}, and its options.",
         "properties": properties,
+        "allOf": [
+            {
+                "if": {"properties": {"name": {"const": name}}, "required": ["name"]},
+                "then": {"properties": {"options": _options(family, name)}},
+            }
+            for name in names(family)
+        ],
     }
+
+
+def _options(family: str, name: str) -> Schema:
+    """Return the schema of the options of a member; one that is a list is one value after the other."""
+    content = _plain(options_schema(family, name))
+    each = content["properties"]
+    lists = {key: {"anyOf": [_bare(value), {"type": "array", "items": _bare(value)}]} for key, value in each.items()}
+    told = {key: {k: value[k] for k in ("description", "default") if k in value} for key, value in each.items()}
+    properties = {key: {**told[key], **(each[key] if family in _NO_LISTS else lists[key])} for key in each}
+    return {**content, "properties": properties}
+
+
+def _bare(value: Schema) -> Schema:
+    return {key: each for key, each in value.items() if key not in ("description", "default")}
 
 
 def _put(properties: Schema, key: str, value: Schema) -> None:
@@ -116,11 +141,21 @@ def page() -> str:
         lines += ["", f"## {place or 'At the top'}", ""]
         if text := described.get("description"):
             lines += [text.replace("``", "`"), ""]
-        lines += ["| key | what it is | values | default |", "| --- | --- | --- | --- |"]
-        for key, value in described["properties"].items():
-            default = f"`{json.dumps(value['default'])}`" if "default" in value else ""
-            lines.append(f"| `{key}` | {_cell(value.get('description', ''))} | {_values(whole, value)} | {default} |")
+        lines += _table(whole, described["properties"])
+    for family in dict.fromkeys(_MEMBERS.values()):
+        for name in names(family):
+            lines += ["", f"## Options of {family}: {name}", ""]
+            properties = options_schema(family, name)["properties"]
+            lines += _table(whole, properties) if properties else ["None."]
     return "\n".join(lines) + "\n"
+
+
+def _table(whole: Schema, properties: Mapping[str, Schema]) -> list[str]:
+    lines = ["| key | what it is | values | default |", "| --- | --- | --- | --- |"]
+    for key, value in properties.items():
+        default = f"`{json.dumps(value['default'])}`" if "default" in value else ""
+        lines.append(f"| `{key}` | {_cell(value.get('description', ''))} | {_values(whole, value)} | {default} |")
+    return lines
 
 
 _ABOUT = (
