@@ -134,8 +134,8 @@ def test_radius_of_a_linear_classifier():
 
 def test_theory_is_written(tmp_path):
     paths = write_theory(tmp_path)
-    figures = [f"figures/idrs/figure{n}.{kind}" for n in (2, 3, 11, 12, 13) for kind in ("svg", "png")]
-    tables = [f"idrs/table1.{kind}" for kind in ("md", "csv", "json")]
+    figures = [f"tables/figures/idrs/figure{n}.{kind}" for n in (2, 3, 11, 12, 13) for kind in ("svg", "png")]
+    tables = [f"tables/idrs/table1.{kind}" for kind in ("md", "csv", "json")]
     assert [str(path.relative_to(tmp_path)) for path in paths] == [*tables, *figures]
     text = paths[0].read_text()
     assert "11 of 12 published values" in text
@@ -144,7 +144,7 @@ def test_theory_is_written(tmp_path):
     stored = json.loads(paths[2].read_text())
     assert [float(line["theorem"]) for line in lines] == [number["theorem"] for number in stored["values"]]
     assert len(lines) == 2 * 4 * 4
-    assert (tmp_path / "idrs" / "../figures/idrs/figure3.svg").exists()
+    assert (tmp_path / "tables" / "idrs" / "../figures/idrs/figure3.svg").exists()
 
 
 def frame(radius, correct):
@@ -251,6 +251,6 @@ def test_published_certificates_with_the_sigma_of_others(tmp_path):
         CountsError, match=r"sigma1\.00\.tsv: line 3, column radius: 3\.56; must be at most 1\.514: .* 0\.25"
     ):
         make(0.25)
-    assert not (tmp_path / "idrs").exists()
+    assert not (tmp_path / "tables" / "idrs").exists()
     make(1.0)
-    assert "| Cohen (published), sigma 1 " in (tmp_path / "idrs" / "imagenet.md").read_text()
+    assert "| Cohen (published), sigma 1 " in (tmp_path / "tables" / "idrs" / "imagenet.md").read_text()

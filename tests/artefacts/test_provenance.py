@@ -239,5 +239,5 @@ def test_the_log_of_another_file_is_refused(made, tmp_path):
         assert read_logs(path) == read_logs(Path(COUNTS))
     log_path(second).replace(log_path(first))
     right, found = file_digest(first), file_digest(second)
-    with pytest.raises(CountsError, match=f"^{log_path(first)}: made is '{found}'; must be '{right}'; make the file"):
+    with pytest.raises(CountsError, match=f"^{log_path(first)}: made is '{found}'; must be '{right}'; make "):
         read_logs(first)

@@ -17,12 +17,13 @@ def path(tmp_path):
     spec = ModelSpec("mlp", (1, 8, 8), 10)
     header = checkpoint.CheckpointHeader(
         model=spec,
-        dataset="digits",
+        spec={"data": {"dataset": "digits"}, "seed": 3},
         dataset_fingerprint="sha256:0",
         pixel_range=(0.0, 1.0),
         sigma=0.25,
-        training={},
-        seed=3,
+        images=100,
+        images_fingerprint="sha256:1",
+        device="cpu",
         **vars(made_by()),
     )
     checkpoint.save(tmp_path / "model.safetensors", build(spec, seed=1), header)
@@ -32,7 +33,7 @@ def path(tmp_path):
 def test_what_a_checkpoint_holds(path):
     trained = load_classifier(path)
     assert (trained.num_classes, trained.sigma, trained.pixel_range) == (10, 0.25, (0.0, 1.0))
-    assert (trained.header.dataset, trained.header.seed) == ("digits", 3)
+    assert trained.header.spec == {"data": {"dataset": "digits"}, "seed": 3}
     assert trained.model.frozen
     images = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     served = build(trained.header.model, seed=1).freeze()

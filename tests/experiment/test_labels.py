@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from certsmooth._internal import registry
 from certsmooth._internal.labels import legend, policy_label, uses_noise
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.labels import labels_of
+from shipped import shipped_content
 
-CONTENT = yaml.safe_load((Path(__file__).resolve().parents[2] / "params.yaml").read_text())
+CONTENT = shipped_content()
 SHOWN = {
     ("FS", "DS"): {"cohen-ds", "smoothadv-ds", "macer-ds", "cohen-multi-start", "yang-ds"},
     ("DS", "DS"): {"cohen-ds2", "smoothadv-ds2", "macer-ds2"},
@@ -68,6 +67,7 @@ def test_a_file_without_a_label_is_named(tmp_path, monkeypatch):
     (tmp_path / "sigma").mkdir()
     (tmp_path / "sigma" / "silent.py").write_text("class Silent:\n    legend = 'said without a type'\n")
     monkeypatch.setattr(registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "names", registry.names.__wrapped__)  # which remembers the real ones
     with pytest.raises(ConfigError, match=r"sigma/silent\.py: no label; must be a class attribute, label: ClassVar"):
         policy_label("silent")
 

@@ -150,8 +150,6 @@ def test_a_file_with_a_name_that_cannot_be_one_is_refused(
 
 TEXTS = [
     ("methods", "cohen", "label"),
-    ("methods", "cohen", "train"),
-    ("methods", "cohen", "certify"),
     ("tables", "table1", "title"),
     ("tables", "empirical", "title"),
     ("tables", "empirical", "attacks", "smoothed", "label"),

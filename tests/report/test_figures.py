@@ -11,8 +11,7 @@ import pytest
 
 from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.runs import collect
-from certsmooth.artefacts.certificates import PROVENANCE_KEYS
+from certsmooth.analysis.runs import TOLD, collect
 from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
 
@@ -28,7 +27,7 @@ def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="globa
             "guarantee": guarantee,
         }
     )
-    provenance = dict.fromkeys(PROVENANCE_KEYS, 1)
+    provenance = dict.fromkeys(TOLD, 1)
     return CertifiedRun(method, method.title(), "FS", "FS", sigma, grid, 0, part, frame, provenance)
 
 

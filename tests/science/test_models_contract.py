@@ -108,12 +108,13 @@ def test_a_checkpoint_gives_back_the_very_program(tmp_path, name):
     classifier = BaseClassifier(declared, used(name).network)
     header = checkpoint.CheckpointHeader(
         model=declared,
-        dataset="digits",
+        spec={"data": {"dataset": "digits"}, "seed": 0},
         dataset_fingerprint="sha256:0",
         pixel_range=(0.0, 1.0),
         sigma=0.25,
-        training={},
-        seed=0,
+        images=100,
+        images_fingerprint="sha256:1",
+        device="cpu",
         versions={},
         git_commit=None,
         image=None,

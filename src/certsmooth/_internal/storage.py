@@ -8,8 +8,9 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -194,10 +195,16 @@ def decode_record(record: type[T], text: str, *, source: str, error: type[Certsm
         CertsmoothError: a field is missing, unknown, of the wrong type or not valid; names it and ``source``.
     """
     try:
-        return TypeAdapter(record).validate_json(text)
+        checked: T = _adapter(cast(Any, record)).validate_json(text)
     except ValidationError as cause:
         problems = []
         for problem in cause.errors():
             field = ".".join(str(part) for part in problem["loc"]) or record.__name__
             problems.append(f"{field}: {problem['msg']}; found {problem['input']!r}")
         raise error(f"{source}: {'; '.join(problems)}") from cause
+    return checked
+
+
+@cache
+def _adapter(record: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(record)

@@ -17,7 +17,7 @@ from certsmooth.science.certificates import GUARANTEES
 SHARED = ("dataset", "fingerprint")
 """What all runs on one part must have in common, or their numbers cannot be compared."""
 
-_TOLD = (
+TOLD = (
     *SHARED,
     *("description", "images", "n0", "n", "alpha", "seed", "step", "norm", "numeric_type", "device", "seconds"),
     *("versions", "git_commit", "image", "sampled_by", "memory"),
@@ -194,7 +194,7 @@ def _check_comparable(runs: Sequence[CertifiedRun]) -> None:
             raise CountsError(f"{name_of(run)}: {(label < 0).sum()} images without a label; a table needs all labels")
         if len(idx) < 2:
             raise CountsError(f"{name_of(run)}: {len(idx)} image; an interval needs at least 2")
-        if missing := [key for key in _TOLD if key not in run.provenance]:
+        if missing := [key for key in TOLD if key not in run.provenance]:
             raise CountsError(f"{name_of(run)}: provenance lacks {', '.join(missing)}; must have it")
     for key in SHARED:
         _check_same(runs, key, CountsError, partial(_provenance, key))

@@ -67,7 +67,7 @@ def write_parts(path: Path, kind: str, parts: Sequence[Part], *, derived: Sequen
     table = pa.table({name: _array(values) for name, values in {**columns, **extra}.items()})
     with atomic_write(path, error=CountsError) as file:
         # In the order given, which tables show; checksums do not depend on it.
-        pq.write_table(table.replace_schema_metadata({_KEY: json.dumps(record, separators=(",", ":")).encode()}), file)
+        pq.write_table(table.replace_schema_metadata({_KEY: _json(record)}), file)
 
 
 def read_parts(path: Path, kind: str, types: Types, *, remedy: str) -> list[Part]:

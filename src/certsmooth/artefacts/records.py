@@ -115,7 +115,7 @@ def read_logs(made: Path) -> list[Log]:
     Raises:
         CountsError: missing or damaged, or the log of another file.
     """
-    path, remedy = log_path(made), "make the file again that it is the log of"
+    path, remedy = log_path(made), f"make {made} again"
     content = read_json(path, remedy=remedy, error=CountsError)
     logs = decode_record(_Logs, json.dumps(content), source=str(path), error=CountsError)
     check_identity(path, content, {"made": file_digest(made, error=CountsError)}, remedy=remedy, error=CountsError)

@@ -214,7 +214,9 @@ def _seconds_logged(made: Path) -> float:
             return float(pd.read_csv(training)["seconds"].sum())
         except (KeyError, TypeError, ValueError) as error:
             raise CountsError(f"{training}: no log of a training ({error!r}); train again") from error
-    return sum(sum(log.seconds) for log in read_logs(made)) if log_path(made).is_file() else 0.0
+    if not log_path(made).is_file():
+        return 0.0
+    return sum(sum(log.seconds) for log in read_logs(made.with_suffix(".parquet")))
 
 
 def makespan(phases: Iterable[Iterable[float]], devices: int) -> float:

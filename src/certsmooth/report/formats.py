@@ -154,8 +154,9 @@ def makers(sources: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def versions(made_by: Iterable[Mapping[str, Any]]) -> str:
-    """Return each package with its version."""
-    return distinct(f"{package} {version}" for made in made_by for package, version in made["versions"].items())
+    """Return each package with its version, Python first."""
+    found = [sorted(made["versions"].items(), key=lambda each: each[0] != "python") for made in made_by]
+    return distinct(f"{package} {version}" for each in found for package, version in each)
 
 
 def with_chance(rows: Sequence[Record], baseline: str) -> list[Record]:

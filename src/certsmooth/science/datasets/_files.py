@@ -9,6 +9,7 @@ import io
 import lzma
 import struct
 import tarfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ _DAMAGE = (
     zlib.error,
     lzma.LZMAError,
     tarfile.TarError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     Image.DecompressionBombError,
 )
