@@ -127,7 +127,7 @@ def test_the_numbers_are_those_of_a_run_outside(made, tmp_path):
     outside = new_project(tmp_path / "outside")
     call(outside, "snakemake", "--cores", "all", TABLE)
     for name in ("table1.csv", "figures/table1.svg"):
-        assert (made / "results" / name).read_bytes() == (outside / "results" / name).read_bytes()
+        assert (made / "results" / "tables" / name).read_bytes() == (outside / "results" / "tables" / name).read_bytes()
     assert numbers(made) == numbers(outside)
     assert [part.provenance["image"] for part in read_certificates(outside / CERTIFICATES)] == [None, None]
 
