@@ -219,7 +219,8 @@ def made(folder, pattern):
 
 
 @pytest.mark.parametrize(
-    "pattern", ["tables/table1.csv", "metrics/*.json", "plots/*.csv", "counts/**/*.parquet", "checkpoints/**/*.safetensors"]
+    "pattern",
+    ["tables/table1.csv", "metrics/*.json", "plots/*.csv", "counts/**/*.parquet", "checkpoints/**/*.safetensors"],
 )
 def test_files_are_those_of_a_local_run(story, pattern):
     here, there = (made(folder, pattern) for folder in (story.folder, story.local))

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.special import ndtr, ndtri
@@ -68,6 +68,9 @@ def test_one_distance_would_not_do():
     radius=st.floats(0, 5),
     within=st.sampled_from([0.0, 0.3, float("inf")]),
 )
+@example(sigma=1.0, rate=float("inf"), radius=5e-324, within=0.0)
+@example(sigma=1.0, rate=1e308, radius=1e-300, within=0.0)
+@example(sigma=1.0, rate=1e308, radius=5.0, within=0.0)
 def test_the_distance_covers_every_sigma_of_the_ball(sigma, rate, radius, within):
     """At x' the program draws with sigma(x'): its distance from ideal noise is at most what was taken off."""
     grid = PixelGrid(255)

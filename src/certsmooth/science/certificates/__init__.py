@@ -43,7 +43,6 @@ rounding of sigma(x) itself, which is computed in float64: 3.9e-10 each, enough 
 by 2e-15 of itself and r f is below 1e5."""
 
 
-_STEEPEST = 1e300  # semi-elasticity: 0 times it is 0
 _LARGEST_CHANGE = 100.0  # of log sigma: its exponential is above any 1 / t
 
 
@@ -85,7 +84,9 @@ class Smoothing:
         t = self.grid.total_variation(self.sigma, self.dimension)
         outside = np.maximum(radius - self.constant_within, 0.0)
         varies = (outside > 0) & bool(self.semi_elasticity)
-        change = np.where(varies, outside, 0.0) * min(self.semi_elasticity or 0.0, _STEEPEST) + varies * self.rounding
+        with np.errstate(over="ignore"):  # the change may be infinite; 0 times infinity is kept out
+            change = np.where(varies, outside, 1.0) * (self.semi_elasticity or 0.0) + self.rounding
+        change = np.where(varies, change, 0.0)
         cost: Float[np.ndarray, " N"] = np.minimum(t * np.exp(np.minimum(change, _LARGEST_CHANGE)), 1.0)
         return 3.0 * (1 + 2.0**-40) * cost
 
