@@ -313,10 +313,6 @@ class Experiment:
         seeds = tuple(dict.fromkeys(run.seed for run in chosen))
         return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(spec(run) for run in chosen))
 
-    def table(self, name: str) -> dict[str, Any]:
-        """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
-        return runs.table_slice(self.params, name)
-
     def models(self) -> tuple[TrainSpec, ...]:
         """Return every base classifier, and those that they start from or learn from, once each."""
         return tuple(self.train(run) for run in runs.all_models(self.params))

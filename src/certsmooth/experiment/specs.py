@@ -291,7 +291,6 @@ class BreakSpec(Spec):
     seed: int
 
 
-AuditSpec = OrderSpec | BreakSpec
 S = TypeVar("S", bound=Spec)
 
 
