@@ -22,7 +22,7 @@ from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.figures.accuracy_curves import seed_curves, write_accuracy_curves
 from certsmooth.report.render import write_table
-from table_rows import column, row, rows
+from table_rows import column, provenance, row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(
@@ -51,32 +51,16 @@ def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digit
             "radius_before_memory": np.nan,
         }
     )
-    provenance = {
-        "dataset": dataset,
-        "description": f"{dataset} of scikit-learn",
-        "fingerprint": f"sha256:{len(dataset):064d}",
-        "images": len(label),
-        "n0": 100,
-        "n": 1000,
-        "alpha": 0.001,
-        "certificate": {"name": "cohen", "options": {}},
-        "norm": "l2",
-        "step": "1/255",
-        "dimension": 64,
-        "semi_elasticity": 0.0,
-        "seed": 7,
-        "device": "cpu",
-        "seconds": 12.5,
-        "numeric_type": "float32",
-        "versions": {"python": "3.11.2"},
-        "git_commit": "0123456789abcdef",
-        "image": None,
-        "sampled_by": [],
-        "memory": None,
-    }
+    made = provenance(
+        len(label),
+        dataset=dataset,
+        description=f"{dataset} of scikit-learn",
+        fingerprint=f"sha256:{len(dataset):064d}",
+        versions={"python": "3.11.2"},
+    )
     known = {"cohen": ("Cohen", "FS"), "nn": ("IDRS", "NN")}[method]
     values = {"label": known[0], "train": "FS", "certify": known[1], "sigma": 0.12, "grid": {}, "seed": 0}
-    return CertifiedRun(method=method, part="test", frame=frame, provenance=provenance, **values | fields)
+    return CertifiedRun(method=method, part="test", frame=frame, provenance=made, **values | fields)
 
 
 def build(runs_by_column, **options):

@@ -30,7 +30,7 @@ from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma.fixed import FixedSigma
 from row_models import half_space
-from table_rows import column, row, rows
+from table_rows import column, provenance, row, rows
 
 RADII = (0.0, 0.5, 1.0)
 SMOOTHED = ShownAttack("smoothed", "PGD", "`pgd` (steps 20)", (1, 8))
@@ -54,30 +54,8 @@ def make_certified(radius, *, method="cohen", sigma=0.5, seed=0, guarantee="glob
             "guarantee": guarantee,
         }
     )
-    provenance = {
-        "dataset": "digits",
-        "description": "digits of scikit-learn",
-        "fingerprint": "sha256:" + "ab" * 32,
-        "images": len(radius),
-        "n0": 100,
-        "n": 1000,
-        "alpha": alpha,
-        "certificate": {"name": "cohen", "options": {}},
-        "norm": "l2",
-        "step": "1/255",
-        "dimension": 64,
-        "semi_elasticity": 0.0,
-        "seed": 7,
-        "device": "cpu",
-        "seconds": 12.5,
-        "numeric_type": "float32",
-        "versions": {"python": "3.11.2", "torch": "2.8.0"},
-        "git_commit": "0123456789abcdef",
-        "image": None,
-        "sampled_by": [],
-        "memory": None,
-    }
-    return CertifiedRun(method, method.title(), "FS", "FS", sigma, {}, seed, "test", frame, provenance)
+    made = provenance(len(radius), alpha=alpha)
+    return CertifiedRun(method, method.title(), "FS", "FS", sigma, {}, seed, "test", frame, made)
 
 
 def make_counts(results, images):
@@ -100,11 +78,11 @@ def attacked(radius, *, smoothed=None, base=None, **options):
     right = "r" * images
     given_smoothed = {(0, 0.0): right} | {(m, r): right for m in (1, 8) for r in (0.5, 1.0)} | (smoothed or {})
     given_base = {(0, r): right for r in RADII} | (base or {})
-    provenance = {"stride": 1, "seed": 7, "device": "cpu", "seconds": 3.0}
+    made = {"stride": 1, "seed": 7, "device": "cpu", "seconds": 3.0}
     return AttackedRun(
         make_certified(radius, **options),
         {"smoothed": make_counts(given_smoothed, images), "base": make_counts(given_base, images)},
-        {"smoothed": provenance, "base": provenance},
+        {"smoothed": made, "base": made},
     )
 
 

@@ -22,7 +22,7 @@ from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.render import write_table
-from table_rows import column, row, rows
+from table_rows import column, provenance, row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 RADII = (0, 0.5, 1.0, 9.0)
@@ -49,35 +49,13 @@ def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, 
             "radius_before_memory": np.abs(radius),
         }
     ).assign(**changes or {})
-    provenance = {
-        "dataset": "digits",
-        "description": "digits of scikit-learn",
-        "fingerprint": FINGERPRINT[part],
-        "images": len(radius),
-        "n0": 100,
-        "n": 1000,
-        "alpha": 0.001,
-        "certificate": {"name": "cohen", "options": {}},
-        "norm": "l2",
-        "step": "1/255",
-        "dimension": 64,
-        "semi_elasticity": 0.0,
-        "seed": 7,
-        "device": "cpu",
-        "seconds": 12.5,
-        "numeric_type": "float32",
-        "versions": {"python": "3.11.2", "torch": "2.8.0"},
-        "git_commit": "0123456789abcdef-dirty",
-        "image": None,
-        "sampled_by": [],
-        "memory": memory,
-    }
+    made = provenance(len(radius), fingerprint=FINGERPRINT[part], git_commit="0123456789abcdef-dirty", memory=memory)
     known = {
         "cohen": {"label": "Cohen", "train": "FS", "certify": "FS"},
         "cohen_ds": {"label": "Cohen-DS", "train": "FS", "certify": "DS"},
     }
     values = {"sigma": 0.5, "grid": {}, "seed": 0} | known[method] | fields
-    return CertifiedRun(method=method, part=part, frame=frame, provenance=provenance, **values)
+    return CertifiedRun(method=method, part=part, frame=frame, provenance=made, **values)
 
 
 def build(runs, **options):
