@@ -101,7 +101,7 @@ def test_norm_and_pixels_are_bounded(seed, epsilon, steps, sigma, dtype, data):
 
 def test_it_does_move_images(variant, model, case):
     images, labels, noise = case
-    moved = norms(make_attack(variant, epsilon=0.05)(model, images, labels, noise) - images)
+    moved = norms(make_attack(variant, epsilon=0.05, steps=60)(model, images, labels, noise) - images)
     with torch.no_grad():
         right = copy.deepcopy(model).eval()((images + noise).flatten(0, 1)).view(SAMPLES, EXAMPLES, -1)
     right = right.softmax(2).mean(0).argmax(1) == labels
@@ -193,7 +193,7 @@ def test_gradients_need_not_be_enabled(variant, model, case):
 def test_a_frozen_base_classifier(variant, case):
     images, labels, noise = (tensor.float() if tensor.is_floating_point() else tensor for tensor in case)
     served = build(ModelSpec("mlp", SHAPE, CLASSES), seed=0).freeze()
-    points = make_attack(variant)(served, images, labels, noise)
+    points = make_attack(variant, epsilon=5.0, steps=200)(served, images, labels, noise)
     assert points.dtype == torch.float32
     assert not torch.equal(points, images)
     assert points.isfinite().all()
