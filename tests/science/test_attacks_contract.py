@@ -191,11 +191,12 @@ def test_gradients_need_not_be_enabled(variant, model, case):
 
 
 def test_a_frozen_base_classifier(variant, case):
-    images, labels, noise = (tensor.float() if tensor.is_floating_point() else tensor for tensor in case)
+    images, noise = case[0].float(), case[2].float()
     served = build(ModelSpec("mlp", SHAPE, CLASSES), seed=0).freeze()
-    points = make_attack(variant, epsilon=5.0, steps=200)(served, images, labels, noise)
+    points = make_attack(variant, steps=60)(served, images, served(images).argmax(1), noise)
     assert points.dtype == torch.float32
-    assert not torch.equal(points, images)
+    finds_nothing_here = variant == ("ddn", {"estimator": "gradient_free"})
+    assert torch.equal(points, images) == finds_nothing_here
     assert points.isfinite().all()
 
 
