@@ -8,6 +8,7 @@ from certsmooth.science.certificates.cohen import CohenCertificate as CohenCerti
 from certsmooth.science.certificates.l1 import L1Certificate as L1Certificate
 from certsmooth.science.certificates.renyi import RenyiCertificate as RenyiCertificate
 from certsmooth.science.certificates.semi_elastic import SemiElasticCertificate as SemiElasticCertificate
+from certsmooth.science.certificates.t_certify import TCertifyCertificate as TCertifyCertificate
 from certsmooth.science.certificates.two_sided import TwoSidedCertificate as TwoSidedCertificate
 from certsmooth.science.certificates.two_sided_adaptive import (
     TwoSidedAdaptiveCertificate as TwoSidedAdaptiveCertificate,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import gammaln, ndtri, xlogy
-from scipy.stats import binom
+from scipy.stats import beta, binom
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import (
@@ -17,6 +17,7 @@ from certsmooth.science.certificates import (
     Smoothing,
     cohen,
     guarantee,
+    t_certify,
     two_sided,
     two_sided_adaptive,
     two_sided_grid,
@@ -154,11 +155,54 @@ def test_the_adaptive_form_is_the_largest_of_its_splits_at_full_alpha(seed):
     )
 
 
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), grid=st.integers(1, 10))
+def test_algorithm_2_to_the_letter(seed, grid):
+    counts, n = random_counts(seed, images=12), 400
+    found = certify(t_certify.TCertifyCertificate(grid=grid), counts)
+    for row, predict, radius in zip(counts, found.predict, found.radius, strict=True):
+        radii = [0.0]
+        for share in np.arange(1, grid + 1) / grid:
+            p_a = beta.ppf(share * ALPHA, row[0], n - row[0] + 1)
+            all_tails_vanish = share == 1
+            p_b = 1 - p_a if all_tails_vanish else equation_14(row[1:], n, (1 - share) * ALPHA)
+            radii.append((ndtri(p_a) - ndtri(p_b)) / 2 if p_a > 0.5 else 0.0)
+        assert radius == pytest.approx(max(radii), rel=1e-7, abs=1e-8)
+        assert radius <= max(radii) + 1e-12
+        assert predict == (0 if max(radii) > 0 else ABSTAIN)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_to_the_letter_lies_between_certify_and_the_tighter_bounds(seed):
+    counts = random_counts(seed)
+    theirs, letter, ours = (
+        certify(certificate, counts).radius
+        for certificate in (
+            cohen.CohenCertificate(),
+            t_certify.TCertifyCertificate(),
+            two_sided_adaptive.TwoSidedAdaptiveCertificate(),
+        )
+    )
+    assert (theirs <= letter * (1 + 1e-12)).all()
+    assert (letter <= ours * (1 + 1e-12)).all()
+    assert (ours > letter).any()
+
+
+@pytest.mark.parametrize("others", [[0, 0, 0], [400, 0, 0], [0, 399, 0], [200, 200, 0], [130, 130, 140]])
+def test_equation_14_at_the_ends_and_among_equals(others):
+    row = np.array([-1, *others])
+    found = t_certify.others_upper(row[None], np.array([400]), alpha=0.01).item()
+    exact = 1.0 if max(others) == 400 else equation_14(np.array(others), 400, 0.01)
+    assert exact * (1 - 1e-12) <= found <= exact * (1 + 1e-8)
+
+
 def test_a_class_that_leads_without_a_majority_is_certified():
     counts = np.array([[4500, 2000, 2000, 1500], [4500, 4400, 600, 500]])
     assert (certify(cohen.CohenCertificate(), counts).predict == ABSTAIN).all()
     bound = certify(two_sided.TwoSidedCertificate(), counts)
     np.testing.assert_array_equal(bound.predict, [0, ABSTAIN])
+    assert (certify(t_certify.TCertifyCertificate(), counts).predict == ABSTAIN).all()
     assert bound.p_a_lower[0] < 0.5
     assert bound.radius[0] > 0.3
 
@@ -169,7 +213,11 @@ def test_only_what_is_proved_is_promised():
         == guarantee(two_sided_grid.TwoSidedGridCertificate(), 0.0, GRID)
         == "global"
     )
-    assert guarantee(two_sided_adaptive.TwoSidedAdaptiveCertificate(), 0.0, GRID) == "none"
+    assert (
+        guarantee(two_sided_adaptive.TwoSidedAdaptiveCertificate(), 0.0, GRID)
+        == guarantee(t_certify.TCertifyCertificate(), 0.0, GRID)
+        == "none"
+    )
     assert guarantee(two_sided.TwoSidedCertificate(), 0.01, GRID) == "none"
 
 
@@ -180,7 +228,12 @@ def test_a_split_outside_alpha_is_refused(split):
 
 
 @pytest.mark.parametrize(
-    "certificate", [two_sided_grid.TwoSidedGridCertificate, two_sided_adaptive.TwoSidedAdaptiveCertificate]
+    "certificate",
+    [
+        two_sided_grid.TwoSidedGridCertificate,
+        two_sided_adaptive.TwoSidedAdaptiveCertificate,
+        t_certify.TCertifyCertificate,
+    ],
 )
 @pytest.mark.parametrize("grid", [0, -1, 2.5])
 def test_a_grid_without_splits_is_refused(certificate, grid):

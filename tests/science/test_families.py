@@ -31,6 +31,7 @@ CLASSES = {
         "l1": "L1Certificate",
         "renyi": "RenyiCertificate",
         "semi_elastic": "SemiElasticCertificate",
+        "t_certify": "TCertifyCertificate",
         "two_sided": "TwoSidedCertificate",
         "two_sided_adaptive": "TwoSidedAdaptiveCertificate",
         "two_sided_grid": "TwoSidedGridCertificate",

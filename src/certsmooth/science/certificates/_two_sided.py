@@ -44,31 +44,24 @@ def bound_at_split(
         np.put_along_axis(others, selected[:, None], 0, axis=1)
         largest = clopper_pearson_upper(others.max(axis=1), estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
         p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(largest + cost, 2.0), largest))
-    radius = _radius(p_a_lower, p_b_upper, smoothing.sigma)
+    radius = two_sided_radius(p_a_lower, p_b_upper, smoothing.sigma)
     return concluded(selected, radius, p_a_lower, p_b_upper, smoothing, norm="l2")
 
 
-def best_of_splits(
-    selection: Int[np.ndarray, "N k"],
-    estimation: Int[np.ndarray, "N k"],
-    smoothing: Smoothing,
-    *,
-    alpha: float,
-    grid: int,
-) -> Bound:
-    """Return, for each image, the certificate of `bound_at_split` with the largest radius, each at level alpha.
-
-    The shares are 1/grid, 2/grid, ..., 1.
-    """
-    shares = [j / grid for j in range(1, grid + 1)]
-    bounds = [bound_at_split(selection, estimation, smoothing, alpha=alpha, share=share) for share in shares]
+def best_of(bounds: list[Bound]) -> Bound:
+    """Return, for each image, that of its certificates whose radius is the largest, the first one among equals."""
     best = np.argmax([bound.radius for bound in bounds], axis=0)
     rows = np.arange(len(best))
     fields = ("predict", "radius", "p_a_lower", "p_b_upper")
     return Bound(*(np.stack([getattr(bound, field) for bound in bounds])[best, rows] for field in fields))
 
 
-def _radius(
+def shares(grid: int) -> list[float]:
+    """Return 1/grid, 2/grid, ..., 1."""
+    return [j / grid for j in range(1, grid + 1)]
+
+
+def two_sided_radius(
     p_a_lower: Float[np.ndarray, " N"], p_b_upper: Float[np.ndarray, " N"], sigma: Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
     """Return sigma / 2 (ndtri(p_a_lower) - ndtri(p_b_upper)), rounded down, and 0 where it is not positive."""

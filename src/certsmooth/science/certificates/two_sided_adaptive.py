@@ -23,7 +23,7 @@ from annotated_types import Ge
 from jaxtyping import Int
 
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
-from certsmooth.science.certificates._two_sided import best_of_splits
+from certsmooth.science.certificates._two_sided import best_of, bound_at_split, shares
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,4 +42,6 @@ class TwoSidedAdaptiveCertificate(Certificate):
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        return best_of_splits(selection, estimation, smoothing, alpha=alpha, grid=self.grid)
+        return best_of(
+            [bound_at_split(selection, estimation, smoothing, alpha=alpha, share=share) for share in shares(self.grid)]
+        )
