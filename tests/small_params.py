@@ -38,7 +38,7 @@ trainings:
   gaussian: {objective: {name: gaussian}, policy: {name: fixed}}
   smoothadv:
     objective: {name: smoothadv, options: {attacker: pgd, estimator: plug_in, epsilon: [0.1, 0.2], steps: 1}}
-    policy: {name: data_dependent, options: {iterations: 1, samples: 1, step: 0.001}}
+    policy: {name: data_dependent, options: {iterations: 1, samples: 1, step: 0.001, variant: class_held}}
   continued: {objective: {name: gaussian}, policy: {name: fixed}, start: {training: gaussian}, teacher: gaussian}
   pretrained: {objective: {name: gaussian}, policy: {name: fixed}, start: {checkpoint: start.safetensors}}
 methods:
@@ -46,9 +46,9 @@ methods:
   cohen-ds:
     label: Cohen-DS
     training: gaussian
-    policy: {name: data_dependent, options: {iterations: [1, 2], samples: 1, step: 0.001}}
+    policy: {name: data_dependent, options: {iterations: [1, 2], samples: 1, step: 0.001, variant: class_held}}
     certificate: {name: cohen}
-    memory: true
+    memory: shuffled
     certification: {n0: 20}
 tables:
   table1:

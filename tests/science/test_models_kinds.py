@@ -301,7 +301,7 @@ def test_sigma_is_not_optimised_by_scores_without_gradients(detached):
             smooth(Detached(), ASCENT).certify(IMAGES, **FEW)
 
 
-@pytest.mark.parametrize("variant", ["paper", "published_program"])
+@pytest.mark.parametrize("variant", ["class_held", "algorithm_1", "published_program"])
 def test_sigma_is_not_optimised_by_a_forward_pass_without_gradients(variant):
     class NoGrad(RowLinear):
         @torch.no_grad()

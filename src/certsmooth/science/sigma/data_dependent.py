@@ -31,19 +31,21 @@ class DataDependentSigma(Search):
     [-lambda, lambda]^d, sigma is lambda, and R = lambda (p_A - p_B) (eq. 4, for the certificate of Yang et al. 2020).
 
     Probabilities are the softmax of the logits, averaged over the noise samples (the soft smoothed
-    classifier, DDRS Section 3.2). Two variants, because paper and program differ:
+    classifier, DDRS Section 3.2). Three variants, because the paper's text, its algorithm and its program differ in
+    which class is A; B is the most probable of the others, chosen again at each step, in all:
 
-    - ``paper``: p_A is the probability of the class that the starting sigma gives, held during the whole
+    - ``published_program``: the authors' program, which made the published numbers. A is the most probable class of
+      each step's samples; probabilities are clamped to [0.02, 0.98], where their derivative is 0. For l2 only: the
+      program has no l1, whose R needs no quantiles, so that there is nothing to clamp.
+    - ``algorithm_1``: Algorithm 1 as printed. The same without the clamp; the normal quantile is exact down to
+      probabilities of e^-600. In both an image may change its class on the way (IDRS, Appendix C.2).
+    - ``class_held``: our reading of eq. 3. A is the class that the starting sigma gives, held during the whole
       ascent (property (i) of Section 3.4, and what makes "the radius is at worst that of sigma_0" true). That
-      class is estimated once, from draws of its own: the first ceil(class_samples / samples). The runner-up
-      is chosen again at each step. The normal quantile is exact down to probabilities of e^-600.
-    - ``published_program``: the top two classes are chosen again at each step, and probabilities are clamped
-      to [0.02, 0.98], where their derivative is 0. An image may so change its class on the way (IDRS,
-      Appendix C.2). For l2 only: the program has no l1, whose R needs no quantiles, so that there is nothing to clamp.
+      class is estimated once, from draws of its own: the first ceil(class_samples / samples).
 
     R has in general no finite maximum: far from every other class it grows with sigma without end (IDRS,
     Appendix C.2). Neither paper nor program bounds sigma; here it is projected to [lower, upper] after each
-    step, in both variants. The default upper bound lies above what the published settings reach (sigma_0 at
+    step, in all variants. The default upper bound lies above what the published settings reach (sigma_0 at
     most 1, at most 900 steps of 1e-4), so it acts only where the ascent diverges; the lower one keeps sigma >
     0.
 
@@ -56,8 +58,8 @@ class DataDependentSigma(Search):
         upper: largest sigma.
         variant: see above.
         norm: of the radius; it says which noise the policy must be given (`certsmooth.science.sigma.DrawNoise`).
-        class_samples: noise samples per image that the held class is estimated from, rounded up to whole
-            draws; not used by ``published_program``. 64 is our choice, the paper names no number: each draw is
+        class_samples: noise samples per image that ``class_held`` estimates the class from, rounded up to whole
+            draws. 64 is our choice, the paper names no number: each draw is
             one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
     """
 
@@ -67,22 +69,23 @@ class DataDependentSigma(Search):
     iterations: Annotated[int, Ge(0)]
     samples: Annotated[int, Ge(1)] = 1
     step: Annotated[float, Gt(0)] = 1e-4
-    variant: Literal["paper", "published_program"] = "paper"
+    variant: Literal["published_program", "algorithm_1", "class_held"] = "published_program"
     norm: Norm = "l2"
     class_samples: Annotated[int, Ge(1)] = 64
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if (self.variant, self.norm) == ("published_program", "l1"):
-            raise ConfigError("variant: 'published_program'; must be 'paper' with norm 'l1', which the program has not")
+            right = "must be 'algorithm_1' or 'class_held' with norm 'l1', which the program has not"
+            raise ConfigError(f"variant: 'published_program'; {right}")
 
     def _choose(
         self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
         """Return sigma after K steps of Algorithm 1, float64, in [lower, upper].
 
-        The noise is first that of the draws for the held class (variant ``paper``), then one draw per step. Must not
-        be called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
+        The noise is first that of the draws for the held class, if it is held, then one draw per step. Must not be
+        called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
         """
         sigma = sigma.clamp(self.lower, self.upper)
         if self.iterations == 0:
@@ -104,11 +107,12 @@ class DataDependentSigma(Search):
         """Return R / sigma of norm and variant, and the number of draws that went into it."""
         if self.variant == "published_program":
             return lambda log_p: clamped_gap(log_p) / 2, 0
+        gap = probability_gap if self.norm == "l1" else _half_quantile_gap
+        if self.variant == "algorithm_1":
+            return lambda log_p: gap(log_p, log_p.argmax(1)), 0
         draws = math.ceil(self.class_samples / self.samples)
         held = held_class(model, images, sigma, draw, draws)
-        if self.norm == "l1":
-            return lambda log_p: probability_gap(log_p, held), draws
-        return lambda log_p: quantile_gap(log_p, held) / 2, draws
+        return lambda log_p: gap(log_p, held), draws
 
 
 def radius_gradient(
@@ -165,6 +169,10 @@ def probability_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Floa
     column, p = top.unsqueeze(1), log_p.exp()
     difference: Tensor = p.gather(1, column).squeeze(1) - p.scatter(1, column, -1.0).amax(1)
     return difference
+
+
+def _half_quantile_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+    return quantile_gap(log_p, top) / 2
 
 
 def _log_p(
