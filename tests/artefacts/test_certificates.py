@@ -234,7 +234,7 @@ def write_as_they_are(path, frame, identity):
             {**SPEC, "sampled": {**SPEC["sampled"], "base": {"seed": 1}}},
             "spec.sampled.base.seed is 0; must be 1; certify again",
         ),
-        ({**SPEC, "memory": True}, "spec.memory is nothing; must be True; certify again"),
+        ({**SPEC, "memory": "shuffled"}, "spec.memory is nothing; must be 'shuffled'; certify again"),
         ({"sampled": SPEC["sampled"]}, "spec.alpha is 0.001; must be nothing; certify again"),
     ],
 )

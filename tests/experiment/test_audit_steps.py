@@ -51,7 +51,7 @@ METHODS = {
     "l1": {
         "policy": {"name": "data_dependent", "options": DATA_DEPENDENT | {"norm": "l1"}},
         "certificate": {"name": "l1"},
-        "memory": True,
+        "memory": "shuffled",
         "certification": {"n0": 20, "n": 60, "alpha": 0.5, "stride": 3},
     },
 }

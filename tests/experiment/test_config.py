@@ -91,7 +91,7 @@ def test_shipped_params_are_valid():
         ("datasets.digits.sigmas", [True], ["datasets.digits.sigmas.0: True; must be a number"]),
         ("datasets.digits.sigmas", ["0.25"], ["datasets.digits.sigmas.0: '0.25'; must be a number: 0.25"]),
         ("datasets.digits.channels_last", 1, ["datasets.digits.channels_last: 1; must be true or false"]),
-        ("methods.cohen.memory", "yes", ["methods.cohen.memory: 'yes'; must be true or false"]),
+        ("methods.cohen.memory", "yes", ["methods.cohen.memory: 'yes'; must be 'test_order' or 'shuffled'"]),
         ("methods.cohen.certification", {"n": "500"}, ["methods.cohen.certification", "must be a whole number: 500"]),
         ("methods.cohen.certification", {"n": "5,000"}, ["'5,000'; must be a number, without separators: 5000"]),
         ("seed", True, ["seed: True; must be a whole number"]),
@@ -187,7 +187,7 @@ def test_wrong_structure_is_named(content, path, value, words):
             ["datasets.digits.methods.cohen-ds.certification: for method 'cohen-ds': n: 300;", "at least 329"],
         ),
         # Half of alpha bounds p_A: 0.001 ** (1 / 10) is above 1/2, 0.0005 ** (1 / 10) is not.
-        ("methods.t-certify.certification", {"n": 10}, ["for method 't-certify': n: 10;", "must be at least 11"]),
+        ("methods.two-sided.certification", {"n": 10}, ["for method 'two-sided': n: 10;", "must be at least 11"]),
         ("tables.empirical.predict.n", 10, ["tables.empirical.predict: n: 10;", "alpha 0.001", "at least 11"]),
         ("tables.soundness.predict", {"n": 2, "alpha": 0.4}, ["tables.soundness.predict: n: 2;", "at least 3"]),
         ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),
@@ -218,8 +218,8 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("methods.idrs.policy.options.neighbours", 2.5, ["methods.idrs.policy.options", "neighbours: 2.5"]),
         ("methods.toy-idrs.policy.options.factor", -1, ["methods.toy-idrs.policy.options", "factor: -1", "> 0"]),
         ("methods.cohen-multi-start.policy.options", {"starts": 0}, ["methods.cohen-multi-start", "starts: 0"]),
-        ("methods.t-certify.certificate.options", {"splt": 0.5}, ["methods.t-certify.certificate", "'split'"]),
-        ("methods.t-certify.certificate.options", {"split": 1}, ["methods.t-certify.certificate", "split: 1", "< 1"]),
+        ("methods.two-sided.certificate.options", {"splt": 0.5}, ["methods.two-sided.certificate", "'split'"]),
+        ("methods.two-sided.certificate.options", {"split": 1}, ["methods.two-sided.certificate", "split: 1", "< 1"]),
         (
             "methods.cohen-ds.certificate.name",
             "semi_elastic",
@@ -241,13 +241,13 @@ def test_wrong_structure_is_named(content, path, value, words):
             ["baseline: 'idrs' has 4 grid points on digits; must have one"],
         ),
         ("toy.constant", "toy-idrs", ["toy.constant: 'toy-idrs'", "constant sigma"]),
-        ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 2 grid points on cones-figures"]),
+        ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 3 grid points on cones-figures"]),
         ("toy.input_dependent", "idrs-increased", ["toy", "'standard' and 'gaussian-increased'", "the same"]),
         ("toy.input_dependent", "cohen-multi-start", ["toy.input_dependent", "function of x alone"]),
         ("datasets.cones-figures.certification.stride", 3, ["toy", "stride 3 on cones-figures", "must be 1"]),
         ("high_dimension.method", "idrs", ["high_dimension.method: 'idrs'", "constant sigma"]),
         ("high_dimension.method", "yang", ["high_dimension.method", "'yang' certifies in l1"]),
-        ("methods.cohen.memory", True, ["high_dimension.method: 'cohen'", "no memory"]),
+        ("methods.cohen.memory", "test_order", ["high_dimension.method: 'cohen'", "no memory"]),
     ],
 )
 def test_wrong_option_of_a_member_is_named(content, path, value, words):
@@ -323,11 +323,11 @@ def test_grid_points_are_the_product_of_the_lists(content):
     params = parse_params(changed(content, "methods.cohen-ds.policy.options.samples", [1, 4]))
     known = runs.grid_points(params, "digits", "cohen-ds")
     found = [dict(v) for v in known]
-    assert found == [{"iterations": k, "samples": n} for k in (50, 200) for n in (1, 4)]
-    assert runs.grid_name(known[0]) == "iterations=50+samples=1"
+    assert found == [{"iterations": k, "samples": n} for k in (100, 300, 900) for n in (1, 4)]
+    assert runs.grid_name(known[0]) == "iterations=100+samples=1"
     assert runs.grid_points(params, "digits", "cohen") == ((),)
-    with pytest.raises(ConfigError, match=r"did you mean 'iterations=200\+samples=4'"):
-        runs.find_grid_point(known, "iterations=20+samples=4", key="grid")
+    with pytest.raises(ConfigError, match=r"did you mean 'iterations=900\+samples=4'"):
+        runs.find_grid_point(known, "iterations=90+samples=4", key="grid")
 
 
 def test_places_of_different_runs_differ(content):
@@ -379,7 +379,7 @@ def test_what_differs_on_a_data_set_differs_there_alone(content):
         assert spec.recipe["epochs"] == epochs
         assert spec.objective.options["epsilon"] == epsilon
     assert runs.grid_points(params, "digits", "cohen-ds") == ((),)
-    assert len(runs.grid_points(params, "digits", "cohen-ds2")) == 2
+    assert len(runs.grid_points(params, "digits", "cohen-ds2")) == 3
 
 
 def test_a_table_is_about_what_its_settings_say(content):

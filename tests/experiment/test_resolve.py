@@ -40,7 +40,7 @@ def counts_of(experiment, run):
 
 def test_a_method_that_only_certifies_otherwise_needs_no_samples_of_its_own(shipped):
     experiment = Experiment(parse_params(shipped))
-    for method in ("t-certify", "t-certify-adaptive"):
+    for method in ("t-certify", "two-sided-adaptive"):
         assert experiment.sampled_by(run_of(method)) == run_of("cohen")
         assert counts_of(experiment, run_of(method)) == (Path("counts/digits/cohen/seed=0/0-of-1.parquet"),)
     assert experiment.sampled_by(run_of("cohen")) == run_of("cohen")
@@ -66,7 +66,9 @@ def test_what_changes_the_samples_is_sampled_again(shipped, key, value):
     assert counts_of(experiment, run_of("t-certify")) == (Path("counts/digits/t-certify/seed=0/0-of-1.parquet"),)
 
 
-@pytest.mark.parametrize(("key", "value"), [("certification", {"alpha": 0.01}), ("memory", True), ("label", "another")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("certification", {"alpha": 0.01}), ("memory", "test_order"), ("label", "another")]
+)
 def test_what_does_not_change_the_samples_shares_them(shipped, key, value):
     experiment = edited(shipped, lambda content: content["methods"]["t-certify"].update({key: value}))
     assert experiment.sampled_by(run_of("t-certify")) == run_of("cohen")
@@ -186,8 +188,8 @@ ON_CONES = {"data cones", "train cones/gaussian"} | CONES
         (("methods", "cohen-ds", "certificate", "name"), "l1", COHEN_DS),
         (("methods", "cohen-ds", "certification"), {"n0": 30}, COHEN_DS),
         (("methods", "cohen-ds", "certification"), {"n0": 20, "alpha": 0.01}, {"certify digits/cohen-ds"}),
-        (("methods", "cohen-ds", "memory"), False, {"certify digits/cohen-ds"}),
-        (("methods", "cohen", "memory"), True, DERIVED | {"certify cones/cohen"}),
+        (("methods", "cohen-ds", "memory"), None, {"certify digits/cohen-ds"}),
+        (("methods", "cohen", "memory"), "shuffled", DERIVED | {"certify cones/cohen"}),
         (("methods", "cohen", "certificate"), {"name": "two_sided"}, DERIVED | {"certify cones/cohen"}),
         (("methods", "cohen", "label"), "Cohen et al.", set()),
         (("datasets", "digits", "certification", "n"), 99, COHEN | TAUGHT),  # Cohen-DS has its own there

@@ -79,7 +79,7 @@ def content() -> dict[str, Any]:
             "cohen": cohen,
             "standard": cohen | {"label": "Standard", "training": "standard"},
             "exact": cohen | {"label": "Exact", "certification": {"n": 30, "alpha": 0.01}},
-            "remember": cohen | {"label": "Remember", "memory": True},
+            "remember": cohen | {"label": "Remember", "memory": "shuffled"},
             "taught": cohen | {"label": "Taught", "training": "taught"},
         },
         "tables": {

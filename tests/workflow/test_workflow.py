@@ -136,7 +136,7 @@ def test_editing_alpha_samples_and_attacks_no_image_again(clone):
 
 
 def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(clone):
-    edit(clone, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"split": 0.3}))
+    edit(clone, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"grid": 5}))
     assert planned(clone) == {"certify": 1, "certified": 1}
 
 

@@ -39,6 +39,7 @@ from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.library import SHORT, Content, read_content
 from certsmooth.experiment.like import modified
+from certsmooth.experiment.specs import Arrival
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
@@ -297,7 +298,13 @@ class Method:
             "their counts. It says which noise is sampled"
         ),
     )
-    memory: Flag = Field(default=False, description="whether the memory pass follows (DDRS, Section 3.5)")
+    memory: Arrival | None = Field(
+        default=None,
+        description=(
+            "the order in which images enter the memory pass that follows (DDRS, Section 3.5): that of the test set, "
+            "as in the authors' program, or shuffled by ``seed``. null: no memory"
+        ),
+    )
     certification: Options = Field(
         default_factory=dict,
         description="fields of `Certification` that differ from the data set's",
@@ -765,6 +772,8 @@ def _right(error: ErrorDetails) -> str:
         return f"must be a whole number{whole_number_meant(error['input'])}"
     if error["type"] == "float_type":
         return f"must be a number{number_meant(error['input'])}"
+    if error["type"] == "literal_error":
+        return f"must be {error['ctx']['expected']}"
     return _RIGHT.get(error["type"], error["msg"])
 
 

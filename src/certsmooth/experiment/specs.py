@@ -21,6 +21,8 @@ from certsmooth.errors import ConfigError
 
 Split = Literal["test", "validation"]
 NumericType = Literal["float32", "tf32", "bfloat16"]
+Arrival = Literal["test_order", "shuffled"]
+"""The order in which the images of a split enter a memory."""
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
 Option = bool | int | float | str | None
@@ -212,8 +214,8 @@ class CertifySpec(Spec):
         sampled: the counts that they follow from.
         certificate: a member of certsmooth.science.certificates.
         alpha: each is wrong with at most this probability.
-        memory: whether the memory pass follows (DDRS, Section 3.5).
-        seed: of the order in which images enter the memory.
+        memory: the order in which images enter the memory pass that follows (DDRS, Section 3.5); None: no memory.
+        seed: of that order, if it is shuffled.
         grid: the point of the options that are lists, of training and policy.
         counts: the files that hold the counts, one a shard, below the folder of the results.
     """
@@ -221,7 +223,7 @@ class CertifySpec(Spec):
     sampled: SampleSpec
     certificate: MemberSpec
     alpha: float
-    memory: bool
+    memory: Arrival | None
     seed: int
     grid: GridPoint = field(metadata=_WHERE)
     counts: tuple[Path, ...] = field(metadata=_WHERE)

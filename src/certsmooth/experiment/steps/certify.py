@@ -60,7 +60,7 @@ def _certify(spec: CertifySpec, counted: Counted, results: Path) -> Certificates
     promise = guarantee(certificate, semi_elasticity, grid_of(spec.sampled.step))
     if spec.memory:
         images = images_at(spec.sampled, record)(gathered.counts.index)
-        final, report = _remember(bound, images, seed=spec.seed, norm=certificate.norm)
+        final, report = _remember(bound, images, spec, norm=certificate.norm)
         promise = "memory"
     frame = _frame(gathered, final, bound, alpha=spec.alpha, promise=promise)
     dimension = math.prod(record["image_shape"])
@@ -132,14 +132,20 @@ def _makers(logs: Sequence[Log]) -> list[dict[str, Any]]:
     return [maker for place, maker in enumerate(found) if maker not in found[:place]]
 
 
-def _remember(bound: Bound, images: npt.NDArray[np.generic], *, seed: int, norm: Norm) -> tuple[Bound, dict[str, Any]]:
-    order = shuffled_order(len(bound.predict), seed=seed)
-    result = memory_pass(images, bound.predict, bound.radius, order=order, norm=norm)
+def arrival(spec: CertifySpec, images: int) -> npt.NDArray[np.int64]:
+    """Return the order in which so many images enter the memory; shuffled, where no memory is asked for."""
+    return np.arange(images) if spec.memory == "test_order" else shuffled_order(images, seed=spec.seed)
+
+
+def _remember(
+    bound: Bound, images: npt.NDArray[np.generic], spec: CertifySpec, *, norm: Norm
+) -> tuple[Bound, dict[str, Any]]:
+    result = memory_pass(images, bound.predict, bound.radius, order=arrival(spec, len(bound.predict)), norm=norm)
     report = {
         "conflicts": result.conflicts,
         "repredicted": int((result.predict != bound.predict).sum()),
         "capped": int(((result.predict == bound.predict) & (result.radius < bound.radius)).sum()),
-        "order": f"shuffled, seed {seed}",
+        "order": "of the test set" if spec.memory == "test_order" else f"shuffled, seed {spec.seed}",
     }
     return replace(bound, predict=result.predict, radius=result.radius), report
 

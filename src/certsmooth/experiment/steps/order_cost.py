@@ -9,10 +9,9 @@ from certsmooth.artefacts.audits import OrderPart, write_order_costs
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import CountsError
 from certsmooth.experiment.specs import Batch, OrderSpec, audit_path
-from certsmooth.experiment.steps.certify import certificate_of, gather, images_at
+from certsmooth.experiment.steps.certify import arrival, certificate_of, gather, images_at
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.audit.order import order_cost
-from certsmooth.science.memory import shuffled_order
 
 
 def cost_orders(table: str, batch: Batch[OrderSpec], *, results: Path) -> None:
@@ -42,7 +41,7 @@ def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
         bound.predict,
         bound.radius,
         gathered.counts.label,
-        order=shuffled_order(len(gathered.counts), seed=certified.seed),
+        order=arrival(certified, len(gathered.counts)),
         radii=spec.radii,
         shuffles=spec.shuffles,
         seed=certified.seed,
