@@ -37,7 +37,7 @@ from workflow_project import plain_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("results")
-DATA_DEPENDENT = {"iterations": 2, "step": 0.05, "class_samples": 1}
+DATA_DEPENDENT = {"variant": "class_held", "iterations": 2, "step": 0.05, "class_samples": 1}
 METHODS = {
     "ds": {
         "policy": {"name": "data_dependent", "options": DATA_DEPENDENT},

@@ -42,7 +42,9 @@ class UnitDisk(nn.Module):
 
 DISK = UnitDisk()
 FAR, ORIGIN = [50.0, 0.0], [0.0, 0.0]
-OPTIMIZE = DataDependent(sigma=0.25, iterations=60, samples=8, step=0.03, upper=40.0, class_samples=8)
+OPTIMIZE = DataDependent(
+    sigma=0.25, iterations=60, samples=8, step=0.03, upper=40.0, variant="class_held", class_samples=8
+)
 
 
 def plan(**changes):
@@ -188,7 +190,7 @@ def test_points_are_found_where_sigma_is_drawn_up_or_down():
 
 def test_a_result_depends_on_its_image_alone(monkeypatch):
     model = half_space([3.0, 4.0], 0.0)
-    policy = DataDependent(sigma=0.5, iterations=2, step=0.05, class_samples=1)
+    policy = DataDependent(sigma=0.5, iterations=2, step=0.05, variant="class_held", class_samples=1)
     points = np.random.default_rng(0).random((3, 2)) + 0.5
     balls = make_balls(points, 1, np.linspace(0.5, 1, 3), np.linspace(0.4, 0.6, 3), points[::-1].copy())
     options = {"num_classes": 2, "policy": policy, "reached": (0.4, 0.6), "plan": plan(n=200)}

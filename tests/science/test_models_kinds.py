@@ -27,7 +27,7 @@ from row_models import RowLinear
 
 FEW = {"n0": 100, "n": 900, "seed": 0}
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-ASCENT = DataDependentSigma(sigma=0.3, iterations=3, step=0.01, class_samples=4)
+ASCENT = DataDependentSigma(sigma=0.3, iterations=3, step=0.01, variant="class_held", class_samples=4)
 WEIGHT = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
 
 

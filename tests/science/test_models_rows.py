@@ -182,7 +182,9 @@ def test_layers_in_training_mode_are_named():
         smooth(model).certify(GREY, **FEW)
 
 
-@pytest.mark.parametrize("policy", [FixedSigma(0.25), DataDependentSigma(sigma=0.25, iterations=2, class_samples=2)])
+@pytest.mark.parametrize(
+    "policy", [FixedSigma(0.25), DataDependentSigma(sigma=0.25, iterations=2, variant="class_held", class_samples=2)]
+)
 def test_each_call_checks(policy):
     """A model that becomes dependent is found by the next call."""
     model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 2))

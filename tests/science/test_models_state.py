@@ -320,7 +320,7 @@ def test_the_callers_module_is_as_before(make):
 
 def test_a_sigma_policy_runs_such_a_model_by_itself():
     torch.manual_seed(0)
-    model, policy = OnSelf(), DataDependent(sigma=0.3, iterations=3, step=0.01, class_samples=4)
+    model, policy = OnSelf(), DataDependent(sigma=0.3, iterations=3, step=0.01, variant="class_held", class_samples=4)
     smoothed = SmoothedClassifier(model, num_classes=2, sigma=policy)
     expected = smoothed.sample(DARK_AND_BRIGHT[:4], n0=10, n=100, seed=0).sigma
     with ThreadPoolExecutor(3) as executor:

@@ -315,7 +315,9 @@ def test_a_model_in_training_mode_is_evaluated(group, training):
     np.testing.assert_array_equal(found, naive(training.eval(), PLAN, *group))
 
 
-@pytest.mark.parametrize("policy", [Fixed(0.5), DataDependent(sigma=0.5, iterations=2, class_samples=2)])
+@pytest.mark.parametrize(
+    "policy", [Fixed(0.5), DataDependent(sigma=0.5, iterations=2, variant="class_held", class_samples=2)]
+)
 def test_sigma_is_that_of_the_evaluated_model(group, training, policy):
     before, buffers = modes(training), {k: v.clone() for k, v in training.state_dict().items()}
     sampler = Sampler(training, num_classes=CLASSES, plan=PLAN)
@@ -629,7 +631,7 @@ def test_sigma_is_a_number_that_the_noise_can_be_scaled_by(group):
 def test_sigma_of_an_image_does_not_depend_on_its_group(group):
     images, _, identities = group
     sampler = Sampler(RowLinear(WEIGHT), num_classes=CLASSES, plan=PLAN)
-    policy = DataDependent(sigma=0.5, iterations=20, samples=2, step=0.01, class_samples=8)
+    policy = DataDependent(sigma=0.5, iterations=20, samples=2, step=0.01, variant="class_held", class_samples=8)
     together = sampler.sigmas(policy, images, identities)
     assert len(together.unique()) == 7
     for i in range(7):
@@ -642,7 +644,7 @@ def test_sigma_of_an_image_does_not_depend_on_its_group(group):
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 def test_sigma_can_be_optimised_where_the_caller_wants_no_gradients(group, mode):
     sampler = Sampler(RowLinear(WEIGHT), num_classes=CLASSES, plan=PLAN)
-    policy = DataDependent(sigma=0.5, iterations=3, step=0.01, class_samples=2)
+    policy = DataDependent(sigma=0.5, iterations=3, step=0.01, variant="class_held", class_samples=2)
     expected = sampler.sigmas(policy, group[0], group[2])
     with mode():
         images = group[0] * 1

@@ -36,7 +36,7 @@ from row_models import RowLinear, half_space
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
-ADAPTIVE = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, class_samples=4)
+ADAPTIVE = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, variant="class_held", class_samples=4)
 POLICIES = [FixedSigma(0.25), ADAPTIVE]
 FEW = {"n0": 20, "n": 120, "seed": 0}
 
@@ -201,7 +201,7 @@ def test_a_semi_elastic_certificate_is_its_radius_at_the_sigma_and_the_rate_of_t
 
 
 def test_a_memory_in_l1():
-    sigma = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, norm="l1")
+    sigma = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, norm="l1", variant="class_held")
     x = images_of(40)
     alone = smooth(policy=sigma, certificate=L1Certificate()).certify(x, alpha=0.5, **FEW)
     assert set(alone["guarantee"]) == {"none"}
@@ -229,7 +229,10 @@ def test_a_memory_in_l1():
             "states its semi-elasticity",
         ),
         ({"policy": ADAPTIVE, "certificate": L1Certificate()}, "sigma: norm l2; must be l1"),
-        ({"policy": DataDependentSigma(sigma=0.3, iterations=1, norm="l1")}, "sigma: norm l1; must be l2"),
+        (
+            {"policy": DataDependentSigma(sigma=0.3, iterations=1, norm="l1", variant="class_held")},
+            "sigma: norm l1; must be l2",
+        ),
         ({"memory": Memory(norm="l1")}, "memory: norm l1; must be l2"),
         ({"memory": Memory(), "certificate": L1Certificate()}, "memory: norm l2; must be l1"),
     ],

@@ -29,7 +29,7 @@ from certsmooth.science.training import Recipe
 from certsmooth.science.training.batches import augment
 
 FIXED = fixed.FixedSigma(0.25)
-ADAPTIVE = data_dependent.DataDependentSigma(sigma=0.25, iterations=2, step=0.05, class_samples=2)
+ADAPTIVE = data_dependent.DataDependentSigma(sigma=0.25, iterations=2, step=0.05, variant="class_held", class_samples=2)
 SGD = Recipe(epochs=4, batch_size=20, learning_rate=0.05, schedule="step", milestones=(2,))
 ADAMW = dataclasses.replace(SGD, optimizer="adamw", learning_rate=0.01, augmentation=("crop", "flip"), padding=1)
 
