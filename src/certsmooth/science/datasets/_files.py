@@ -62,6 +62,16 @@ def reading(where: object, *, expected: str) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({type(error).__name__}: {error}); must be {expected}") from error
 
 
+def read_file(path: Path, *, expected: str = "a readable file") -> bytes:
+    """Return the bytes of a file, as it is.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with reading(path, expected=expected):
+        return path.read_bytes()
+
+
 _MOST_PACKED = 100
 """No images are packed more than so many times smaller; a file of zeros that fills the memory is, ten times as much."""
 
@@ -100,13 +110,8 @@ def open_packed(path: Path) -> IO[bytes]:
 
     The checksum of a packed file is checked when it is read to its end. Use within `reading`.
     """
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if path.suffix == ".bz2":
-        return cast(IO[bytes], bz2.open(path, "rb"))
-    if path.suffix == ".xz":
-        return cast(IO[bytes], lzma.open(path, "rb"))
-    return path.open("rb")
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return cast(IO[bytes], openers.get(path.suffix, open)(path, "rb"))
 
 
 _IMAGE = "a whole JPEG or PNG image"
