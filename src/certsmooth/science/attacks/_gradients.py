@@ -57,21 +57,13 @@ def loss_gradient(
 
 
 def check_differentiable(log_p: Float[Tensor, "b k"]) -> None:
-    """Raise unless a gradient flows through these log probabilities.
-
-    Raises:
-        ModelError: it does not.
-    """
+    """Raise ModelError unless a gradient flows through these log probabilities."""
     if not log_p.requires_grad:
         raise ModelError(_NOT_DIFFERENTIABLE)
 
 
 def check_finite(gradient: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
-    """Return a gradient, or what was made of it, if it is finite.
-
-    Raises:
-        ModelError: it is not.
-    """
+    """Return a gradient, or what was made of it; raise ModelError unless it is finite."""
     if not bool(gradient.isfinite().all()):
         raise ModelError("the gradient of the loss with respect to images is not finite; must be finite")
     return gradient

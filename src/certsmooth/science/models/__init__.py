@@ -8,9 +8,6 @@ it does not take.
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -21,7 +18,6 @@ from torch import Tensor, nn
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
 from certsmooth._internal.registry import function, names
-from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
 
@@ -88,19 +84,6 @@ class ModelSpec:
             raise ConfigError(
                 f"normalisation: {len(self.normalisation.mean)} channels; image_shape {shape} has {shape[0]}"
             )
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields as values that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> ModelSpec:
-        """Return the spec of which `to_dict` gave ``fields``; tuples may have become lists.
-
-        Raises:
-            ConfigError: a field is missing, unknown, of the wrong type or not valid.
-        """
-        return decode_record(cls, json.dumps(fields), source="model spec", error=ConfigError)
 
 
 class BaseClassifier(nn.Module):

@@ -181,9 +181,7 @@ class Law:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return how many thresholds are at or below numbers of which 32 bits are known, and where that is not decided.
 
-        Args:
-            bits: the known ones, followed by zeros.
-            cell: the first 16 of them.
+        ``bits`` are the known ones, followed by zeros; ``cell`` the first 16 of them.
         """
         rest = np.uint64(2**32 - 1)
         passed = self.first[cell]
