@@ -221,8 +221,7 @@ def _lower_distances(
     """Return lower bounds on distances: from direct differences, whose sum errs by d + 2 units in any order."""
     first, second = (points[some].reshape(len(some), -1).astype(np.float64) for some in (rows, cols))
     distances = cdist(first, second, METRICS[norm]) / (255.0 if points.dtype == np.uint8 else 1.0)
-    lower: npt.NDArray[np.float64] = distances * (1 - (dimension + 8) * _UNIT) - _TINY
-    return lower
+    return distances * (1 - (dimension + 8) * _UNIT) - _TINY
 
 
 def _adversarial_order(wrong: Bool[np.ndarray, " N"], harm: Float[np.ndarray, " N"]) -> npt.NDArray[np.int64]:

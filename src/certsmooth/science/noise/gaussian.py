@@ -41,8 +41,7 @@ class Gaussian(Noise):
 
     def lower_tail(self, t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return the probability of standard noise up to t <= 0, float64."""
-        tail: Float[np.ndarray, " n"] = ndtr(t)
-        return tail
+        return ndtr(t)
 
     def quantile(self, p: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return t with lower_tail(t) = p, for p in (0, 1/2]; float64."""
