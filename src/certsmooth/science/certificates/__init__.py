@@ -321,13 +321,7 @@ def concluded(
 ) -> Bound:
     """Return certificates of the selected classes: the radii, less what images may be displaced, or abstention.
 
-    Args:
-        selected: int64, the classes.
-        radius: that hold around the images as they are read (`certsmooth.science.theory.pixel_grid`); 0 for abstention.
-        p_a_lower: as in `Bound`.
-        p_b_upper: as in `Bound`.
-        smoothing: the noise.
-        norm: of the radii.
+    The radii hold around the images as they are read (`certsmooth.science.theory.pixel_grid`); 0 for abstention.
     """
     left = taken_off(radius, smoothing.displacement(norm))
     return Bound(np.where(left > 0, selected, ABSTAIN).astype(np.int64), left, p_a_lower, p_b_upper)

@@ -38,11 +38,7 @@ PUBLISHED = Published(
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are decoded when they are asked for.
-
-    Attributes:
-        paths: one JPEG or PNG file per image.
-    """
+    """Images in JPEG or PNG files that are decoded when they are asked for."""
 
     paths: tuple[Path, ...]
 
@@ -50,11 +46,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, positions: npt.NDArray[np.int64], /) -> npt.NDArray[np.uint8]:
-        """Return the images at ``positions``, uint8 [b, 3, 224, 224].
-
-        Raises:
-            DataError: an image is truncated or damaged.
-        """
+        """Return the images at ``positions``, uint8 [b, 3, 224, 224]; raise DataError if one is damaged."""
         images = np.empty((len(positions), 3, CROP, CROP), dtype=np.uint8)
         for place, position in enumerate(positions):
             images[place] = _decode(self.paths[position])

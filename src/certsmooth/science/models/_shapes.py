@@ -13,7 +13,7 @@ def check_images(
     channels: int | None = None,
     largest: int | None = None,
 ) -> None:
-    """Raise unless an architecture takes images of a shape.
+    """Raise ConfigError unless an architecture takes images of a shape.
 
     Args:
         architecture: its name, for the message.
@@ -21,9 +21,6 @@ def check_images(
         smallest: least height and width that it takes, in pixels.
         channels: number of channels that it takes; None for any.
         largest: greatest height and width that it takes; None for no limit.
-
-    Raises:
-        ConfigError: it does not; the message says what it takes.
     """
     if (
         len(image_shape) == 3
