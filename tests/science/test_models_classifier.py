@@ -229,7 +229,7 @@ def test_seed_of_build_does_not_come_from_the_surrounding_device():
     ("change", "message"),
     [
         ({"architecture": "smal_cnn"}, "architecture: .*'smal_cnn'.*did you mean 'small_cnn'"),
-        ({"architecture": "_shapes"}, "architecture: "),
+        ({"architecture": "_resnet_cifar"}, "architecture: "),
         ({"image_shape": [1, 8, 8]}, "image_shape: "),
         ({"image_shape": ()}, "image_shape: "),
         ({"image_shape": (1, 0, 8)}, "image_shape: 0"),

@@ -141,18 +141,14 @@ def decode(data: bytes, *, where: object, shape: tuple[int, int, int] | None = N
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         # Before decoding: a small file can announce a huge image.
         if shape is not None:
-            _check_shape(image, shape, where)
+            channels, height, width = shape
+            mode, size = "L" if channels == 1 else "RGB", (width, height)
+            if (image.mode, image.size) != (mode, size):
+                raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {size}")
         # Before decoding, too: Pillow then forgets that it took the upper 8 bits of 16.
         wide = any(str(tile[3]).endswith("16B") for tile in image.tile)
         image.load()
         return _eight_bits(image, wide=wide, where=where)
-
-
-def _check_shape(image: Image.Image, shape: tuple[int, int, int], where: object) -> None:
-    channels, height, width = shape
-    mode = "L" if channels == 1 else "RGB"
-    if image.size != (width, height) or image.mode != mode:
-        raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {(width, height)}")
 
 
 def _eight_bits(image: Image.Image, *, wide: bool, where: object) -> Image.Image:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.models._shapes import check_images
+from certsmooth.science.models import check_images
 
 
 class _Block(nn.Module):
