@@ -264,15 +264,14 @@ def check_counts(selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, 
     if selection.shape != estimation.shape:
         raise ConfigError(f"estimation: shape {estimation.shape}; must be that of selection, {selection.shape}")
     sigma, within = smoothing.sigma, smoothing.constant_within
-    for name, value in (("sigma", sigma), ("constant_within", within)):
+    for name, value, is_right, right in (
+        ("sigma", sigma, np.isfinite(sigma) & (sigma > 0), "finite and above 0"),
+        ("constant_within", within, within >= 0, "0 or more"),
+    ):
         if value.shape != selection.shape[:1]:
             raise ConfigError(f"{name}: shape {value.shape}; must be one value per image, {selection.shape[:1]}")
-    wrong = ~(np.isfinite(sigma) & (sigma > 0))
-    if wrong.any():
-        raise ConfigError(f"sigma: {sigma[wrong][0]} at image {np.argmax(wrong)}; must be finite and above 0")
-    wrong = ~(within >= 0)
-    if wrong.any():
-        raise ConfigError(f"constant_within: {within[wrong][0]} at image {np.argmax(wrong)}; must be 0 or more")
+        if not is_right.all():
+            raise ConfigError(f"{name}: {value[~is_right][0]} at image {np.argmin(is_right)}; must be {right}")
     if not smoothing.rounding >= 0:
         raise ConfigError(f"rounding: {smoothing.rounding}; must be 0 or more")
 

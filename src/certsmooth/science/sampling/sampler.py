@@ -12,6 +12,7 @@ may keep something from one row to another, where others could see it, has one w
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections import deque
@@ -175,8 +176,8 @@ class Sampler:
 
     def drawing(self, plan: SamplingPlan) -> Sampler:
         """Return a sampler of the same model that draws something else; what is known of the model's rows stays."""
-        other = type(self)(self.model, num_classes=self.num_classes, plan=plan, batch_size=self.batch_size)
-        other._checked, other._draws = self._checked, self._draws
+        other = copy.copy(self)
+        other.plan = plan
         return other
 
     def sigmas(
@@ -236,7 +237,9 @@ class Sampler:
         size = _whole_blocks(self.batch_size or default_batch_size(images.shape[1:], images.device))
         while start < len(images):
             try:
-                for finished in self._count(images, sigma, identities, start, size):
+                per_batch = max(1, size // BLOCK)
+                noisy = _NoisyRows(self.plan, images.to(torch.float32), sigma, identities, per_batch)
+                for finished in self._count(noisy, start, size):
                     yield finished
                     start = finished.position + 1
             except (MemoryError, RuntimeError) as error:
@@ -248,23 +251,13 @@ class Sampler:
             warnings.warn(f"out of memory: going on with batches of {size} images", stacklevel=2)
             self.batch_size = size
 
-    def _count(
-        self,
-        images: Float[Tensor, " g *shape"],
-        sigma: Float[Tensor, " g"],
-        identities: Sequence[int | str],
-        start: int,
-        size: int,
-    ) -> Iterator[ImageCounts]:
-        per_batch = max(1, size // BLOCK)
-        batches = self.plan.batches(len(images), per_batch)
+    def _count(self, noisy: _NoisyRows, start: int, size: int) -> Iterator[ImageCounts]:
+        batches = self.plan.batches(len(noisy.images), noisy.per_batch)
         needed = [batch for batch in batches if batch[-1].position >= start]
-        totals = np.zeros((len(images), 2, self.num_classes), dtype=np.int64)
+        totals = np.zeros((len(noisy.images), 2, self.num_classes), dtype=np.int64)
         with evaluation(self.model):
-            noisy = _NoisyRows(self.plan, images.to(torch.float32), sigma, identities, per_batch)
-            runner = _BatchRunner(self, noisy, size)
-            for batch, table in self._tables(runner, needed):
-                _credit(totals, batch, table.cpu().numpy(), identities)
+            for batch, table in self._tables(_BatchRunner(self, noisy, size), needed):
+                _credit(totals, batch, table.cpu().numpy(), noisy.identities)
                 for run in batch:
                     if run.completes and run.position >= start:
                         yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
