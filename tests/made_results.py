@@ -212,7 +212,7 @@ class MadeResults:
             path.write_text(f"the weights of {base.name}, made for a test")
         return {
             **sources(sampled, read_record(self.record(base.data)), file_digest(path)),
-            "model": ModelSpec(base.architecture, _shape(base.data), _classes(base.data)).to_dict(),
+            "model": asdict(ModelSpec(base.architecture, _shape(base.data), _classes(base.data))),
             "device": "cpu",
             "torch": VERSIONS["torch"],
             "spec": spec.identity,

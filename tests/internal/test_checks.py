@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from decimal import Decimal
 from fractions import Fraction
 from typing import get_args, get_origin
@@ -26,6 +27,7 @@ from certsmooth._internal.checks import (
 )
 from certsmooth._internal.options import option_types
 from certsmooth._internal.registry import member, names
+from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks.pgd import PGD
 from certsmooth.science.audit.break_certificates import BreakPlan
@@ -256,7 +258,7 @@ def test_tuples_of_numbers_are_plain():
     assert repr(recipe.milestones) == "(3, 5)"
     normalisation = Normalisation((np.float64(0.5),), (1,))
     spec = ModelSpec("mlp", (np.int64(1), 8, 8), np.int64(10), normalisation)
-    assert spec == ModelSpec.from_dict(spec.to_dict())
+    assert spec == decode_record(ModelSpec, json.dumps(dataclasses.asdict(spec)), source="", error=ConfigError)
     assert repr((spec.image_shape, spec.num_classes, normalisation.std)) == "((1, 8, 8), 10, (1.0,))"
     for wrong in (True, "0.5", np.nan):
         with pytest.raises(ConfigError, match=r"normalisation\.mean: .*must be a finite number"):

@@ -214,13 +214,13 @@ class TestOptions:
         ],
     )
     def test_refuses(self, name: str, options: dict[str, object], message: str) -> None:
-        for refuse in (lambda: datasets.load(name, options=options), lambda: datasets.check_options(name, options)):
+        for refuse in (lambda: datasets.load(name, options=options), lambda: datasets.member(name, options)):
             with pytest.raises(ConfigError, match=f"^{message}"):
                 refuse()
 
     @pytest.mark.parametrize("name", ["digits", "imagenet", "cones"])
     def test_no_options_are_good_options(self, name: str) -> None:
-        datasets.check_options(name, {})
+        datasets.member(name, {})
 
 
 PINNED_VALIDATION = [2, 3, 9, 12, 16]

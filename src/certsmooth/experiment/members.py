@@ -117,7 +117,7 @@ def check_members(params: Params) -> None:
     """
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
-        datasets.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
+        datasets.member(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
         recipe_of(dataset.recipe, key=f"{key}.recipe")
         normalisation_of(dataset.normalisation, key=key)
         for training in params.trainings:

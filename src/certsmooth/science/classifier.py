@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -119,31 +118,24 @@ class SmoothedClassifier:
         model = accepting(self.model, images)
         plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
         sampler = Sampler(model, num_classes=self.num_classes, plan=plan, batch_size=batch_size)
-        rows = []
+        sigmas, within, rows = [], [], []
         with tqdm(total=len(images), unit="image", file=sys.stderr, disable=not progress) as bar:
-            for start in range(0, len(images), GROUP):
-                for row in self._group(sampler, images[start : start + GROUP]):
+            for group in torch.split(images, GROUP):
+                identities = image_identities(group)
+                sigmas.append(sampler.sigmas(self.sigma, group, identities))
+                within.append(self.sigma.constant_within(group).cpu())
+                for row in sampler.count(group, sigmas[-1], identities):
                     rows.append(row)
                     bar.update()
-        sigma, constant_within, selection, estimation, batch_size = zip(*rows, strict=True)
         return Counts(
             index=np.arange(len(x)),
             label=np.full(len(x), -1),
-            sigma=np.asarray(sigma, dtype=np.float64),
-            constant_within=np.asarray(constant_within, dtype=np.float64),
-            selection=np.stack(selection),
-            estimation=np.stack(estimation),
-            batch_size=np.asarray(batch_size),
+            sigma=torch.cat(sigmas).numpy(),
+            constant_within=torch.cat(within).numpy(),
+            selection=np.stack([row.selection for row in rows]),
+            estimation=np.stack([row.estimation for row in rows]),
+            batch_size=np.asarray([row.batch_size for row in rows]),
         )
-
-    def _group(
-        self, sampler: Sampler, images: Float[Tensor, " g *shape"]
-    ) -> Iterator[tuple[float, float, Int[np.ndarray, " k"], Int[np.ndarray, " k"], int]]:
-        identities = image_identities(images)
-        sigma, within = sampler.sigmas(self.sigma, images, identities), self.sigma.constant_within(images)
-        for row in sampler.count(images, sigma, identities):
-            at = row.position
-            yield float(sigma[at]), float(within[at]), row.selection, row.estimation, row.batch_size
 
     def certify(
         self,

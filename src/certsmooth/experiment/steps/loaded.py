@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ class Loaded:
         classifier, digest = self._loaded(sampled.base)
         return {
             **sources(sampled, self.record(sampled.base.data), digest),
-            "model": classifier.spec.to_dict(),
+            "model": asdict(classifier.spec),
             "device": device_name(self.device),
             "torch": torch.__version__,
         }

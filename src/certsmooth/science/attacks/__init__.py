@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from certsmooth._internal.modes import evaluation
 from certsmooth._internal.options import Member
-from certsmooth.science.attacks._l2 import check_range
+from certsmooth.errors import DataError
 
 Loss = Callable[[Float[Tensor, "b k"], Int[Tensor, " b"]], Float[Tensor, " b"]]
 """Log probabilities of the soft smoothed classifier and labels -> what an attack maximises, per example."""
@@ -68,8 +68,10 @@ class L2Attack(Member, ABC):
                 finite.
         """
         images = images.detach()
-        if self.clamp:
-            check_range(images)
+        # Pixels outside could not be kept in [0, 1] and near the image.
+        if self.clamp and not bool(((images >= 0) & (images <= 1)).all()):
+            found = f"pixels from {images.min().item():g} to {images.max().item():g}"
+            raise DataError(f"images: {found}; must be in [0, 1], or the attack's clamp false")
         if self.epsilon == 0:
             return images
         with evaluation(model):

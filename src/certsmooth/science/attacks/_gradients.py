@@ -51,56 +51,16 @@ def loss_gradient(
         ModelError: the model returned something else than finite logits [m b, k], k >= 2, its gradient is not finite,
             or (``plug_in``) its logits are not differentiable in the images.
     """
-    estimate = _plug_in if estimator == "plug_in" else _gradient_free
-    gradient, log_p = estimate(model, images.detach(), labels, noise.detach(), loss or cross_entropy)
-    return check_finite(gradient), log_p
-
-
-def check_differentiable(log_p: Float[Tensor, "b k"]) -> None:
-    """Raise unless a gradient flows through these log probabilities.
-
-    Raises:
-        ModelError: it does not.
-    """
-    if not log_p.requires_grad:
-        raise ModelError(_NOT_DIFFERENTIABLE)
-
-
-def check_finite(gradient: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
-    """Return a gradient, or what was made of it, if it is finite.
-
-    Raises:
-        ModelError: it is not.
-    """
-    if not bool(gradient.isfinite().all()):
-        raise ModelError("the gradient of the loss with respect to images is not finite; must be finite")
-    return gradient
-
-
-def _plug_in(
-    model: nn.Module,
-    images: Float[Tensor, " b *shape"],
-    labels: Int[Tensor, " b"],
-    noise: Float[Tensor, "m b *shape"],
-    loss: Loss,
-) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, "b k"]]:
-    with torch.enable_grad():
-        variable = images.requires_grad_(True)
-        log_p = mean_log_probabilities(noisy_logits(model, variable, noise))
-        check_differentiable(log_p)
-        gradient: Tensor | None = torch.autograd.grad(loss(log_p, labels).sum(), variable, allow_unused=True)[0]
-    if gradient is None:  # differentiable in parameters alone
-        raise ModelError(_NOT_DIFFERENTIABLE)
-    return gradient, log_p.detach()
-
-
-def _gradient_free(
-    model: nn.Module,
-    images: Float[Tensor, " b *shape"],
-    labels: Int[Tensor, " b"],
-    noise: Float[Tensor, "m b *shape"],
-    loss: Loss,
-) -> tuple[Float[Tensor, " b *shape"], Float[Tensor, "b k"]]:
+    images, noise, loss = images.detach(), noise.detach(), loss or cross_entropy
+    if estimator == "plug_in":
+        with torch.enable_grad():
+            variable = images.requires_grad_(True)
+            log_p = mean_log_probabilities(noisy_logits(model, variable, noise))
+            check_differentiable(log_p)
+            gradient: Tensor | None = torch.autograd.grad(loss(log_p, labels).sum(), variable, allow_unused=True)[0]
+        if gradient is None:  # differentiable in parameters alone
+            raise ModelError(_NOT_DIFFERENTIABLE)
+        return check_finite(gradient), log_p.detach()
     with torch.no_grad():
         logits = noisy_logits(model, images, noise)
         log_p = mean_log_probabilities(logits)
@@ -110,4 +70,17 @@ def _gradient_free(
     # d loss / dx = sum over c of (d loss / d log G_c) (dG_c / dx) / G_c; F_c / G_c <= m, so nothing overflows.
     ratio = (logits.to(torch.float64).log_softmax(2) - log_p.detach()).exp()
     weights = (ratio * slope).sum(2).to(noise.dtype)
-    return torch.einsum("mb,mb...->b...", weights, noise) / len(noise), log_p.detach()
+    return check_finite(torch.einsum("mb,mb...->b...", weights, noise) / len(noise)), log_p.detach()
+
+
+def check_differentiable(log_p: Float[Tensor, "b k"]) -> None:
+    """Raise ModelError unless a gradient flows through these log probabilities."""
+    if not log_p.requires_grad:
+        raise ModelError(_NOT_DIFFERENTIABLE)
+
+
+def check_finite(gradient: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *shape"]:
+    """Return a gradient, or what was made of it; raise ModelError unless it is finite."""
+    if not bool(gradient.isfinite().all()):
+        raise ModelError("the gradient of the loss with respect to images is not finite; must be finite")
+    return gradient

@@ -6,19 +6,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from certsmooth.errors import DataError
-
-
-def check_range(images: Float[Tensor, " b *shape"]) -> None:
-    """Raise unless all pixels are in [0, 1]: perturbed ones could not be kept in it and near the image.
-
-    Raises:
-        DataError: names the pixels found.
-    """
-    if not bool(((images >= 0) & (images <= 1)).all()):
-        found = f"pixels from {images.min().item():g} to {images.max().item():g}"
-        raise DataError(f"images: {found}; must be in [0, 1], or the attack's clamp false")
-
 
 def per_example(values: Float[Tensor, " b"], like: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *ones"]:
     """Return one value per example in a shape that broadcasts over the example, in the dtype of ``like``."""

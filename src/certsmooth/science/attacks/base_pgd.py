@@ -47,12 +47,6 @@ class BasePGD(L2Attack):
     ) -> Float[Tensor, " b *shape"]:
         if loss is not None:
             raise ConfigError("loss: given; must be None, because foolbox's attack maximises the cross entropy")
-        with _fixed(model), torch.enable_grad():
-            return check_finite(self._run(model, images, labels))
-
-    def _run(
-        self, model: nn.Module, images: Float[Tensor, " b *shape"], labels: Int[Tensor, " b"]
-    ) -> Float[Tensor, " b *shape"]:
         # Imported here: foolbox takes half a second.
         from foolbox.attacks.projected_gradient_descent import L2ProjectedGradientDescentAttack
         from foolbox.models.pytorch import PyTorchModel
@@ -62,8 +56,9 @@ class BasePGD(L2Attack):
         )
         bounds = (0, 1) if self.clamp else (-math.inf, math.inf)
         target = PyTorchModel(_LogProbabilities(model), bounds=bounds, device=images.device)
-        points: Tensor = attack.run(target, images, labels, epsilon=self.epsilon)
-        return points.detach()
+        with _fixed(model), torch.enable_grad():
+            points: Tensor = attack.run(target, images, labels, epsilon=self.epsilon)
+        return check_finite(points.detach())
 
 
 class _LogProbabilities(nn.Module):

@@ -30,6 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -198,13 +199,12 @@ def candidates(
         reached: the least and the largest sigma of the run.
         plan: how to search.
     """
-    goals = {"own": _Goal(balls.sigma)}
-    for name, value in zip(("start", "lowest", "highest"), (start, *reached), strict=True):
-        sigma = torch.full_like(balls.sigma, value)
-        if not any(torch.equal(sigma, goal.sigma) for goal in goals.values()):
+    low, high = reached
+    goals = {"own": _Goal(None)}
+    for name, sigma in (("start", start), ("lowest", low), ("highest", high)):
+        if bool((balls.sigma != sigma).any()) and all(goal.sigma != sigma for goal in goals.values()):
             goals[name] = _Goal(sigma)
-    if reached[0] < reached[1]:
-        low, high = (torch.full_like(balls.sigma, value) for value in reached)
+    if low < high:
         goals |= {"up": _Goal(high, low), "down": _Goal(low, high)}
     for fraction in FRACTIONS:
         limit = balls.radius * (_INSIDE * fraction)
@@ -231,25 +231,18 @@ def inside(
     return torch.where(per_example(within, drawn).bool(), drawn, balls.images)
 
 
-@dataclass(frozen=True)
-class _Goal:
+class _Goal(NamedTuple):
     """What gradient ascent climbs: the log odds against c at one sigma, or what the radius gains between two.
 
-    Log odds, not the cross entropy -log G_c: far from every other class that has no gradient left in float64.
+    Log odds, not the cross entropy -log G_c: far from every other class that has no gradient left in float64. A sigma
+    is the same for all balls, or None for the one of each.
     """
 
-    sigma: Float[Tensor, " g"]
-    other: Float[Tensor, " g"] | None = None
-
-    def part(self, rows: slice) -> _Goal:
-        return _Goal(self.sigma[rows], None if self.other is None else self.other[rows])
+    sigma: float | None
+    other: float | None = None
 
     def __call__(
-        self,
-        model: nn.Module,
-        points: Float[Tensor, " g *shape"],
-        classes: Int[Tensor, " g"],
-        noise: Float[Tensor, "m g *shape"],
+        self, model: nn.Module, balls: Balls, points: Float[Tensor, " g *shape"], noise: Float[Tensor, "m g *shape"]
     ) -> Float[Tensor, " g"]:
         def log_p(sigma: Float[Tensor, " g"]) -> Float[Tensor, "g k"]:
             found = mean_log_probabilities(noisy_logits(model, points, scaled(noise, sigma)))
@@ -257,12 +250,13 @@ class _Goal:
             return found
 
         def radius(sigma: Float[Tensor, " g"]) -> Float[Tensor, " g"]:
-            return sigma / 2 * quantile_gap(log_p(sigma), classes)
+            return sigma / 2 * quantile_gap(log_p(sigma), balls.predict)
 
+        sigma = balls.sigma if self.sigma is None else torch.full_like(balls.sigma, self.sigma)
         if self.other is None:
-            every, column = log_p(self.sigma), classes.unsqueeze(1)
+            every, column = log_p(sigma), balls.predict.unsqueeze(1)
             return every.scatter(1, column, -torch.inf).logsumexp(1) - every.gather(1, column).squeeze(1)
-        return radius(self.sigma) - radius(self.other)
+        return radius(sigma) - radius(torch.full_like(sigma, self.other))
 
 
 def _searched(
@@ -276,7 +270,7 @@ def _searched(
     with evaluation(model), cpu_threads(device, 1):  # the arithmetic must not depend on the number of cores
         for first in range(0, len(balls.images), size):
             rows = slice(first, first + size)
-            found.append(_climb(model, balls.part(rows), limit[rows], goal.part(rows), plan))
+            found.append(_climb(model, balls.part(rows), limit[rows], goal, plan))
     return torch.cat(found)
 
 
@@ -288,7 +282,7 @@ def _climb(
     for step in range(plan.steps):
         with torch.enable_grad():
             variable = points.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(goal(model, variable, balls.predict, noise).sum(), variable)
+            (gradient,) = torch.autograd.grad(goal(model, balls, variable, noise).sum(), variable)
         length = limit * _DECAY ** (step / (plan.steps - 1))
         moved = points + per_example(length, points) * _direction(check_finite(gradient), plan.norm)
         points = inside(moved, balls, limit, plan.norm)

@@ -159,7 +159,8 @@ def order_cost(
         return OrderCost(*about, *(without,) * 6)
     random = [after(shuffled_order(len(predict), seed=derive_seed(seed, "order", s))) for s in range(shuffles)]
     worst = worst_for_each(points, predict, radius, labels, norm=norm)
-    adversarial = after(_adversarial_order(predict != labels, worst.harm))
+    # Wrong answers first, which lose nothing, then those that do most harm.
+    adversarial = after(np.lexsort((-worst.harm, predict == labels)).astype(np.int64))
     return OrderCost(
         *about,
         given=given,
@@ -221,13 +222,7 @@ def _lower_distances(
     """Return lower bounds on distances: from direct differences, whose sum errs by d + 2 units in any order."""
     first, second = (points[some].reshape(len(some), -1).astype(np.float64) for some in (rows, cols))
     distances = cdist(first, second, METRICS[norm]) / (255.0 if points.dtype == np.uint8 else 1.0)
-    lower: npt.NDArray[np.float64] = distances * (1 - (dimension + 8) * _UNIT) - _TINY
-    return lower
-
-
-def _adversarial_order(wrong: Bool[np.ndarray, " N"], harm: Float[np.ndarray, " N"]) -> npt.NDArray[np.int64]:
-    """Return an order that costs much: wrong answers first, which lose nothing, then those that do most harm."""
-    return np.lexsort((-harm, ~wrong)).astype(np.int64)
+    return distances * (1 - (dimension + 8) * _UNIT) - _TINY
 
 
 def _each(statistic: Callable[[Sequence[float]], float], scores: Sequence[Score]) -> Score:

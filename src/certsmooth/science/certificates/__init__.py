@@ -264,15 +264,14 @@ def check_counts(selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, 
     if selection.shape != estimation.shape:
         raise ConfigError(f"estimation: shape {estimation.shape}; must be that of selection, {selection.shape}")
     sigma, within = smoothing.sigma, smoothing.constant_within
-    for name, value in (("sigma", sigma), ("constant_within", within)):
+    for name, value, is_right, right in (
+        ("sigma", sigma, np.isfinite(sigma) & (sigma > 0), "finite and above 0"),
+        ("constant_within", within, within >= 0, "0 or more"),
+    ):
         if value.shape != selection.shape[:1]:
             raise ConfigError(f"{name}: shape {value.shape}; must be one value per image, {selection.shape[:1]}")
-    wrong = ~(np.isfinite(sigma) & (sigma > 0))
-    if wrong.any():
-        raise ConfigError(f"sigma: {sigma[wrong][0]} at image {np.argmax(wrong)}; must be finite and above 0")
-    wrong = ~(within >= 0)
-    if wrong.any():
-        raise ConfigError(f"constant_within: {within[wrong][0]} at image {np.argmax(wrong)}; must be 0 or more")
+        if not is_right.all():
+            raise ConfigError(f"{name}: {value[~is_right][0]} at image {np.argmin(is_right)}; must be {right}")
     if not smoothing.rounding >= 0:
         raise ConfigError(f"rounding: {smoothing.rounding}; must be 0 or more")
 
@@ -321,13 +320,7 @@ def concluded(
 ) -> Bound:
     """Return certificates of the selected classes: the radii, less what images may be displaced, or abstention.
 
-    Args:
-        selected: int64, the classes.
-        radius: that hold around the images as they are read (`certsmooth.science.theory.pixel_grid`); 0 for abstention.
-        p_a_lower: as in `Bound`.
-        p_b_upper: as in `Bound`.
-        smoothing: the noise.
-        norm: of the radii.
+    The radii hold around the images as they are read (`certsmooth.science.theory.pixel_grid`); 0 for abstention.
     """
     left = taken_off(radius, smoothing.displacement(norm))
     return Bound(np.where(left > 0, selected, ABSTAIN).astype(np.int64), left, p_a_lower, p_b_upper)

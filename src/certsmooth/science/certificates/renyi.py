@@ -134,8 +134,7 @@ def renyi_radius(
         return 2 * _w(order, u) / order * _slack(order, p_a, p_b, np.zeros_like(u), u, dimension)
 
     best = np.maximum(square(_best_order(square, u)), 0.0)
-    radius: Array = np.where(p_a > p_b, s0 * np.sqrt(best) * (1 - _ROUNDING), 0.0)
-    return radius
+    return np.where(p_a > p_b, s0 * np.sqrt(best) * (1 - _ROUNDING), 0.0)
 
 
 def _reach(
@@ -149,8 +148,7 @@ def _reach(
     rate = np.minimum(rate, _LARGEST_RATE)  # where it is infinite, 0 * rate is still 0
 
     def change_at(s: Array) -> Array:
-        changed: Array = np.where(s > within, rate * np.maximum(s - within, 0.0) + extra, 0.0)
-        return changed
+        return np.where(s > within, rate * np.maximum(s - within, 0.0) + extra, 0.0)
 
     def slack(order: Array, s: Array) -> Array:
         change = change_at(s)
@@ -188,8 +186,7 @@ def _slack(order: Array, p_a: Array, p_b: Array, a: Array, u: Array, dimension: 
 
 
 def _w(order: Array, u: Array) -> Array:
-    w: Array = 1 + (1 - order) * np.expm1(2 * u)
-    return w
+    return 1 + (1 - order) * np.expm1(2 * u)
 
 
 def _best_order(value: Callable[[Array], Array], u: Array) -> Array:
@@ -206,5 +203,4 @@ def _best_order(value: Callable[[Array], Array], u: Array) -> Array:
         at_new = value(np.exp(new))
         left, right = np.where(up, right, new), np.where(up, new, left)
         at_left, at_right = np.where(up, at_right, at_new), np.where(up, at_new, at_left)
-    best: Array = np.exp(np.where(at_left < at_right, right, left))
-    return best
+    return np.exp(np.where(at_left < at_right, right, left))

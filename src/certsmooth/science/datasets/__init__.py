@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -175,20 +175,56 @@ class Dataset:
     test: Callable[[], Split]
 
 
-class Form(Protocol):
-    """What is known of published images without reading them."""
+SplitName = Literal["train", "test"]
 
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Shape of one image, (c, h, w)."""
 
-    @property
-    def sizes(self) -> tuple[int, int]:
-        """Number of training and of test images."""
+@dataclass(frozen=True)
+class Published:
+    """What is known of published images without reading them.
 
-    @property
-    def num_classes(self) -> int:
-        """Number of classes."""
+    Attributes:
+        name: the member's name.
+        title: its name for people.
+        image_shape: (c, h, w).
+        sizes: number of training and of test images.
+        num_classes: number of classes.
+    """
+
+    name: str
+    title: str
+    image_shape: tuple[int, int, int]
+    sizes: tuple[int, int]
+    num_classes: int = 10
+
+    def describe(self, *, note: str = "", train: int, test: int, proven: bool = False) -> str:
+        """Return the description of a copy, with each number of images that is not the published one.
+
+        Args:
+            note: what else to say of it.
+            train: number of training images.
+            test: number of test images.
+            proven: whether its content is known to be the published one: other data come under the same file names and
+                in the same form, and are not called by the name of these.
+        """
+        title = self.title if proven else f"data in {self.title}'s format"
+        parts = [title, note] if note else [title]
+        for count, published, kind in zip((train, test), self.sizes, ("training", "test"), strict=True):
+            if count != published:
+                number = f"{count:,}" if count else "no"
+                parts.append(f"{number} {kind} images")
+        return ", ".join(parts)
+
+    def dataset(self, description: str, read: Callable[[SplitName], Split]) -> Dataset:
+        """Return the data set whose splits ``read`` reads."""
+        return Dataset(
+            name=self.name,
+            description=description,
+            image_shape=self.image_shape,
+            num_classes=self.num_classes,
+            pixel_range=(0.0, 1.0),
+            train=lambda: read("train"),
+            test=lambda: read("test"),
+        )
 
 
 @dataclass(frozen=True)
@@ -200,7 +236,7 @@ class DatasetMember(Member, ABC):
             without the data.
     """
 
-    PUBLISHED: ClassVar[Form | None] = None
+    PUBLISHED: ClassVar[Published | None] = None
 
     @abstractmethod
     def load(self, *, source: Path | None, download: Path) -> Dataset:
@@ -227,36 +263,20 @@ def load(
     download: Path = Path("data"),
     options: Mapping[str, int | float] | None = None,
 ) -> Dataset:
-    """Load a data set by name.
+    """Load a data set by name, see `DatasetMember.load`; name and options are those of `member`."""
+    return member(name, options or {}).load(source=source, download=download)
+
+
+def member(name: str, options: Mapping[str, int | float]) -> DatasetMember:
+    """Return a data set's member with its options; nothing is loaded.
 
     Args:
         name: a module of this package.
-        source: a local copy, in a form that the member documents; None for the member's own way (download, or
-            none).
-        download: the folder that downloads go to.
-        options: fields of the member; None for its defaults.
-
-    Raises:
-        ConfigError: no such data set or option, an option out of range, or a source where none can be used.
-        DataError: missing or corrupt files, or a wrong checksum; the message names the file.
-    """
-    return _make(name, options or {}).load(source=source, download=download)
-
-
-def check_options(name: str, options: Mapping[str, int | float]) -> None:
-    """Check options without loading anything.
-
-    Args:
-        name: a module of this package.
-        options: as `load` takes them.
+        options: fields of the member.
 
     Raises:
         ConfigError: no such data set or option, or an option of the wrong type or out of range.
     """
-    _make(name, options)
-
-
-def _make(name: str, options: Mapping[str, int | float]) -> DatasetMember:
     cls: type[DatasetMember] = registry.member("datasets", name)
     return make(cls, options, name)
 
@@ -294,22 +314,14 @@ def array_split(
         raise DataError(f"{name}: labels from {labels.min()} to {labels.max()}; must be in 0 .. {num_classes - 1}")
     if index.min() < 0 or len(np.unique(index)) != len(index):
         raise DataError(f"{name}: an index is negative or occurs twice; each image must have its own")
-    if images.dtype != np.uint8:
-        _check_range(images, name, pixel_range)
-    return Split(images, labels, index, fingerprint(images, labels, index))
-
-
-def _check_range(
-    images: npt.NDArray[np.float32] | npt.NDArray[np.uint8],
-    name: str,
-    pixel_range: tuple[float, float] | None,
-) -> None:
-    if images.dtype != np.float32:
+    if images.dtype not in (np.uint8, np.float32):
         raise DataError(f"{name}: images of type {images.dtype}; must be uint8 or float32")
-    if not np.isfinite(images).all():
-        raise DataError(f"{name}: a pixel is not finite")
-    if pixel_range is not None and (images.min() < pixel_range[0] or images.max() > pixel_range[1]):
-        raise DataError(f"{name}: pixels from {images.min():g} to {images.max():g}; must be in {pixel_range}")
+    if images.dtype == np.float32:
+        if not np.isfinite(images).all():
+            raise DataError(f"{name}: a pixel is not finite")
+        if pixel_range is not None and (images.min() < pixel_range[0] or images.max() > pixel_range[1]):
+            raise DataError(f"{name}: pixels from {images.min():g} to {images.max():g}; must be in {pixel_range}")
+    return Split(images, labels, index, fingerprint(images, labels, index))
 
 
 def fingerprint(images: npt.NDArray[np.generic], labels: npt.NDArray[np.int64], index: npt.NDArray[np.int64]) -> str:

@@ -14,27 +14,25 @@ import csv
 import io
 import re
 import tarfile
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from certsmooth.errors import DataError
-from certsmooth.science.datasets import Dataset, Split, array_split
-from certsmooth.science.datasets._files import decode, open_packed, read_npz, reading
+from certsmooth.science.datasets import Dataset, Published, Split, SplitName, array_split
+from certsmooth.science.datasets._files import decode, open_packed, read_file, read_npz, reading
 
-FORMS = (
+_FORMS = (
     "a folder or tar archive with labels.csv and train/00000.jpg ... test/00000.jpg ..., "
     "or an .npz with images, labels and index of test images"
 )
 """The forms read here, for error messages."""
-
-SplitName = Literal["train", "test"]
 
 _IMAGE = re.compile(r"(?:.*/)?(train|test)/([0-9]{1,9})\.(jpg|jpeg|png)")
 _ROW = re.compile(r"(train|test),[0-9]{1,9},[0-9]{1,9}")
@@ -45,163 +43,125 @@ _MAX_BYTES = 2**24
 _MAX_ARCHIVE_BYTES = 2**29
 """Unpacked: twice what all images of CIFAR-10 take as PNG files in a tar archive."""
 
-_Entry = tuple[str, Callable[[], bytes]]
+_Entry = tuple[str, str, Callable[[], bytes]]
+"""Name of a file of a copy, how errors call it, and a reader, which works until the next file is asked for."""
 
 
-@dataclass(frozen=True)
-class Published:
-    """What is known about the published data set that a copy is a copy of.
-
-    Attributes:
-        name: the member's name.
-        title: its name for people.
-        image_shape: (c, h, w).
-        sizes: number of training and of test images.
-        num_classes: number of classes.
-    """
-
-    name: str
-    title: str
-    image_shape: tuple[int, int, int]
-    sizes: tuple[int, int]
-    num_classes: int = 10
-
-    def describe(self, *, note: str, train: int, test: int, proven: bool = False) -> str:
-        """Return the description of a copy, with each number of images that is not the published one.
-
-        Args:
-            note: what else to say of it; may be empty.
-            train: number of training images.
-            test: number of test images.
-            proven: whether its content is known to be the published one: other data come under the same file names and
-                in the same form, and are not called by the name of these.
-        """
-        title = self.title if proven else f"data in {self.title}'s format"
-        parts = [title, note] if note else [title]
-        for count, published, kind in zip((train, test), self.sizes, ("training", "test"), strict=True):
-            if count != published:
-                number = f"{count:,}" if count else "no"
-                parts.append(f"{number} {kind} images")
-        return ", ".join(parts)
-
-    def dataset(self, description: str, read: Callable[[SplitName], Split]) -> Dataset:
-        """Return the data set whose splits ``read`` reads."""
-        return Dataset(
-            name=self.name,
-            description=description,
-            image_shape=self.image_shape,
-            num_classes=self.num_classes,
-            pixel_range=(0.0, 1.0),
-            train=lambda: read("train"),
-            test=lambda: read("test"),
-        )
-
-
-def open_copy(source: Path, published: Published) -> Dataset | None:
-    """Open a copy in one of the forms of this module.
+def open_copy(source: Path, published: Published, *, own: Callable[[Path], Dataset | None], form: str) -> Dataset:
+    """Open a copy in one of the forms of this module, or in a form of its data set's own.
 
     Args:
         source: the copy.
         published: what it is a copy of.
-
-    Returns:
-        The data set, or None if ``source`` is in none of these forms.
+        own: opens one in the own form; returns None for what is not in it.
+        form: the own form, for the error.
 
     Raises:
-        DataError: it is in one of these forms, but damaged.
+        DataError: it is in none of these forms, or damaged.
     """
     if source.is_file() and source.suffix == ".npz":
         return _open_npz(source, published)
     if (source / "labels.csv").is_file() or (source.is_file() and ".tar" in source.suffixes[-2:]):
         return _open_numbered(source, published)
-    return None
+    if (dataset := own(source)) is not None:
+        return dataset
+    state = "not one of the forms read here" if source.exists() else "no such file or folder"
+    raise DataError(f"{published.name}: source {source}: {state}; must be {form}, or {_FORMS}")
+
+
+def fetch(path: Path, urls: Sequence[str], *, md5: str) -> Path:
+    """Download a file, from the first address that has it, unless it is there with the published checksum.
+
+    Raises:
+        DataError: no address has it.
+    """
+    from torchvision.datasets.utils import download_url  # here, as torchvision takes seconds
+
+    failures = []
+    for url in urls:
+        try:
+            download_url(url, path.parent, filename=path.name, md5=md5)
+        except (OSError, RuntimeError) as error:
+            failures.append(f"{url}: {error}")
+        else:
+            return path
+    raise DataError(
+        f"{path}: download failed ({'; '.join(failures)}); "
+        f"must be the file with md5 {md5}, or give a local copy as source"
+    )
 
 
 def _open_numbered(source: Path, published: Published) -> Dataset:
     labels, note = _survey(source)
-    counts = {split: sum(key[0] == split for key in labels) for split in ("train", "test")}
-    return published.dataset(
-        published.describe(note=note, train=counts["train"], test=counts["test"]),
-        lambda split: _read_numbered(source, published, split),
-    )
+    counts = Counter(split for split, _ in labels)
+
+    def read(split: SplitName) -> Split:
+        return _read_numbered(source, published, split, {i: label for (s, i), label in labels.items() if s == split})
+
+    description = published.describe(note=note, train=counts["train"], test=counts["test"])
+    return published.dataset(description, read)
 
 
 def _survey(source: Path) -> tuple[dict[tuple[str, int], int], str]:
     """Return the labels and the kind of images of a copy, reading no more of it than that takes."""
     labels, note = None, None
     with closing(_entries(source)) as entries:
-        for name, read in entries:
+        for name, where, read in entries:
             if _LABELS.fullmatch(name):
-                labels = _parse_labels(read(), where=_where(source, name))
+                labels = _parse_labels(read(), where=where)
             elif note is None and (match := _IMAGE.fullmatch(name)):
                 note = "PNG files" if match[3] == "png" else "JPEG files"
             if labels is not None and note is not None:
                 return labels, note
     missing = "labels.csv" if labels is None else "images train/00000.jpg ... or test/00000.jpg ..."
-    raise DataError(f"{source}: no {missing}; must be {FORMS}")
+    raise DataError(f"{source}: no {missing}; must be {_FORMS}")
 
 
-def _read_numbered(source: Path, published: Published, split: SplitName) -> Split:
-    labels, images = _collect(source, published, split)
-    where = f"{source}: {split}"
+def _read_numbered(source: Path, published: Published, split: SplitName, labels: dict[int, int]) -> Split:
     if not labels:
-        raise DataError(f"{where}: labels.csv lists no image of this split")
+        raise DataError(f"{source}: {split}: labels.csv lists no image of this split")
+    images = _decoded(source, published, split)
     for index in sorted(labels.keys() ^ images.keys()):
         kind = "an image in labels.csv, but no file" if index in labels else "a file, but no line in labels.csv"
-        raise DataError(f"{where}: number {index} has {kind}")
+        raise DataError(f"{source}: {split}: number {index} has {kind}")
     order = sorted(labels)
     return array_split(
         np.stack([images[index] for index in order]),
         np.array([labels[index] for index in order]),
-        name=where,
-        num_classes=10,
+        name=f"{source}: {split}",
+        num_classes=published.num_classes,
         index=np.array(order),
     )
 
 
-def _collect(
-    source: Path, published: Published, split: SplitName
-) -> tuple[dict[int, int], dict[int, npt.NDArray[np.uint8]]]:
-    """Return the labels and the images of a split by number, in one pass over the copy."""
-    labels: dict[int, int] | None = None
+def _decoded(source: Path, published: Published, split: SplitName) -> dict[int, npt.NDArray[np.uint8]]:
+    """Return the images of a split by number, in one pass over the copy."""
     images: dict[int, npt.NDArray[np.uint8]] = {}
+    tables = 0
     with closing(_entries(source)) as entries:
-        for name, read in entries:
+        for name, where, read in entries:
             if _LABELS.fullmatch(name):
-                if labels is not None:
-                    raise DataError(f"{_where(source, name)}: a second labels.csv; there must be one")
-                every = _parse_labels(read(), where=_where(source, name))
-                labels = {index: label for (part, index), label in every.items() if part == split}
+                tables += 1
+                if tables > 1:
+                    raise DataError(f"{where}: a second labels.csv; there must be one")
             elif (match := _IMAGE.fullmatch(name)) and match[1] == split:
-                number, where = int(match[2]), _where(source, name)
+                number = int(match[2])
                 if number in images:
                     raise DataError(f"{where}: a second image {number}; there must be one")
                 image = decode(read(), shape=published.image_shape, where=where)
                 images[number] = np.atleast_3d(np.asarray(image)).transpose(2, 0, 1)
-    if labels is None:
-        raise DataError(f"{source}: no labels.csv; must be {FORMS}")
-    return labels, images
+    return images
 
 
 def _entries(source: Path) -> Generator[_Entry]:
-    """Yield the name and a reader of each file of a copy; a reader works until the next file is asked for."""
-    if source.is_dir():
-        with reading(source, expected="a readable folder"):
-            paths = [source / "labels.csv", *sorted(source.glob("train/*")), *sorted(source.glob("test/*"))]
-        for path in paths:
-            yield path.relative_to(source).as_posix(), partial(_read_file, path)
-    else:
+    """Yield each file of a copy."""
+    if not source.is_dir():
         yield from _members(source)
-
-
-def _where(source: Path, name: str) -> str:
-    """Return how errors call a file of a copy."""
-    return f"{source / name}" if source.is_dir() else f"{source}: {name}"
-
-
-def _read_file(path: Path) -> bytes:
-    with reading(path, expected="a readable file"):
-        return path.read_bytes()
+        return
+    with reading(source, expected="a readable folder"):
+        paths = [source / "labels.csv", *sorted(source.glob("train/*")), *sorted(source.glob("test/*"))]
+    for path in paths:
+        yield path.relative_to(source).as_posix(), str(path), partial(read_file, path)
 
 
 def _members(source: Path) -> Generator[_Entry]:
@@ -215,7 +175,8 @@ def _members(source: Path) -> Generator[_Entry]:
     ):
         for info in archive:
             if info.isreg():
-                yield info.name, partial(_read_member, archive, info, source)
+                where = f"{source}: {info.name}"
+                yield info.name, where, partial(_read_member, archive, info, where)
         # The archive ends before the compressed file, whose checksum is at its end.
         while stream.read(_MAX_BYTES):
             pass
@@ -235,14 +196,14 @@ class _Limited(io.RawIOBase):
         return data
 
 
-def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, source: Path) -> bytes:
+def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) -> bytes:
     if info.size > _MAX_BYTES:
-        raise DataError(f"{source}: {info.name}: {info.size} bytes; must be at most {_MAX_BYTES}")
-    with reading(f"{source}: {info.name}", expected="whole"):
+        raise DataError(f"{where}: {info.size} bytes; must be at most {_MAX_BYTES}")
+    with reading(where, expected="whole"):
         file = archive.extractfile(info)
         data = b"" if file is None else file.read()
     if len(data) != info.size:
-        raise DataError(f"{source}: {info.name}: {len(data)} of {info.size} bytes; the archive is truncated")
+        raise DataError(f"{where}: {len(data)} of {info.size} bytes; the archive is truncated")
     return data
 
 
@@ -266,30 +227,26 @@ def _parse_labels(data: bytes, *, where: str) -> dict[tuple[str, int], int]:
 
 
 def _open_npz(source: Path, published: Published) -> Dataset:
-    arrays = _read_npz(source, published)
+    test = _read_npz(source, published)
 
     def read(split: SplitName) -> Split:
         if split == "train":
             raise DataError(f"{source}: an .npz holds test images only; training needs another source")
-        return array_split(arrays["images"], arrays["labels"], name=f"{source}", num_classes=10, index=arrays["index"])
+        return test
 
-    description = published.describe(note="", train=0, test=len(arrays["images"]))
-    return published.dataset(description, read)
+    return published.dataset(published.describe(train=0, test=len(test)), read)
 
 
-def _read_npz(source: Path, published: Published) -> dict[str, npt.NDArray[np.uint8]]:
-    """Return images [n, c, h, w], labels [n] and index [n] of an npz file."""
+def _read_npz(source: Path, published: Published) -> Split:
     keys = ("images", "labels", "index")
     arrays = read_npz(source, keys, expected=f"an .npz with the arrays {', '.join(keys)}")
+    images, labels, index = (arrays[key] for key in keys)
     channels, height, width = published.image_shape
     shape = (height, width) if channels == 1 else (height, width, channels)
-    images = arrays["images"]
     if images.dtype != np.uint8 or images.shape[1:] != shape:
         raise DataError(f"{source}: images are {images.dtype} {images.shape}; must be uint8 {('n', *shape)}")
-    for key in ("labels", "index"):
-        if arrays[key].dtype.kind not in "iu" or arrays[key].shape != (len(images),):
-            raise DataError(
-                f"{source}: {key} {arrays[key].dtype} {arrays[key].shape}; must be integers ({len(images)},)"
-            )
-    stacked = images.reshape(-1, height, width, channels).transpose(0, 3, 1, 2)
-    return {**arrays, "images": np.ascontiguousarray(stacked)}
+    for key, array in (("labels", labels), ("index", index)):
+        if array.dtype.kind not in "iu" or array.shape != (len(images),):
+            raise DataError(f"{source}: {key} {array.dtype} {array.shape}; must be integers ({len(images)},)")
+    stacked = np.ascontiguousarray(images.reshape(-1, height, width, channels).transpose(0, 3, 1, 2))
+    return array_split(stacked, labels, name=str(source), num_classes=published.num_classes, index=index)

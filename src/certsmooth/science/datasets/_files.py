@@ -62,6 +62,16 @@ def reading(where: object, *, expected: str) -> Iterator[None]:
         raise DataError(f"{where}: cannot be read ({type(error).__name__}: {error}); must be {expected}") from error
 
 
+def read_file(path: Path, *, expected: str = "a readable file") -> bytes:
+    """Return the bytes of a file, as it is.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with reading(path, expected=expected):
+        return path.read_bytes()
+
+
 _MOST_PACKED = 100
 """No images are packed more than so many times smaller; a file of zeros that fills the memory is, ten times as much."""
 
@@ -100,13 +110,8 @@ def open_packed(path: Path) -> IO[bytes]:
 
     The checksum of a packed file is checked when it is read to its end. Use within `reading`.
     """
-    if path.suffix == ".gz":
-        return cast(IO[bytes], gzip.open(path, "rb"))
-    if path.suffix == ".bz2":
-        return cast(IO[bytes], bz2.open(path, "rb"))
-    if path.suffix == ".xz":
-        return cast(IO[bytes], lzma.open(path, "rb"))
-    return path.open("rb")
+    openers: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return cast(IO[bytes], openers.get(path.suffix, open)(path, "rb"))
 
 
 _IMAGE = "a whole JPEG or PNG image"
@@ -136,18 +141,14 @@ def decode(data: bytes, *, where: object, shape: tuple[int, int, int] | None = N
         image = Image.open(io.BytesIO(data), formats=("JPEG", "PNG"))
         # Before decoding: a small file can announce a huge image.
         if shape is not None:
-            _check_shape(image, shape, where)
+            channels, height, width = shape
+            mode, size = "L" if channels == 1 else "RGB", (width, height)
+            if (image.mode, image.size) != (mode, size):
+                raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {size}")
         # Before decoding, too: Pillow then forgets that it took the upper 8 bits of 16.
         wide = any(str(tile[3]).endswith("16B") for tile in image.tile)
         image.load()
         return _eight_bits(image, wide=wide, where=where)
-
-
-def _check_shape(image: Image.Image, shape: tuple[int, int, int], where: object) -> None:
-    channels, height, width = shape
-    mode = "L" if channels == 1 else "RGB"
-    if image.size != (width, height) or image.mode != mode:
-        raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {(width, height)}")
 
 
 def _eight_bits(image: Image.Image, *, wide: bool, where: object) -> Image.Image:

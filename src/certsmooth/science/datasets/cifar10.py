@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from certsmooth.errors import DataError
-from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, array_split
-from certsmooth.science.datasets._copies import FORMS, Published, SplitName, open_copy
-from certsmooth.science.datasets._files import reading
+from certsmooth.science.datasets import Dataset, DatasetMember, Published, Split, SplitName, array_split
+from certsmooth.science.datasets._copies import fetch, open_copy
+from certsmooth.science.datasets._files import read_file, reading
 
 PUBLISHED = Published(name="cifar10", title="CIFAR-10", image_shape=(3, 32, 32), sizes=(50_000, 10_000))
 _BINARY: dict[SplitName, tuple[str, ...]] = {
@@ -39,7 +39,7 @@ Records = npt.NDArray[np.uint8]
 class CIFAR10(DatasetMember):
     """CIFAR-10; no options."""
 
-    PUBLISHED: ClassVar[Form | None] = PUBLISHED
+    PUBLISHED: ClassVar[Published | None] = PUBLISHED
 
     def load(self, *, source: Path | None, download: Path) -> Dataset:
         """Load CIFAR-10; images are uint8 [3, 32, 32].
@@ -57,14 +57,11 @@ class CIFAR10(DatasetMember):
         """
         if source is None:
             return PUBLISHED.dataset("CIFAR-10", lambda split: _downloaded(download, split))
-        dataset = open_copy(source, PUBLISHED) or _open_batches(source)
-        if dataset is None:
-            state = "not one of the forms read here" if source.exists() else "no such file or folder"
-            raise DataError(
-                f"cifar10: source {source}: {state}; must be a folder of the batches of the binary version "
-                f"(data_batch_1.bin ...) or of the Python version (data_batch_1 ...), or {FORMS}"
-            )
-        return dataset
+        form = (
+            "a folder of the batches of the binary version (data_batch_1.bin ...) "
+            "or of the Python version (data_batch_1 ...)"
+        )
+        return open_copy(source, PUBLISHED, own=_open_batches, form=form)
 
 
 def _python() -> Any:  # noqa: ANN401 - a class without types
@@ -86,16 +83,7 @@ def _open_batches(folder: Path) -> Dataset | None:
 
 
 def _downloaded(download: Path, split: SplitName) -> Split:
-    from torchvision.datasets.utils import download_url
-
-    archive = download / _python().filename
-    try:
-        download_url(_python().url, download, filename=archive.name, md5=_python().tgz_md5)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"{archive}: download failed ({error}); must be the file with md5 {_python().tgz_md5}, "
-            f"or give a local copy as source"
-        ) from error
+    archive = fetch(download / _python().filename, [_python().url], md5=_python().tgz_md5)
     with reading(archive, expected="the published archive"), tarfile.open(archive) as files:
 
         def read(name: str) -> bytes:
@@ -106,13 +94,7 @@ def _downloaded(download: Path, split: SplitName) -> Split:
 
 
 def _read_python(folder: Path, split: SplitName) -> Split:
-    def read(name: str) -> bytes:
-        if not (folder / name).is_file():
-            raise DataError(f"{folder / name}: missing; must be with the other batches")
-        with reading(folder / name, expected="a readable file"):
-            return (folder / name).read_bytes()
-
-    return _python_split(folder, split, read)
+    return _python_split(folder, split, lambda name: read_file(folder / name, expected="with the other batches"))
 
 
 def _python_split(where: Path, split: SplitName, read: Callable[[str], bytes]) -> Split:
@@ -141,9 +123,7 @@ def _listed(content: bytes, *, where: Path) -> Records:
             key = argument
         elif instruction.name == "BININT1" and key == "labels":
             labels.append(argument)
-        elif (
-            instruction.name in ("NEWTRUE", "NEWFALSE") and not pixels
-        ):  # in the state of an array, just before its bytes
+        elif instruction.name in ("NEWTRUE", "NEWFALSE") and not pixels:  # in an array's state, just before its bytes
             in_columns = instruction.name == "NEWTRUE"
     if not pixels or len(labels) != _BATCH_IMAGES:
         raise DataError(f"{where}: {len(pixels)} bytes of pixels, {len(labels)} labels; must be {_BATCH_IMAGES} images")

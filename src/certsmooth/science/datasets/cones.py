@@ -140,11 +140,7 @@ def cone_directions(n: int, dimension: int, half_angle: float, *, rng: np.random
 def rest_directions(n: int, dimension: int, half_angle: float, *, rng: np.random.Generator) -> Float[np.ndarray, "n d"]:
     """Draw unit vectors uniformly among those more than ``half_angle`` from the first axis, by rejection.
 
-    Args:
-        n: number of vectors.
-        dimension: 2 or more.
-        half_angle: in radians, less than pi/2, so that at least half of the vectors are accepted.
-        rng: source of randomness.
+    As ``half_angle`` is less than pi/2, at least half of the vectors are accepted. Args are those of `cone_directions`.
     """
     directions = _sphere(n, dimension, rng=rng)
     while (inside := directions[:, 0] >= math.cos(half_angle)).any():

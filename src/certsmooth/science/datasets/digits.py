@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from certsmooth.errors import ConfigError
-from certsmooth.science.datasets import Dataset, DatasetMember, Split, array_split
+from certsmooth.science.datasets import Dataset, DatasetMember, Published, Split, SplitName, array_split
 
 TEST_IMAGES = 360
 """A fifth, rounded; the other 1,437 images are for training."""
@@ -40,18 +40,11 @@ class Digits(DatasetMember):
         """
         if source is not None:
             raise ConfigError(f"digits: source = {str(source)!r}; must be empty, the images come with scikit-learn")
-        return Dataset(
-            name="digits",
-            description="scikit-learn digits",
-            image_shape=(1, 8, 8),
-            num_classes=10,
-            pixel_range=(0.0, 1.0),
-            train=lambda: _read("train"),
-            test=lambda: _read("test"),
-        )
+        title = "scikit-learn digits"
+        return Published("digits", title, image_shape=(1, 8, 8), sizes=(1_437, TEST_IMAGES)).dataset(title, _read)
 
 
-def _read(split: str) -> Split:
+def _read(split: SplitName) -> Split:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -8,7 +8,7 @@ evaluation do.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -17,9 +17,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from certsmooth.errors import ConfigError, DataError
-from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split
-from certsmooth.science.datasets._copies import Published
-from certsmooth.science.datasets._files import decode, reading
+from certsmooth.science.datasets import Dataset, DatasetMember, Published, Split
+from certsmooth.science.datasets._files import decode, read_file, reading
 
 if TYPE_CHECKING:
     from torchvision.datasets import ImageFolder
@@ -39,11 +38,7 @@ PUBLISHED = Published(
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Images that are decoded when they are asked for.
-
-    Attributes:
-        paths: one JPEG or PNG file per image.
-    """
+    """Images in JPEG or PNG files that are decoded when they are asked for."""
 
     paths: tuple[Path, ...]
 
@@ -51,11 +46,7 @@ class ImageFiles:
         return len(self.paths)
 
     def __getitem__(self, positions: npt.NDArray[np.int64], /) -> npt.NDArray[np.uint8]:
-        """Return the images at ``positions``, uint8 [b, 3, 224, 224].
-
-        Raises:
-            DataError: an image is truncated or damaged.
-        """
+        """Return the images at ``positions``, uint8 [b, 3, 224, 224]; raise DataError if one is damaged."""
         images = np.empty((len(positions), 3, CROP, CROP), dtype=np.uint8)
         for place, position in enumerate(positions):
             images[place] = _decode(self.paths[position])
@@ -66,7 +57,7 @@ class ImageFiles:
 class ImageNet(DatasetMember):
     """ImageNet; no options."""
 
-    PUBLISHED: ClassVar[Form | None] = PUBLISHED
+    PUBLISHED: ClassVar[Published | None] = PUBLISHED
 
     def load(self, *, source: Path | None, download: Path) -> Dataset:
         """Load ImageNet; images are uint8 [3, 224, 224], the test split is ``val/``.
@@ -96,14 +87,9 @@ class ImageNet(DatasetMember):
         published = (PUBLISHED.num_classes, *PUBLISHED.sizes)
         # Nothing short of its 150 GB tells ImageNet from other images in the same layout.
         counts = "" if sizes == published else ", {:,} classes, {:,} training images, {:,} test images".format(*sizes)
-        return Dataset(
-            name=PUBLISHED.name,
-            description=f"data in {PUBLISHED.title}'s format{counts}",
-            image_shape=PUBLISHED.image_shape,
-            num_classes=len(train.classes),
-            pixel_range=(0.0, 1.0),
-            train=lambda: _split(source, train),
-            test=lambda: _split(source, val),
+        return replace(PUBLISHED, num_classes=len(train.classes)).dataset(
+            f"data in {PUBLISHED.title}'s format{counts}",
+            lambda split: _split(source, train if split == "train" else val),
         )
 
 
@@ -125,8 +111,7 @@ def _fingerprint(root: Path, paths: tuple[Path, ...], labels: npt.NDArray[np.int
     digest = hashlib.sha256(f"RGB, resize {RESIZE}, crop {CROP};".encode())
     progress = tqdm(zip(paths, labels, strict=True), "imagenet: content hash", len(paths), unit="file", disable=None)
     for path, label in progress:
-        with reading(path, expected="a readable file"):
-            data = path.read_bytes()
+        data = read_file(path)
         digest.update(f"{path.relative_to(root).as_posix()}\0{label}\0{len(data)}\0".encode())
         digest.update(data)
     return f"sha256:{digest.hexdigest()}"
@@ -135,7 +120,5 @@ def _fingerprint(root: Path, paths: tuple[Path, ...], labels: npt.NDArray[np.int
 def _decode(path: Path) -> npt.NDArray[np.uint8]:
     from torchvision.transforms.functional import center_crop, resize
 
-    with reading(path, expected="a readable file"):
-        data = path.read_bytes()
-    image = decode(data, where=path).convert("RGB")
+    image = decode(read_file(path), where=path).convert("RGB")
     return np.asarray(center_crop(resize(image, [RESIZE]), [CROP]), dtype=np.uint8).transpose(2, 0, 1)

@@ -2,18 +2,28 @@
 
 Without a source, each file comes from the mirrors that torchvision knows and must have the checksum that
 torchvision knows; files that an earlier download or torchvision itself left in the download folder are used
-if they have it.
+if they have it. (File by file, because torchvision's MNIST class wants both splits and checks no file that it has
+unpacked before.)
+
+The files are in the IDX format: a header (magic number, one size per dimension), then the bytes.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
+import numpy.typing as npt
+
 from certsmooth.errors import DataError
-from certsmooth.science.datasets import Dataset, DatasetMember, Form, Split, _idx, array_split
-from certsmooth.science.datasets._copies import FORMS, Published, SplitName, open_copy
+from certsmooth.science.datasets import Dataset, DatasetMember, Published, Split, SplitName, array_split
+from certsmooth.science.datasets._copies import fetch, open_copy
+from certsmooth.science.datasets._files import open_packed, reading
 
 PUBLISHED = Published(name="mnist", title="MNIST", image_shape=(1, 28, 28), sizes=(60_000, 10_000))
 _MD5 = {
@@ -25,13 +35,16 @@ _MD5 = {
 """Of the published files, unpacked. Fashion-MNIST, KMNIST and others come under the same names."""
 
 _PREFIX: dict[SplitName, str] = {"train": "train", "test": "t10k"}
+_UNSIGNED_BYTE = 0x08
+_MAX_BYTES = 2**30
+"""MNIST's largest file has 2**25.5; a damaged header, or a packed file, may announce anything."""
 
 
 @dataclass(frozen=True)
 class MNIST(DatasetMember):
     """MNIST; no options."""
 
-    PUBLISHED: ClassVar[Form | None] = PUBLISHED
+    PUBLISHED: ClassVar[Published | None] = PUBLISHED
 
     def load(self, *, source: Path | None, download: Path) -> Dataset:
         """Load MNIST; images are uint8 [1, 28, 28].
@@ -48,82 +61,85 @@ class MNIST(DatasetMember):
                 wrong checksum, and for a download that failed.
         """
         if source is None:
-            return PUBLISHED.dataset("MNIST", lambda split: _downloaded(download, split))
-        dataset = open_copy(source, PUBLISHED) or _open_idx(source)
-        if dataset is None:
-            state = "not one of the forms read here" if source.exists() else "no such file or folder"
-            raise DataError(f"mnist: source {source}: {state}; must be a folder of IDX files, or {FORMS}")
-        return dataset
+            return PUBLISHED.dataset("MNIST", lambda split: _downloaded(download / "MNIST" / "raw", split))
+        return open_copy(source, PUBLISHED, own=_open_idx, form="a folder of IDX files")
 
 
 def _open_idx(folder: Path) -> Dataset | None:
     """Open a folder of IDX files; None if it holds none."""
-    found = {split: _find(folder, split) for split in _PREFIX}
-    counts = {split: 0 if paths is None else _idx.read_shape(paths[0], ndim=3)[0] for split, paths in found.items()}
+    counts, proven = dict.fromkeys(_PREFIX, 0), True
+    for split in _PREFIX:
+        for path in _find(folder, split):
+            content = _content(path)
+            digest = hashlib.md5(content, usedforsecurity=False).hexdigest()
+            proven = proven and digest == _MD5[path.name.removesuffix(".gz")]
+            if "images" in path.name:
+                counts[split] = _shape(path, content, 3)[0]
     if not any(counts.values()):
         return None
-    files = [path for paths in found.values() if paths is not None for path in paths]
-    proven = all(_idx.md5(path) == _MD5[path.name.removesuffix(".gz")] for path in files)
     description = PUBLISHED.describe(note="local copy" if proven else "", **counts, proven=proven)
     return PUBLISHED.dataset(description, lambda split: _local(folder, split))
 
 
-def _find(folder: Path, split: SplitName) -> tuple[Path, Path] | None:
-    """Return the files of images and labels of a split, None if neither is there."""
+def _find(folder: Path, split: SplitName) -> list[Path]:
+    """Return the files of images and labels of a split, none if neither is there."""
     found = []
-    for kind in ("images-idx3-ubyte", "labels-idx1-ubyte"):
-        name = f"{_PREFIX[split]}-{kind}"
-        candidates = [folder / f"{name}.gz", folder / name]
-        found.append(next((path for path in candidates if path.is_file()), None))
-    images, labels = found
-    if images is None and labels is None:
-        return None
-    if images is None or labels is None:
-        raise DataError(f"{images or labels}: must be with the {'images' if images is None else 'labels'} file")
-    return images, labels
+    for kind in ("images", "labels"):
+        name = f"{_PREFIX[split]}-{kind}-idx{3 if kind == 'images' else 1}-ubyte"
+        found += [path for path in (folder / f"{name}.gz", folder / name) if path.is_file()][:1]
+    if len(found) == 1:
+        missing = "labels" if "images" in found[0].name else "images"
+        raise DataError(f"{found[0]}: must be with the {missing} file")
+    return found
 
 
 def _local(folder: Path, split: SplitName) -> Split:
-    paths = _find(folder, split)
-    if paths is None:
+    if not (paths := _find(folder, split)):
         raise DataError(f"{folder}: no {_PREFIX[split]}-images-idx3-ubyte, so no {split} images")
     return _read(*paths)
 
 
-def _downloaded(download: Path, split: SplitName) -> Split:
-    folder = download / "MNIST" / "raw"
-    images = _fetch(folder, f"{_PREFIX[split]}-images-idx3-ubyte.gz")
-    labels = _fetch(folder, f"{_PREFIX[split]}-labels-idx1-ubyte.gz")
-    return _read(images, labels)
+def _downloaded(folder: Path, split: SplitName) -> Split:
+    from torchvision.datasets import MNIST as TORCHVISION  # here, as torchvision takes seconds
 
-
-def _fetch(folder: Path, filename: str) -> Path:
-    """Download a file unless it is there with the published checksum.
-
-    File by file, because torchvision's MNIST class wants both splits and checks no file that it has unpacked
-    before.
-    """
-    from torchvision.datasets import MNIST as TORCHVISION
-    from torchvision.datasets.utils import download_url
-
-    md5 = dict(TORCHVISION.resources)[filename]
-    failures = []
-    for mirror in TORCHVISION.mirrors:
-        try:
-            download_url(f"{mirror}{filename}", folder, filename=filename, md5=md5)
-        except (OSError, RuntimeError) as error:
-            failures.append(f"{mirror}: {error}")
-        else:
-            return folder / filename
-    raise DataError(
-        f"{folder / filename}: download failed ({'; '.join(failures)}); "
-        f"must be the file with md5 {md5}, or give a local copy as source"
-    )
+    names = [name for name, _ in TORCHVISION.resources if name.startswith(_PREFIX[split])]
+    md5 = dict(TORCHVISION.resources)
+    paths = [fetch(folder / name, [f"{m}{name}" for m in TORCHVISION.mirrors], md5=md5[name]) for name in names]
+    return _read(*paths)
 
 
 def _read(images: Path, labels: Path) -> Split:
-    pixels = _idx.read_array(images, ndim=3)
+    pixels = _array(images, 3)
     if pixels.shape[1:] != PUBLISHED.image_shape[1:]:
         raise DataError(f"{images}: images of shape {pixels.shape[1:]}; must be {PUBLISHED.image_shape[1:]}")
-    targets = _idx.read_array(labels, ndim=1)
-    return array_split(pixels[:, None], targets, name=f"{images}, {labels.name}", num_classes=10)
+    return array_split(pixels[:, None], _array(labels, 1), name=f"{images}, {labels.name}", num_classes=10)
+
+
+def _array(path: Path, ndim: int) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes in ``ndim`` dimensions."""
+    content = _content(path)
+    shape, header = _shape(path, content, ndim), 4 * (1 + ndim)
+    if (size := math.prod(shape)) > _MAX_BYTES:
+        raise DataError(f"{path}: shape {shape} makes {size} bytes; must be at most {_MAX_BYTES}")
+    if len(content) - header != size:
+        raise DataError(f"{path}: {len(content) - header} bytes after the header; its shape {shape} makes {size}")
+    return np.frombuffer(bytearray(content), np.uint8, offset=header).reshape(shape)
+
+
+def _content(path: Path) -> bytes:
+    """Return the content of a file, unpacked if its name ends in ``.gz``."""
+    expected = "a gzip-compressed IDX file" if path.suffix == ".gz" else "an IDX file"
+    with reading(path, expected=expected), open_packed(path) as file:
+        content = file.read(_MAX_BYTES + 1)  # to the end, so that gzip checks its checksum
+    if len(content) > _MAX_BYTES:
+        raise DataError(f"{path}: over {_MAX_BYTES} bytes; must be at most that")
+    return content
+
+
+def _shape(path: Path, content: bytes, ndim: int) -> tuple[int, ...]:
+    """Return the shape that the header of an IDX file of unsigned bytes announces."""
+    if content[:4] != bytes((0, 0, _UNSIGNED_BYTE, ndim)):
+        found = f"magic number 0x{content[:4].hex()}"
+        raise DataError(f"{path}: {found}; must be 0x{_UNSIGNED_BYTE << 8 | ndim:08x} (IDX)")
+    with reading(path, expected=f"an IDX file of unsigned bytes in {ndim} dimensions"):
+        return struct.unpack_from(f">{ndim}I", content, 4)

@@ -8,9 +8,6 @@ it does not take.
 from __future__ import annotations
 
 import copy
-import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
@@ -21,11 +18,10 @@ from torch import Tensor, nn
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
 from certsmooth._internal.registry import function, names
-from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
 
-__all__ = ["BaseClassifier", "ModelSpec", "Normalisation", "NumericType", "build", "numerics"]
+__all__ = ["BaseClassifier", "ModelSpec", "Normalisation", "NumericType", "build", "check_images", "numerics"]
 
 
 @dataclass(frozen=True)
@@ -88,19 +84,6 @@ class ModelSpec:
             raise ConfigError(
                 f"normalisation: {len(self.normalisation.mean)} channels; image_shape {shape} has {shape[0]}"
             )
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the fields as values that JSON can hold."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_dict(cls, fields: Mapping[str, object]) -> ModelSpec:
-        """Return the spec of which `to_dict` gave ``fields``; tuples may have become lists.
-
-        Raises:
-            ConfigError: a field is missing, unknown, of the wrong type or not valid.
-        """
-        return decode_record(cls, json.dumps(fields), source="model spec", error=ConfigError)
 
 
 class BaseClassifier(nn.Module):
@@ -197,3 +180,31 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
     if spec.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return BaseClassifier(spec, network)
+
+
+def check_images(
+    architecture: str,
+    image_shape: tuple[int, ...],
+    *,
+    smallest: int,
+    channels: int | None = None,
+    largest: int | None = None,
+) -> None:
+    """Raise ConfigError unless an architecture takes images of a shape.
+
+    Args:
+        architecture: its name, for the message.
+        image_shape: shape of one image.
+        smallest: least height and width that it takes, in pixels.
+        channels: number of channels that it takes; None for any.
+        largest: greatest height and width that it takes; None for no limit.
+    """
+    if (
+        len(image_shape) == 3
+        and channels in (None, image_shape[0])
+        and all(smallest <= side and (largest is None or side <= largest) for side in image_shape[1:])
+    ):
+        return
+    size = f"of {smallest}x{smallest}" if largest == smallest else f"of at least {smallest}x{smallest}"
+    first = "c" if channels is None else channels
+    raise ConfigError(f"image_shape: {architecture} takes ({first}, h, w) images {size} pixels; found {image_shape}")

@@ -6,7 +6,7 @@ Torch keeps this part of a program's arithmetic in flags of the process, where a
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -55,7 +55,7 @@ class _Flags:
             if not self._holders:
                 self._before = [_read(owner, flag) for owner, flag in _flags()]
             if not self._holders or self._holders[-1][1] != precision:
-                _write([_value(flag, precision) for _, flag in _flags()])
+                _set(precision)
             self._holders.append((thread, precision))
 
     def leave(self, precision: str) -> None:
@@ -66,7 +66,7 @@ class _Flags:
             if not self._holders:
                 _write(self._before)
             elif self._holders[-1][1] != precision:
-                _write([_value(flag, self._holders[-1][1]) for _, flag in _flags()])
+                _set(self._holders[-1][1])
 
 
 _FLAGS = _Flags()
@@ -88,11 +88,11 @@ def _flags() -> list[tuple[Any, str]]:
     return old + [(owner, "fp32_precision") for owner in new]
 
 
-def _value(flag: str, precision: str) -> bool | str:
-    """Return what a flag has to be for a precision, "ieee" or "tf32"."""
+def _set(precision: str) -> None:
+    """Write the flags for a precision, "ieee" or "tf32"."""
     tf32 = precision == "tf32"
     values = {"allow_tf32": tf32, "float32_matmul_precision": "high" if tf32 else "highest"}
-    return values.get(flag, precision)
+    _write([values.get(flag, precision) for _, flag in _flags()])
 
 
 def _read(owner: Any, flag: str) -> bool | str | None:  # noqa: ANN401 - modules, and objects of private classes
@@ -104,7 +104,7 @@ def _read(owner: Any, flag: str) -> bool | str | None:  # noqa: ANN401 - modules
     return value
 
 
-def _write(values: list[bool | str] | list[bool | str | None]) -> None:
+def _write(values: Sequence[bool | str | None]) -> None:
     for (owner, flag), value in zip(_flags(), values, strict=True):
         if value is None:
             continue

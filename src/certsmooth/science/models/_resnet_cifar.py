@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.models._shapes import check_images
+from certsmooth.science.models import check_images
 
 
 class _Block(nn.Module):
@@ -37,10 +37,7 @@ class _Block(nn.Module):
 def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build the network of a depth, initialised as in He et al. 2015 (normal, fan-out).
 
-    Args:
-        depth: 6n + 2.
-        image_shape: (c, h, w) of at least 8x8 pixels; the paper's is (3, 32, 32).
-        num_classes: number of logits.
+    The depth is 6n + 2. Images are (c, h, w) of at least 8x8 pixels; the paper's are (3, 32, 32).
 
     Raises:
         ConfigError: images of another shape.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from certsmooth.science.models._shapes import check_images
+from certsmooth.science.models import check_images
 
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:

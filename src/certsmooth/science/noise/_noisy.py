@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,13 @@ _FARTHEST = 2**21  # of the integers of an image that noise from a table is adde
 _SIGN = np.uint64(1 << 63)
 
 
-class NoisyImages(Protocol):
-    """Noisy copies of each image of a group."""
+class FloatNoise:
+    """x + sigma z in float32: ideal noise up to rounding, which some base classifiers can see."""
+
+    def __init__(self, streams: NoiseStreams, images: Float[Tensor, " g *shape"], sigma: Sequence[float]) -> None:
+        self.streams = streams
+        self.images = images.flatten(1)
+        self.sigma = sigma
 
     def fill(self, out: Float[Tensor, "g block d"], position: int, source: Source, first: int) -> None:
         """Write blocks ``first``, ``first`` + 1, ... of an image's noisy copies.
@@ -33,18 +37,6 @@ class NoisyImages(Protocol):
             source: stage and image, of the stream that the noise comes from.
             first: number of the first block, from 0.
         """
-
-
-class FloatNoise:
-    """x + sigma z in float32: ideal noise up to rounding, which some base classifiers can see."""
-
-    def __init__(self, streams: NoiseStreams, images: Float[Tensor, " g *shape"], sigma: Sequence[float]) -> None:
-        self.streams = streams
-        self.images = images.flatten(1)
-        self.sigma = sigma
-
-    def fill(self, out: Float[Tensor, "g block d"], position: int, source: Source, first: int) -> None:
-        """Write noisy copies, as `NoisyImages.fill`."""
         self.streams.fill(out, source, first)
         torch.add(self.images[position], out, alpha=self.sigma[position], out=out)
 
@@ -75,16 +67,16 @@ class GridNoise:
         self.levels = torch.tensor(float(grid.levels), device=images.device)
 
     def fill(self, out: Float[Tensor, "g block d"], position: int, source: Source, first: int) -> None:
-        """Write noisy copies, as `NoisyImages.fill`."""
+        """Write noisy copies, as `FloatNoise.fill`."""
         rows, law = out.view(len(out), -1), self.law[position]
         if law is None:
             self._fill_from_quantiles(out, position, source, first)
-        elif out.device.type == "cpu":
-            law.fill(rows, self.streams, source, first)
-            out.add_(self.pixels[position])
         else:
-            for row, words in zip(rows, self._words(rows, source, first), strict=True):
-                row.copy_(law.at(words))
+            if out.device.type == "cpu":
+                law.fill(rows, self.streams, source, first)
+            else:
+                for row, words in zip(rows, self._words(rows, source, first), strict=True):
+                    row.copy_(law.at(words))
             out.add_(self.pixels[position])
         out.div_(self.levels)
 
@@ -103,6 +95,10 @@ class GridNoise:
             return
         for _, generator in zip(rows, self.streams.generators(device, source, first), strict=False):
             yield words_of(generator, size)
+
+
+NoisyImages = FloatNoise | GridNoise
+"""Noisy copies of each image of a group."""
 
 
 def words_of(generator: torch.Generator, size: int) -> Int[Tensor, " size"]:
@@ -130,7 +126,7 @@ class Law:
     """
 
     def __init__(self, noise: Noise, scale: float) -> None:
-        bounds = (np.arange(-self._width(noise, scale), 0) + 0.5) / scale
+        bounds = (np.arange(-int(noise.reach * scale) - 1, 0) + 0.5) / scale
         below = np.rint(noise.lower_tail(bounds) * 2.0**64)  # below 2^63
         below = below[below > 0].astype(np.uint64)
         self.reach = len(below)
@@ -141,10 +137,6 @@ class Law:
         decided = np.where(last == self.first, self.first - float(self.reach), np.nan)
         self.cells = torch.from_numpy(decided.astype(np.float32))
         self.signed = torch.from_numpy((self.thresholds ^ _SIGN).view(np.int64))  # the same order, as int64
-
-    @staticmethod
-    def _width(noise: Noise, scale: float) -> int:
-        return int(noise.reach * scale) + 1
 
     @classmethod
     def fits(cls, noise: Noise, scale: float) -> bool:
@@ -189,9 +181,7 @@ class Law:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Return how many thresholds are at or below numbers of which 32 bits are known, and where that is not decided.
 
-        Args:
-            bits: the known ones, followed by zeros.
-            cell: the first 16 of them.
+        ``bits`` are the known ones, followed by zeros; ``cell`` the first 16 of them.
         """
         rest = np.uint64(2**32 - 1)
         passed = self.first[cell]

@@ -27,10 +27,6 @@ class Gaussian(Noise):
         The first half of each row gives the radius, u = |word + 1/2| / 2^31 in (0, 1], the second half the angle.
         The words next to 0 are exact in float32, so that the tail reaches sqrt(-2 log 2^-32) = 6.66, not only as far as
         the 24 bits of a float32 uniform number would allow.
-
-        Args:
-            words: int32, uniform over all 2^32 values; w is even.
-            out: float32, overwritten.
         """
         half = words.shape[1] // 2
         first, second = out[:, :half], out[:, half:]
@@ -45,8 +41,7 @@ class Gaussian(Noise):
 
     def lower_tail(self, t: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Return the probability of standard noise up to t <= 0, float64."""
-        tail: Float[np.ndarray, " n"] = ndtr(t)
-        return tail
+        return ndtr(t)
 
     def quantile(self, p: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
         """Return t with lower_tail(t) = p, for p in (0, 1/2]; float64."""

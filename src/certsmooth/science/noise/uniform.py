@@ -26,10 +26,6 @@ class Uniform(Noise):
         nearest: the law is exactly symmetric, its mean exactly 0. Odd multiples of 2^-31 are the middles of 2^31 cells
         of equal size that fill [-1, 1], so the law is that of a uniform real number, moved by at most 2^-31 and
         rounded. As with such a number, the rounding gives each of -1 and 1 with probability 2^-26.
-
-        Args:
-            words: int32, uniform over all 2^32 values.
-            out: floating point, overwritten.
         """
         out.copy_(words | 1).mul_(2.0**-31)
 

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
-from certsmooth.science.objectives._samples import cross_entropies
-from certsmooth.science.soft import mean_log_probabilities, noisy_logits
+from certsmooth.science.soft import cross_entropies, mean_log_probabilities, noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,8 +15,7 @@ from certsmooth.science.attacks import L2Attack
 from certsmooth.science.attacks._gradients import Estimator
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
-from certsmooth.science.objectives._samples import cross_entropies
-from certsmooth.science.soft import noisy_logits
+from certsmooth.science.soft import cross_entropies, noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)

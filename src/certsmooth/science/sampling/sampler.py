@@ -12,13 +12,14 @@ may keep something from one row to another, where others could see it, has one w
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
 
@@ -175,8 +176,8 @@ class Sampler:
 
     def drawing(self, plan: SamplingPlan) -> Sampler:
         """Return a sampler of the same model that draws something else; what is known of the model's rows stays."""
-        other = type(self)(self.model, num_classes=self.num_classes, plan=plan, batch_size=self.batch_size)
-        other._checked, other._draws = self._checked, self._draws
+        other = copy.copy(self)
+        other.plan = plan
         return other
 
     def sigmas(
@@ -236,7 +237,9 @@ class Sampler:
         size = _whole_blocks(self.batch_size or default_batch_size(images.shape[1:], images.device))
         while start < len(images):
             try:
-                for finished in self._count(images, sigma, identities, start, size):
+                per_batch = max(1, size // BLOCK)
+                noisy = _NoisyRows(self.plan, images.to(torch.float32), sigma, identities, per_batch)
+                for finished in self._count(noisy, start, size):
                     yield finished
                     start = finished.position + 1
             except (MemoryError, RuntimeError) as error:
@@ -248,106 +251,52 @@ class Sampler:
             warnings.warn(f"out of memory: going on with batches of {size} images", stacklevel=2)
             self.batch_size = size
 
-    def _count(
-        self,
-        images: Float[Tensor, " g *shape"],
-        sigma: Float[Tensor, " g"],
-        identities: Sequence[int | str],
-        start: int,
-        size: int,
-    ) -> Iterator[ImageCounts]:
-        per_batch = max(1, size // BLOCK)
-        batches = self.plan.batches(len(images), per_batch)
+    def _count(self, noisy: _NoisyRows, start: int, size: int) -> Iterator[ImageCounts]:
+        batches = self.plan.batches(len(noisy.images), noisy.per_batch)
         needed = [batch for batch in batches if batch[-1].position >= start]
-        totals = np.zeros((len(images), 2, self.num_classes), dtype=np.int64)
+        totals = np.zeros((len(noisy.images), 2, self.num_classes), dtype=np.int64)
         with evaluation(self.model):
-            replicas = Replicas(self.model, images.device)
-            runner = _BatchRunner(self, replicas, images, sigma, identities, per_batch, size)
-            far = None
+            for batch, table in self._tables(_BatchRunner(self, noisy, size), needed):
+                _credit(totals, batch, table.cpu().numpy(), noisy.identities)
+                for run in batch:
+                    if run.completes and run.position >= start:
+                        yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
+
+    def _tables(self, runner: _BatchRunner, batches: Sequence[list[Run]]) -> Iterator[tuple[list[Run], Tensor]]:
+        """Yield (batch, table) in order, one batch more under way than there are workers; the first one is checked."""
+        with _workers(runner.device, one=runner.replicas.is_one) as (executor, workers):
             if not self._checked:
-                far = _BatchRunner(self, replicas, far_images(images), sigma, identities, per_batch, size)
-            with _workers(images.device, one=replicas.is_one) as (executor, workers):
-                for batch, table in self._tables(executor, workers + 1, runner, far, needed):
-                    _credit(totals, batch, table.cpu().numpy(), identities)
-                    for run in batch:
-                        if run.completes and run.position >= start:
-                            yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
-
-    def _tables(
-        self,
-        executor: ThreadPoolExecutor,
-        window: int,
-        runner: _BatchRunner,
-        far: _BatchRunner | None,
-        batches: Sequence[list[Run]],
-    ) -> Iterator[tuple[list[Run], Tensor]]:
-        """Yield (batch, table) in order. Beside far images, if any, some rows of the first batch are run again."""
-        if far is not None:
-            before = torch.get_rng_state()
-            table = executor.submit(runner.checked, batches[0], far).result()
-            self._checked = True
-            self._draws = not torch.equal(before, torch.get_rng_state())
-            yield batches[0], table
-            batches = batches[1:]
-        yield from _in_order(executor, 1 if self._draws else window, runner, batches)
+                before = torch.get_rng_state()
+                table = executor.submit(runner.checked, batches[0]).result()
+                self._checked = True
+                self._draws = not torch.equal(before, torch.get_rng_state())
+                yield batches[0], table
+                batches = batches[1:]
+            pending: deque[tuple[list[Run], Future[Tensor]]] = deque()
+            for batch in batches:
+                pending.append((batch, executor.submit(runner, batch)))
+                if len(pending) > (0 if self._draws else workers):
+                    first, future = pending.popleft()
+                    yield first, future.result()
+            for first, future in pending:
+                yield first, future.result()
 
 
-class _BatchRunner:
-    """Makes one batch, runs it, and returns its table of counts [blocks, num_classes + 1] on the model's device.
+@dataclass
+class _NoisyRows:
+    """Makes the rows of one batch, [per_batch * BLOCK, *shape]: noisy copies of the images of a group."""
 
-    The last column counts rows without a class, whose scores hold NaN or are all -inf: reading it needs no extra
-    synchronisation with the device.
-    """
+    plan: SamplingPlan
+    images: Float[Tensor, " g *shape"]
+    sigma: Float[Tensor, " g"]
+    identities: Sequence[int | str]
+    per_batch: int
 
-    def __init__(
-        self,
-        sampler: Sampler,
-        replicas: Replicas,
-        images: Tensor,
-        sigma: Tensor,
-        identities: Sequence[int | str],
-        per_batch: int,
-        rows: int,
-    ) -> None:
-        self.replicas = replicas
-        self.num_classes = sampler.num_classes
-        self.images = images.to(torch.float32)
-        self.noisy_images = sampler.plan.noisy_images(self.images, sigma)
-        self.identities = identities
-        self.per_batch = per_batch
-        self.rows = rows
-        self.width = sampler.num_classes + 2  # classes, no class, rows that do not count
-        blocks = torch.arange(per_batch, device=images.device)
-        self.bin_of_block = (self.width * blocks).repeat_interleave(BLOCK)
-        self.one = torch.ones_like(self.bin_of_block)
+    def __post_init__(self) -> None:
+        self.noisy_images = self.plan.noisy_images(self.images, self.sigma)
         self.buffers = threading.local()
 
-    def __call__(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
-        with torch.no_grad():  # not in inference mode: a model may differentiate in its forward pass
-            return self._table(batch, [self._scores(part) for part in torch.split(self._noisy(batch), self.rows)])
-
-    def checked(self, batch: list[Run], far: _BatchRunner) -> Int[Tensor, "blocks classes"]:
-        """Return what calling it does.
-
-        Args:
-            batch: what to run.
-            far: makes the rows of other images.
-
-        Raises:
-            ModelError: some rows that count get another class beside rows of other images.
-        """
-        with torch.no_grad():
-            noisy = self._noisy(batch)
-            counted = [torch.arange(run.start * BLOCK, run.start * BLOCK + run.samples) for run in batch]
-            chosen, places = beside_others(torch.cat(counted).to(noisy.device), min(self.rows, len(noisy)))
-            rows = noisy[chosen]  # a copy: the model may change its input
-            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
-            others = mixed(far._noisy(batch)[: self.rows])
-            others[places] = rows
-            check_rows(self.replicas.model, scores[0][chosen], self._scores(others)[places])
-            return self._table(batch, scores)
-
-    def _noisy(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
+    def __call__(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
         shape = self.images.shape[1:]
         if not hasattr(self.buffers, "noisy"):
             self.buffers.noisy = self.images.new_zeros(self.per_batch, BLOCK, prod(shape))
@@ -358,6 +307,50 @@ class _BatchRunner:
         # The shape stays when blocks are left over: those hold no noise, and nothing that an earlier batch left.
         noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
         return noisy.view(-1, *shape)
+
+    def beside(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
+        """Return the rows of a batch with far images in the place of these."""
+        return replace(self, images=far_images(self.images))(batch)
+
+
+class _BatchRunner:
+    """Makes one batch, runs it, and returns its table of counts [blocks, num_classes + 1] on the model's device.
+
+    The last column counts rows without a class, whose scores hold NaN or are all -inf: reading it needs no extra
+    synchronisation with the device.
+    """
+
+    def __init__(self, sampler: Sampler, noisy: _NoisyRows, rows: int) -> None:
+        self.noisy = noisy
+        self.device = noisy.images.device
+        self.replicas = Replicas(sampler.model, self.device)
+        self.num_classes = sampler.num_classes
+        self.rows = rows
+        self.width = sampler.num_classes + 2  # classes, no class, rows that do not count
+        blocks = torch.arange(noisy.per_batch, device=self.device)
+        self.bin_of_block = (self.width * blocks).repeat_interleave(BLOCK)
+        self.one = torch.ones_like(self.bin_of_block)
+
+    def __call__(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
+        with torch.no_grad():  # not in inference mode: a model may differentiate in its forward pass
+            return self._table(batch, [self._scores(part) for part in torch.split(self.noisy(batch), self.rows)])
+
+    def checked(self, batch: list[Run]) -> Int[Tensor, "blocks classes"]:
+        """Return what calling it does, unless some rows that count get another class beside rows of far images.
+
+        Raises:
+            ModelError: they do.
+        """
+        with torch.no_grad():
+            noisy = self.noisy(batch)
+            counted = [torch.arange(run.start * BLOCK, run.start * BLOCK + run.samples) for run in batch]
+            chosen, places = beside_others(torch.cat(counted).to(noisy.device), min(self.rows, len(noisy)))
+            rows = noisy[chosen]  # a copy: the model may change its input
+            scores = [self._scores(part) for part in torch.split(noisy, self.rows)]
+            others = mixed(self.noisy.beside(batch)[: self.rows])
+            others[places] = rows
+            check_rows(self.replicas.model, scores[0][chosen], self._scores(others)[places])
+            return self._table(batch, scores)
 
     def _scores(self, images: Float[Tensor, " rows *shape"]) -> Shaped[Tensor, "rows classes"]:
         with self.replicas.lend() as model:
@@ -377,9 +370,9 @@ class _BatchRunner:
         bins = torch.cat([self._bins(part) for part in scores])
         for run in batch:
             bins[run.start * BLOCK + run.samples : (run.start + run.blocks) * BLOCK] = self.width - 1
-        table = torch.zeros(self.per_batch * self.width, dtype=torch.int64, device=bins.device)
+        table = torch.zeros(self.noisy.per_batch * self.width, dtype=torch.int64, device=bins.device)
         table.scatter_add_(0, bins + self.bin_of_block, self.one)
-        return table.view(self.per_batch, self.width)[:, : self.width - 1]
+        return table.view(self.noisy.per_batch, self.width)[:, : self.width - 1]
 
 
 def _credit(
@@ -425,25 +418,6 @@ class _SigmaNoise:
         return rows.transpose(0, 1).reshape(self.samples, *self.shape)
 
 
-def _in_order(
-    executor: ThreadPoolExecutor, window: int, runner: _BatchRunner, batches: Sequence[list[Run]]
-) -> Iterator[tuple[list[Run], Tensor]]:
-    """Yield (batch, table) in order, ``window`` batches under way at a time."""
-    pending: deque[tuple[list[Run], Future[Tensor]]] = deque()
-    try:
-        for batch in batches:
-            pending.append((batch, executor.submit(runner, batch)))
-            if len(pending) >= window:
-                first, future = pending.popleft()
-                yield first, future.result()
-        while pending:
-            first, future = pending.popleft()
-            yield first, future.result()
-    finally:
-        for _, future in pending:
-            future.cancel()
-
-
 @contextmanager
 def _workers(device: torch.device, *, one: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Yield a pool: a single-threaded worker per CPU thread, or one if it must be or keeps another device busy."""
@@ -453,8 +427,9 @@ def _workers(device: torch.device, *, one: bool) -> Iterator[tuple[ThreadPoolExe
         if device.type == "cpu":
             torch.set_num_threads(1)
 
-    with (
-        cpu_threads(device, torch.get_num_threads()),
-        ThreadPoolExecutor(workers, "certsmooth", single_threaded) as executor,
-    ):
-        yield executor, workers
+    with cpu_threads(device, torch.get_num_threads()):
+        executor = ThreadPoolExecutor(workers, "certsmooth", single_threaded)
+        try:
+            yield executor, workers
+        finally:
+            executor.shutdown(cancel_futures=True)

@@ -94,11 +94,7 @@ class Exponential(SigmaPolicy):
         return self._fitted
 
     def _mean_distances(self, images: Float[Tensor, " b *shape"], k: int) -> Float64[Tensor, " b"]:
-        """Return the mean distance of each image to its k nearest points.
-
-        Raises:
-            ConfigError: the policy is not fitted; images of another shape, or not finite.
-        """
+        """Return the mean distance of each image to its k nearest points."""
         fitted = self._state()
         return fitted.points.mean_distances(flattened(images, fitted.shape), k)
 
@@ -107,15 +103,7 @@ class Exponential(SigmaPolicy):
         return self.sigma0 * torch.exp(self.rate * (distances - self.m))
 
     def _checked_range(self, sigma: Float64[Tensor, " b"], *, right: str) -> Float64[Tensor, " b"]:
-        """Return sigma(x) if it is in the range of float64.
-
-        Args:
-            sigma: of each image.
-            right: what the rate must be where it is not.
-
-        Raises:
-            ConfigError: a sigma is 0 or not finite.
-        """
+        """Return sigma(x); raise ConfigError, with what is right for the rate, if one is not in float64's range."""
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
             found = f"from {sigma.min().item():g} to {sigma.max().item():g}"
             raise ConfigError(f"rate: {self.rate}; must be {right}: with m = {self.m:g}, sigma is {found}")

@@ -66,14 +66,10 @@ class NearestNeighbourSigma(Exponential):
             )
         points, shape = read_points(images)
         training = Neighbours(points)
-        m = _average_distance(training, self.neighbours) if self.offset is None else self.offset
+        if (m := self.offset) is None:
+            chosen = training.images(spread(len(training), OFFSET_IMAGES))
+            m = training.mean_distances_to_others(chosen, self.neighbours).mean().item()
         return self._with(Fitted(training, shape, m))
 
     def _sigma_at(self, images: Float[Tensor, " b *shape"]) -> Float64[Tensor, " b"]:
         return self._checked_range(self._unbounded(self._mean_distances(images, self.neighbours)), right="smaller")
-
-
-def _average_distance(training: Neighbours, k: int) -> float:
-    """Return the average distance of a training image to its k nearest others."""
-    chosen = training.images(spread(len(training), OFFSET_IMAGES))
-    return training.mean_distances_to_others(chosen, k).mean().item()

@@ -165,8 +165,7 @@ class _Line(NamedTuple):
         inside = bd > -1
         bd = np.where(inside, bd, 0.0)
         value = d**2 / 2 * (self.q + self.p * (3 + 2 * bd) / (1 + bd) ** 2) - self.form.dimension * _log1p_minus(bd)
-        rise: Nodes = np.where(inside, value, np.inf)
-        return rise
+        return np.where(inside, value, np.inf)
 
     def fall(self, y: Nodes) -> Nodes:
         """-Re(E(c + i y) - E(c))."""
@@ -238,8 +237,7 @@ def _excess(form: Form, at: Saddle) -> Column:
     """Return log w - 1 + 1 / w >= 0, to full relative accuracy."""
     x = 2 * form.kappa * at.s / at.w  # 1 - 1 / w
     near = np.abs(x) < 0.9  # here a function of x alone, whose error the other factors share
-    excess: Column = np.where(near, -_log1p_minus(np.where(near, -x, 0.0)), np.log(at.w) - x)
-    return excess
+    return np.where(near, -_log1p_minus(np.where(near, -x, 0.0)), np.log(at.w) - x)
 
 
 def _log1p_minus(x: Nodes) -> Nodes:
@@ -261,5 +259,4 @@ def _minus_arctan(x: Nodes) -> Nodes:
     series = np.zeros_like(square)
     for k in range(23, 1, -2):
         series = 1 / k - series * square
-    difference: Nodes = np.where(small, x * square * series, x - np.arctan(x))
-    return difference
+    return np.where(small, x * square * series, x - np.arctan(x))

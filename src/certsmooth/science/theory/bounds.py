@@ -75,15 +75,10 @@ def binomial_p_value(successes: npt.ArrayLike, trials: npt.ArrayLike) -> Float[n
     as k are the two tails beyond max(k, n - k), and the p-value is twice one tail. Rounded up: by at most
     2e-9 of the value, and to 1e-200 below that.
 
-    Args:
-        successes: integers k, any shape; 0 <= k <= n.
-        trials: integers n, of a shape that broadcasts with ``successes``; 1 <= n <= `MAX_SAMPLES`.
+    Args and errors are those of `clopper_pearson_lower`.
 
     Returns:
         float64, of the common shape, in (0, 1].
-
-    Raises:
-        ConfigError: an argument is out of range or not an integer.
     """
     k, n = _checked(successes, trials)
     most = np.maximum(k, n - k).astype(np.float64)

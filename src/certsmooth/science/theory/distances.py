@@ -97,11 +97,6 @@ class Cloud(ABC):
     def bounds(self, t: int, cols: Int[np.ndarray, " m"], low: Float[np.ndarray, " m"]) -> Gap:
         """Return bounds on the distances from t, given what `lower_powers` returned for them."""
 
-    @staticmethod
-    @abstractmethod
-    def _root(powers: Float[np.ndarray, " m"]) -> npt.NDArray[np.float64]:
-        """Return the p-th root, rounded to nearest."""
-
     def upper_power(self, limit: Float[np.ndarray, "*m"]) -> npt.NDArray[np.float64]:
         """Return upper bounds of the powers of numbers that err by one unit."""
         with np.errstate(over="ignore"):  # an infinite power is a right one
@@ -127,9 +122,11 @@ class Cloud(ABC):
 
     def _gap(self, low: Float[np.ndarray, " m"], high: Float[np.ndarray, " m"]) -> Gap:
         """Return bounds on distances, given bounds on their powers."""
+        low = np.maximum(low, 0.0)
+        if self.power == 2:
+            low, high = np.sqrt(low), np.sqrt(high)
         # Root, quotient and product each err by one unit at most, relatively; the factors have room for four.
-        low = self._root(np.maximum(low, 0.0)) / self.scale * (1.0 - 4 * UNIT)
-        return Gap(low, self._root(high) / self.scale * (1.0 + 4 * UNIT))
+        return Gap(low / self.scale * (1.0 - 4 * UNIT), high / self.scale * (1.0 + 4 * UNIT))
 
 
 class L2Cloud(Cloud):
@@ -161,11 +158,6 @@ class L2Cloud(Cloud):
         """See `Cloud`."""
         return self._gap(low, low + 2 * (self.margin[t] + self.margin[cols]))
 
-    @staticmethod
-    def _root(powers: Float[np.ndarray, " m"]) -> npt.NDArray[np.float64]:
-        root: npt.NDArray[np.float64] = np.sqrt(powers)
-        return root
-
 
 class L1Cloud(Cloud):
     """Sums of absolute differences."""
@@ -191,10 +183,6 @@ class L1Cloud(Cloud):
         """See `Cloud`."""
         # Differences and sums are exact where they underflow, the products err by less than tiny there.
         return self._gap(low, low * (1.0 + 3 * self.margin) + self.tiny)
-
-    @staticmethod
-    def _root(powers: Float[np.ndarray, " m"]) -> npt.NDArray[np.float64]:
-        return powers
 
 
 CLOUDS: dict[Norm, type[Cloud]] = {"l1": L1Cloud, "l2": L2Cloud}

@@ -116,8 +116,7 @@ class PixelGrid:
             dimension: numbers per image.
         """
         s = sigma * float(self.levels)
-        t: Float[np.ndarray, " N"] = np.minimum(dimension * (2.0**-47 * (1 + s) + 2.0**-52 / s) * (1 + 2.0**-40), 1.0)
-        return t
+        return np.minimum(dimension * (2.0**-47 * (1 + s) + 2.0**-52 / s) * (1 + 2.0**-40), 1.0)
 
     def displacement(self, dimension: int, *, norm: Literal["l1", "l2"]) -> float:
         """Return m: how far an image is from where it is read at most, rounded up, in pixel coordinates.

@@ -78,8 +78,7 @@ def constant_radius(p_a_lower: npt.ArrayLike, sigma: npt.ArrayLike) -> Float[np.
         sigma: standard deviations of the noise, in pixel coordinates [0, 1].
     """
     p, s = np.asarray(p_a_lower, np.float64), np.asarray(sigma, np.float64)
-    radius: npt.NDArray[np.float64] = s * (ndtri(np.maximum(p, 0.5)) * _ROUND_DOWN)
-    return radius
+    return s * (ndtri(np.maximum(p, 0.5)) * _ROUND_DOWN)
 
 
 def xi(

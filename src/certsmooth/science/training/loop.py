@@ -14,7 +14,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from certsmooth._internal.checks import check_seed
 from certsmooth._internal.out_of_memory import is_out_of_memory
+from certsmooth._internal.registry import member
 from certsmooth.errors import CertsmoothError
 from certsmooth.science.datasets import Split
 from certsmooth.science.inputs import Arrays, as_policy, as_split, device_of
@@ -22,9 +24,8 @@ from certsmooth.science.models import BaseClassifier, numerics
 from certsmooth.science.objectives import TrainingObjective
 from certsmooth.science.objectives.gaussian import GaussianAugmentation
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training.log import EpochLog
 from certsmooth.science.training.recipe import Recipe
-from certsmooth.science.training.run import TrainingRun
+from certsmooth.science.training.run import EpochLog, TrainingRun
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def train(
         objective=objective or GaussianAugmentation(),
         policy=policy if policy.is_fitted else policy.fit(split.images, split.labels),
         recipe=recipe,
-        noise=noise,
-        seed=seed,
+        noise=member("noise", noise)(),
+        seed=check_seed("seed", seed),
         device=device_of(model, torch.device("cpu")) if device is None else torch.device(device),
     )
     arithmetic = numerics(model.spec.numeric_type) if isinstance(model, BaseClassifier) else nullcontext()
@@ -141,7 +142,7 @@ def _train(run: TrainingRun, keeper: Keeper | None, *, progress: bool) -> list[E
         total=epochs * batches, initial=len(log) * batches, unit="batch", file=sys.stderr, disable=not progress
     ) as bar:
         for epoch in range(len(log), epochs):
-            with _memory_for(run, epoch), _saying_what_is_kept(keeper, epoch):
+            with _explained(run, keeper, epoch):
                 row = run.epoch(epoch, bar.update)
             log.append(row)
             bar.set_postfix(epoch=epoch, loss=row.loss, accuracy=row.validation_accuracy)
@@ -151,8 +152,8 @@ def _train(run: TrainingRun, keeper: Keeper | None, *, progress: bool) -> list[E
 
 
 @contextmanager
-def _saying_what_is_kept(keeper: Keeper | None, epoch: int) -> Iterator[None]:
-    """Say at the end of an error what there is to go back to."""
+def _explained(run: TrainingRun, keeper: Keeper | None, epoch: int) -> Iterator[None]:
+    """Say at the end of an error what there is to go back to, and what to change if memory runs out."""
     try:
         yield
     except CertsmoothError as error:
@@ -162,13 +163,6 @@ def _saying_what_is_kept(keeper: Keeper | None, epoch: int) -> Iterator[None]:
         elif epoch > 0:
             kept = f"the state after epoch {epoch - 1} is kept in {keeper.place()}"
         raise type(error)(f"{error}; {kept}; try a smaller learning rate") from error
-
-
-@contextmanager
-def _memory_for(run: TrainingRun, epoch: int) -> Iterator[None]:
-    """Say what to change if memory runs out."""
-    try:
-        yield
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

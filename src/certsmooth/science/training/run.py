@@ -5,60 +5,76 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
-from certsmooth._internal.checks import check_seed
 from certsmooth._internal.modes import evaluation
-from certsmooth._internal.registry import member
 from certsmooth._internal.seeds import derive_seed
 from certsmooth.errors import CertsmoothError, ModelError
 from certsmooth.science.datasets import Split
+from certsmooth.science.noise import Noise
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 from certsmooth.science.training.batches import augment, image_source
-from certsmooth.science.training.log import EpochLog
 from certsmooth.science.training.recipe import Recipe
 
 _SIGMA_BATCH = 1000
 
 
+@dataclass(frozen=True)
+class EpochLog:
+    """One row of the log.
+
+    Attributes:
+        epoch: from 0.
+        learning_rate: of the epoch.
+        loss: mean of the objective over the training examples, while the weights changed.
+        validation_accuracy: fraction of the validation split that is right under one noise sample at sigma0,
+            the same noise at every epoch; None without such a split.
+        sigma_mean: of the carried sigma of all training examples after the epoch.
+        sigma_min: likewise.
+        sigma_max: likewise.
+        seconds: wall clock, training and validation.
+    """
+
+    epoch: int
+    learning_rate: float
+    loss: float
+    validation_accuracy: float | None
+    sigma_mean: float
+    sigma_min: float
+    sigma_max: float
+    seconds: float
+
+
+@dataclass(kw_only=True, eq=False)
 class TrainingRun:
     """One run: its options, its data on the device, and what changes from batch to batch.
 
     The arguments are those of `certsmooth.science.training.train`.
     """
 
-    def __init__(
-        self,
-        *,
-        model: nn.Module,
-        training: Split,
-        validation: Split | None,
-        objective: TrainingObjective,
-        policy: SigmaPolicy,
-        recipe: Recipe,
-        noise: str,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self.model = model.to(device)
-        self.training = training
-        self.validation = validation
-        self.objective = objective
-        self.policy = policy
-        self.recipe = recipe
-        self.noise = member("noise", noise)()
-        self.seed = check_seed("seed", seed)
-        self.device = device
-        self.read = image_source(training, device)
-        self.labels = torch.tensor(training.labels, device=device)
-        self.read_validation = None if validation is None else image_source(validation, device)
-        self.optimizer = recipe.make_optimizer(model.parameters())
-        self.sigma = torch.full((len(training),), policy.sigma0, dtype=torch.float64, device=device)
+    model: nn.Module
+    training: Split
+    validation: Split | None
+    objective: TrainingObjective
+    policy: SigmaPolicy
+    recipe: Recipe
+    noise: Noise
+    seed: int
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device)
+        self.read = image_source(self.training, self.device)
+        self.read_validation = None if self.validation is None else image_source(self.validation, self.device)
+        self.labels = torch.tensor(self.training.labels, device=self.device)
+        self.optimizer = self.recipe.make_optimizer(self.model.parameters())
+        self.sigma = torch.full_like(self.labels, self.policy.sigma0, dtype=torch.float64)
 
     def epoch(self, epoch: int, advance: Callable[[], object]) -> EpochLog:
         """Train one epoch, validate, and return the log's row; ``advance`` is called after each batch."""
