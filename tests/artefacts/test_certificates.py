@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from certsmooth._internal.checks import MAX_SAMPLES
 from certsmooth.artefacts.certificates import (
+    CERTIFICATES,
     COLUMNS,
     PROVENANCE_KEYS,
     CertificatesPart,
@@ -162,7 +163,9 @@ def test_another_value_is_noticed(written, column):
     position = table.schema.get_field_index(column)
     table = table.set_column(position, table.schema.field(position), pa.array(values, table.schema.types[position]))
     pq.write_table(table, written)
-    with pytest.raises(CountsError, match=rf"{written}: its content does not match its checksum; certify again"):
+    with pytest.raises(
+        CountsError, match=rf"{written}: truncated or altered: its content does not match its checksum; certify again"
+    ):
         read_certificates(written)
 
 
@@ -222,7 +225,7 @@ def test_a_record_that_says_too_little_is_refused(tmp_path, identity, message):
 def write_as_they_are(path, frame, identity):
     kinds = {"guarantee": object} | dict.fromkeys(("idx", "label", "predict", "correct", "n"), np.int64)
     columns = {name: frame[name].to_numpy(dtype=kinds.get(name, np.float64)) for name in COLUMNS}
-    write_parts(path, "certificates 2", [Part(identity, columns)])
+    write_parts(path, CERTIFICATES, [Part(identity, columns)])
 
 
 @pytest.mark.parametrize(

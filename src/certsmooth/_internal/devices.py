@@ -5,7 +5,6 @@ Imports no torch: the workflow asks how many GPUs there are, and a lease must be
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -17,6 +16,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from certsmooth.errors import CertsmoothError
 
@@ -111,46 +112,34 @@ def leased_gpu() -> Iterator[str | None]:
     if not gpus:
         yield None
         return
-    lock, uuid = _wait_for_one(gpus)
+    held, uuid = _wait_for_one(gpus)
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = uuid
-    try:
-        yield uuid
-    finally:
-        os.environ.pop(VISIBLE)
-        if before is not None:
-            os.environ[VISIBLE] = before
-        os.close(lock)
+    with held:
+        try:
+            yield uuid
+        finally:
+            os.environ.pop(VISIBLE)
+            if before is not None:
+                os.environ[VISIBLE] = before
 
 
-def _wait_for_one(gpus: Sequence[str]) -> tuple[int, str]:
-    """Return the file descriptor that holds the lock, and the GPU."""
+def _wait_for_one(gpus: Sequence[str]) -> tuple[AcquireReturnProxy[FileLock], str]:
+    """Return what holds the lock, and the GPU."""
     folder, is_told = _lock_folder(), False
     while True:
         for uuid in gpus:
-            if (lock := _try_lock(folder / f"{uuid.replace('/', '_')}.lock")) is not None:
-                return lock, uuid
+            path = folder / f"{uuid.replace('/', '_')}.lock"
+            try:
+                return FileLock(path, blocking=False, fallback_to_soft=False).acquire(), uuid
+            except Timeout:
+                continue
+            except OSError as error:
+                raise CertsmoothError(f"{path}: cannot be opened: {error.strerror}") from error
         if not is_told:
             print(f"certsmooth: waiting for a GPU: all {len(gpus)} are in use", file=sys.stderr, flush=True)
         is_told = True
         time.sleep(_POLL)
-
-
-def _try_lock(path: Path) -> int | None:
-    try:
-        # Not inherited by child processes: a lock is held as long as any process has it open.
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise CertsmoothError(f"{path}: cannot be opened: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
 
 
 def _lock_folder() -> Path:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
+from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from certsmooth.errors import CertsmoothError
@@ -41,7 +41,7 @@ def atomic_write(path: Path, *, error: type[CertsmoothError] = CertsmoothError) 
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with _locked(temporary, wait=True) as file:
+        with _locked(temporary) as file:
             try:
                 file.truncate()
                 yield file
@@ -69,33 +69,31 @@ def exclusive(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> 
     Raises:
         CertsmoothError: another run is making it, or the system refuses to write there; names ``path``.
     """
-    path = Path(path)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False, fallback_to_soft=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock, wait=False)
-    except BlockingIOError as cause:
+        held = lock.acquire()
+    except Timeout as cause:
         raise error(f"{path}: another run is writing it; wait for it or stop it") from cause
     except OSError as cause:
         raise error(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-    with file:
+    with held:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            # While it is held: whoever opened it before finds it unlinked, and does not take it for the lock.
+            Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def _locked(path: Path, *, wait: bool) -> BinaryIO:
-    """Open a file, old or new, that nobody else has locked.
+def _locked(path: Path) -> BinaryIO:
+    """Open a file, old or new, that nobody else has locked; wait for those who have.
 
-    Raises:
-        BlockingIOError: somebody has, and we do not wait.
+    The lock is on the file itself, which its holder renames, so none of `filelock` will do.
     """
     while True:
         # Not tempfile: the file gets the permissions that any new file of this user gets.
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                     return file
@@ -103,64 +101,6 @@ def _locked(path: Path, *, wait: bool) -> BinaryIO:
             file.close()
             raise
         file.close()  # whoever had it locked has renamed or removed it
-
-
-def write_json(path: Path, content: Mapping[str, Any], *, error: type[CertsmoothError] = CertsmoothError) -> None:
-    """Write JSON that holds its own checksum, atomically.
-
-    Args:
-        path: the file; its folder must exist.
-        content: what can be JSON, without the key ``sha256``.
-        error: the class of the error raised.
-
-    Raises:
-        CertsmoothError: the file cannot be written, or the content is no JSON; names ``path``.
-    """
-    try:
-        digest = hashlib.sha256(canonical_json(content)).hexdigest()
-        text = json.dumps({"sha256": digest, **content}, indent=2, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as cause:
-        raise error(f"{path}: cannot be JSON: {cause}; must be plain, finite values") from cause
-    with atomic_write(path, error=error) as file:
-        file.write(text.encode())
-
-
-def read_json(path: Path, *, remedy: str, error: type[CertsmoothError] = CertsmoothError) -> dict[str, Any]:
-    """Read what `write_json` wrote, and check that it is that.
-
-    Args:
-        path: the file.
-        remedy: what to do about a damaged file, for the message.
-        error: the class of the error raised.
-
-    Returns:
-        The content, without the checksum.
-
-    Raises:
-        CertsmoothError: missing, no JSON, or altered; names ``path``, and says what to do.
-    """
-    try:
-        content: dict[str, Any] = json.loads(Path(path).read_bytes())
-        stored, found = content.pop("sha256"), hashlib.sha256(canonical_json(content)).hexdigest()
-    except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror or cause}; {remedy}") from cause
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-        raise error(f"{path}: damaged, or not such a file ({cause!r}); {remedy}") from cause
-    if stored != found:
-        raise error(f"{path}: its content does not match its checksum; {remedy}")
-    return content
-
-
-def canonical_json(content: object) -> bytes:
-    """Return the bytes that a checksum of JSON is of: the same for what was written and for what is read.
-
-    Raises:
-        TypeError: the content is no JSON.
-        ValueError: it holds a number that is not finite.
-    """
-    # Through JSON: keys that are no strings are sorted otherwise.
-    plain = json.loads(json.dumps(content, allow_nan=False))
-    return json.dumps(plain, sort_keys=True, allow_nan=False).encode()
 
 
 def file_digest(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> str:

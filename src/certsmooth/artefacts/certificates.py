@@ -20,12 +20,15 @@ from scipy.special import ndtri
 
 from certsmooth._internal.checks import MAX_SAMPLES, check_number
 from certsmooth._internal.storage import atomic_write
-from certsmooth.artefacts.parts import Part, find_part, read_parts, write_parts
+from certsmooth.artefacts.envelope import Form
+from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.errors import CountsError
 from certsmooth.science.certificates import ABSTAIN, GUARANTEES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CERTIFICATES = Form("certificates 3", "certify again")
 
 PROVENANCE_KEYS = (
     "description",
@@ -97,9 +100,7 @@ COLUMNS = tuple(_COLUMNS)
 """The columns of a certificates file, in order."""
 
 _KINDS: dict[object, type[np.generic]] = {int: np.int64, str: np.str_}
-_TYPES = {name: _KINDS.get(column.read, np.float64) for name, column in _COLUMNS.items()}
-_FORMAT = "certificates 2"
-_REMEDY = "certify again"
+TYPES = {name: _KINDS.get(column.read, np.float64) for name, column in _COLUMNS.items()}
 
 _DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "radius", "correct", "sigma", "time")}
 _PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
@@ -131,7 +132,7 @@ def write_certificates(path: Path, parts: Sequence[CertificatesPart]) -> None:
         CountsError: a column is missing, unknown or of the wrong type, a value is not valid, a key of the
             provenance is missing, or the file cannot be written.
     """
-    write_parts(path, _FORMAT, [_stored(path, part) for part in parts])
+    write_parts(path, CERTIFICATES, [_stored(path, part) for part in parts])
 
 
 def read_certificates(path: Path) -> list[CertificatesPart]:
@@ -144,12 +145,12 @@ def read_certificates(path: Path) -> list[CertificatesPart]:
     import pandas as pd
 
     found = []
-    for part in read_parts(path, _FORMAT, _TYPES, remedy=_REMEDY):
+    for part in read_parts(path, CERTIFICATES, TYPES):
         frame = pd.DataFrame(dict(part.columns))
         _check_values(path, frame, _COLUMNS)
         spec, provenance = part.identity.get("spec"), part.identity.get("provenance")
         if not isinstance(spec, Mapping):
-            raise CountsError(f"{path}: spec is {spec!r}; must be a mapping; {_REMEDY}")
+            raise CountsError(f"{path}: spec is {spec!r}; must be a mapping; {CERTIFICATES.remedy}")
         found.append(CertificatesPart(frame, spec, _checked_provenance(path, provenance)))
     return found
 
@@ -165,7 +166,7 @@ def find_certificates(path: Path, parts: Sequence[CertificatesPart], spec: Mappi
     Raises:
         CountsError: there are none; the message names the entry and both values.
     """
-    return parts[find_part(path, [{"spec": part.spec} for part in parts], {"spec": spec}, remedy=_REMEDY)]
+    return parts[CERTIFICATES.find(path, [{"spec": part.spec} for part in parts], {"spec": spec})]
 
 
 def export_certificates(path: Path, frame: pd.DataFrame) -> None:
@@ -202,7 +203,7 @@ def _stored(path: Path, part: CertificatesPart) -> Part:
         json.dumps(identity, allow_nan=False)
     except (TypeError, ValueError) as cause:
         raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
-    columns = {name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in _TYPES.items()}
+    columns = {name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in TYPES.items()}
     return Part(identity, columns)
 
 
