@@ -17,8 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import AcquireReturnProxy, FileLock, Timeout
-
+from certsmooth._internal.storage import locked
 from certsmooth.errors import CertsmoothError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -112,27 +111,27 @@ def leased_gpu() -> Iterator[str | None]:
     if not gpus:
         yield None
         return
-    held, uuid = _wait_for_one(gpus)
+    lock, uuid = _wait_for_one(gpus)
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = uuid
-    with held:
-        try:
-            yield uuid
-        finally:
-            os.environ.pop(VISIBLE)
-            if before is not None:
-                os.environ[VISIBLE] = before
+    try:
+        yield uuid
+    finally:
+        os.environ.pop(VISIBLE)
+        if before is not None:
+            os.environ[VISIBLE] = before
+        os.close(lock)
 
 
-def _wait_for_one(gpus: Sequence[str]) -> tuple[AcquireReturnProxy[FileLock], str]:
-    """Return what holds the lock, and the GPU."""
+def _wait_for_one(gpus: Sequence[str]) -> tuple[int, str]:
+    """Return the file descriptor that holds the lock, and the GPU."""
     folder, is_told = _lock_folder(), False
     while True:
         for uuid in gpus:
             path = folder / f"{uuid.replace('/', '_')}.lock"
             try:
-                return FileLock(path, blocking=False, fallback_to_soft=False).acquire(), uuid
-            except Timeout:
+                return locked(path, wait=False), uuid
+            except BlockingIOError:
                 continue
             except OSError as error:
                 raise CertsmoothError(f"{path}: cannot be opened: {error.strerror}") from error

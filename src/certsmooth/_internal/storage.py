@@ -11,7 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-from filelock import FileLock, Timeout
 from pydantic import TypeAdapter, ValidationError
 
 from certsmooth.errors import CertsmoothError
@@ -38,10 +37,9 @@ def atomic_write(path: Path, *, error: type[CertsmoothError] = CertsmoothError) 
     Raises:
         CertsmoothError: the system refused (disk full, read-only, no such folder, ...); names ``path``.
     """
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with _locked(temporary) as file:
+        with os.fdopen(locked(temporary), "wb") as file:
             try:
                 file.truncate()
                 yield file
@@ -69,38 +67,42 @@ def exclusive(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> 
     Raises:
         CertsmoothError: another run is making it, or the system refuses to write there; names ``path``.
     """
-    lock = FileLock(path.with_name(f".{path.name}.lock"), blocking=False, fallback_to_soft=False)
+    lock = path.with_name(f".{path.name}.lock")
     try:
-        held = lock.acquire()
-    except Timeout as cause:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = locked(lock, wait=False)
+    except BlockingIOError as cause:
         raise error(f"{path}: another run is writing it; wait for it or stop it") from cause
     except OSError as cause:
         raise error(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-    with held:
-        try:
-            yield
-        finally:
-            # While it is held: whoever opened it before finds it unlinked, and does not take it for the lock.
-            Path(lock.lock_file).unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _locked(path: Path) -> BinaryIO:
-    """Open a file, old or new, that nobody else has locked; wait for those who have.
+def locked(path: Path, *, wait: bool = True) -> int:
+    """Return the descriptor of a file, old or new, that nobody else has locked; it is the lock, which closing it frees.
 
-    The lock is on the file itself, which its holder renames, so none of `filelock` will do.
+    The file may be renamed or removed while it is locked, and the folder be whatever the kernel takes it for: that is
+    why these are not the locks of the package filelock, which looks for the folder by itself.
+
+    Raises:
+        BlockingIOError: somebody has locked it, and we do not wait.
     """
     while True:
         # Not tempfile: the file gets the permissions that any new file of this user gets.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
         except BaseException:
-            file.close()
+            os.close(descriptor)
             raise
-        file.close()  # whoever had it locked has renamed or removed it
+        os.close(descriptor)  # whoever had it locked has renamed or removed it
 
 
 def file_digest(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
@@ -15,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from jaxtyping import Int
 
+from certsmooth._internal.storage import locked
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.parts import Part, read_parts, types_of, write_parts
 from certsmooth.errors import CountsError
@@ -146,14 +146,11 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self.path.open("a+b", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = io.FileIO(locked(self.path, wait=False), "r+")
             self._replay(self._file)
+        except BlockingIOError as error:
+            raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
         except OSError as error:
-            if self._file is not None:
-                self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
             raise CountsError(f"{self.path}: cannot be written: {error.strerror}") from error
         return self
 
@@ -162,8 +159,7 @@ class Journal:
         self._file.close()
 
     def _replay(self, file: io.FileIO) -> None:
-        """Read the complete lines, and cut off what follows them."""
-        file.seek(0)
+        """Read the complete lines, and cut off what follows them: what is written next goes there."""
         good = 0
         for line in file.readall().splitlines(keepends=True):
             text = line[9:-1]
@@ -171,7 +167,7 @@ class Journal:
                 break
             self._take(json.loads(text))
             good += len(line)
-        file.truncate(good)  # what is written next goes there: the file is open for appending
+        file.truncate(file.seek(good))
 
     def _line(self, text: bytes) -> bytes:
         return b"%08x %s\n" % (zlib.crc32(text, self._start), text)
