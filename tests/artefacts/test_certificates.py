@@ -321,7 +321,7 @@ def test_missing_provenance(tmp_path, key):
     ("changes", "message"),
     [
         ({"memory": {"conflicts": 0}}, "provenance.memory lacks capped, repredicted, order"),
-        ({"memory": 3}, "provenance.memory is 3; must be null or a mapping"),
+        ({"memory": 3}, "provenance.memory is 3; must be a mapping with conflicts, capped"),
         ({"fingerprint": "md5:0"}, "provenance.fingerprint is 'md5:0'"),
         ({"seconds": float("nan")}, "provenance cannot be JSON"),
         ({"device": object()}, "provenance cannot be JSON"),

@@ -12,7 +12,7 @@ import torch
 from pydantic import ConfigDict
 from torch import Tensor
 
-from certsmooth._internal.checks import store_integer, store_number
+from certsmooth._internal.checks import check_integer, check_number
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.tensors import read_tensors, write_tensors
@@ -54,8 +54,8 @@ class CheckpointHeader:
     made_by: MadeBy
 
     def __post_init__(self) -> None:
-        store_number(self, "sigma", minimum=0)
-        store_integer(self, "images", minimum=1)
+        check_number("sigma", self.sigma, minimum=0)
+        check_integer("images", self.images, minimum=1)
 
 
 def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> None:
