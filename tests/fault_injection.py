@@ -65,7 +65,7 @@ _OUTPUTS = {
     "attack": [ATTACKED],
     "label": [LABELS],
     "train-student": [STUDENT, str(Path(STUDENT).with_name("training.csv"))],
-    "table": ["results/table1.md"],
+    "table": ["results/tables/table1.md"],
 }
 
 

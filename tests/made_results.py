@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from certsmooth._internal.storage import file_digest, write_json
+from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken
 from certsmooth.artefacts.certificates import find_certificates, read_certificates
 from certsmooth.artefacts.counts import CountsPart, write_counts
-from certsmooth.artefacts.provenance import Image
-from certsmooth.artefacts.records import Log, read_record, write_logs
+from certsmooth.artefacts.provenance import Image, MadeBy
+from certsmooth.artefacts.records import RECORD, Log, read_record, write_logs
 from certsmooth.experiment.build import build
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
@@ -98,7 +98,7 @@ class MadeResults:
             "parts": parts,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, content)
+        RECORD.write_json(path, content)
         return path
 
     def counts(self, batch: Batch[SampleSpec]) -> Path:
@@ -273,7 +273,8 @@ def _made_counts(spec: SampleSpec, name: str) -> Counts:
 
 def _log(seconds: Sequence[float], *, in_image: bool = False) -> Log:
     image = IMAGE if in_image else None
-    return Log(seconds=list(seconds), device="cpu", threads=2, versions=VERSIONS, git_commit=COMMIT, image=image)
+    made_by = MadeBy(versions=VERSIONS, git_commit=COMMIT, image=image)
+    return Log(seconds=list(seconds), device="cpu", threads=2, made_by=made_by)
 
 
 def _attacked(

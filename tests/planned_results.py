@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from certsmooth._internal.storage import write_json
+from certsmooth.artefacts.records import RECORD
 from certsmooth.experiment.plan import Job, jobs, make_plan
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import DataSpec
@@ -29,7 +29,7 @@ def write_record(data: DataSpec, **images: int) -> Path:
     }
     path = RESULTS / data.path
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
+    RECORD.write_json(path, content)
     return path
 
 

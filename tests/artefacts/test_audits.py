@@ -7,8 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from certsmooth._internal.storage import read_json, write_json
-from certsmooth.artefacts.audits import OrderPart, read_order_cost, write_order_costs
+from certsmooth.artefacts.audits import ORDER, OrderPart, read_order_cost, write_order_costs
 from certsmooth.errors import CountsError
 from certsmooth.science.audit.order import order_cost
 
@@ -33,7 +32,7 @@ def path(tmp_path):
 def test_round_trip(path):
     for part in PARTS:
         assert read_order_cost(path, expect=part.identity) == part.cost
-    assert read_json(path, remedy="").keys() == {"parts", "versions", "git_commit", "image"}
+    assert ORDER.read_json(path).keys() == {"parts", "made_by"}
 
 
 def test_the_cost_of_another_run_is_refused(path):
@@ -47,9 +46,9 @@ def test_the_cost_of_another_run_is_refused(path):
 
 
 def test_what_is_no_such_file_is_named(path, tmp_path):
-    content = read_json(path, remedy="")
+    content = ORDER.read_json(path)
     content["parts"][1]["cost"]["conflicts"] = "one"
-    write_json(path, content)
+    ORDER.write_json(path, content)
     with pytest.raises(CountsError, match=rf"^{path}: parts\.1\.cost\.conflicts: "):
         read_order_cost(path, expect=PARTS[0].identity)
     with pytest.raises(CountsError, match=r"none\.json: cannot be read"):

@@ -19,6 +19,7 @@ from scipy.stats import norm
 
 from certsmooth._internal.checks import MAX_SAMPLES
 from certsmooth.artefacts.certificates import (
+    CERTIFICATES,
     COLUMNS,
     PROVENANCE_KEYS,
     CertificatesPart,
@@ -162,7 +163,9 @@ def test_another_value_is_noticed(written, column):
     position = table.schema.get_field_index(column)
     table = table.set_column(position, table.schema.field(position), pa.array(values, table.schema.types[position]))
     pq.write_table(table, written)
-    with pytest.raises(CountsError, match=rf"{written}: its content does not match its checksum; certify again"):
+    with pytest.raises(
+        CountsError, match=rf"{written}: truncated or altered: its content does not match its checksum; certify again"
+    ):
         read_certificates(written)
 
 
@@ -222,7 +225,7 @@ def test_a_record_that_says_too_little_is_refused(tmp_path, identity, message):
 def write_as_they_are(path, frame, identity):
     kinds = {"guarantee": object} | dict.fromkeys(("idx", "label", "predict", "correct", "n"), np.int64)
     columns = {name: frame[name].to_numpy(dtype=kinds.get(name, np.float64)) for name in COLUMNS}
-    write_parts(path, "certificates 2", [Part(identity, columns)])
+    write_parts(path, CERTIFICATES, [Part(identity, columns)])
 
 
 @pytest.mark.parametrize(
@@ -318,7 +321,7 @@ def test_missing_provenance(tmp_path, key):
     ("changes", "message"),
     [
         ({"memory": {"conflicts": 0}}, "provenance.memory lacks capped, repredicted, order"),
-        ({"memory": 3}, "provenance.memory is 3; must be null or a mapping"),
+        ({"memory": 3}, "provenance.memory is 3; must be a mapping with conflicts, capped"),
         ({"fingerprint": "md5:0"}, "provenance.fingerprint is 'md5:0'"),
         ({"seconds": float("nan")}, "provenance cannot be JSON"),
         ({"device": object()}, "provenance cannot be JSON"),

@@ -19,7 +19,8 @@ from torch import nn
 import certsmooth.science.models
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.checkpoint import CheckpointHeader, load, save, start_from
-from certsmooth.artefacts.provenance import Image
+from certsmooth.artefacts.envelope import Form
+from certsmooth.artefacts.provenance import Image, MadeBy
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
 
@@ -41,9 +42,11 @@ HEADER = CheckpointHeader(
     images_fingerprint="sha256:" + "cd" * 32,
     pixel_range=None,
     device="cpu",
-    versions={"certsmooth": "0.1.0", "torch": "2.15.0"},
-    git_commit=None,
-    image=Image(commit="0" * 40, definition="sha256:" + "cd" * 32, packages={"debian:libc6": "2.36"}),
+    made_by=MadeBy(
+        versions={"certsmooth": "0.1.0", "torch": "2.15.0"},
+        git_commit=None,
+        image=Image(commit="0" * 40, definition="sha256:" + "cd" * 32, packages={"debian:libc6": "2.36"}),
+    ),
 )
 
 
@@ -88,8 +91,8 @@ def test_equal_content_gives_equal_bytes_whatever_the_order_or_the_memory_format
 def test_header_is_open_to_any_reader_of_safetensors(saved):
     with safetensors.safe_open(saved, framework="pt") as file:
         record = json.loads(file.metadata()["certsmooth"])
-    assert record["header"]["spec"] == TRAINED
-    assert record["header"]["model"]["architecture"] == "mlp"
+    assert record["spec"] == TRAINED
+    assert record["model"]["architecture"] == "mlp"
 
 
 def test_training_can_go_on_from_the_master_weights(tmp_path):
@@ -150,27 +153,27 @@ class Payload:
 def test_pickle_files_are_refused_and_never_unpickled(tmp_path, write):
     path = tmp_path / "model.pt"
     write(Payload(tmp_path / "harm"), path)
-    refused(path, path.read_bytes(), "not a safetensors file")
+    refused(path, path.read_bytes(), "not 'checkpoint 3'")
     assert not (tmp_path / "harm").exists()
 
 
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}, {"certsmooth": "1"}, {"certsmooth": "{"}])
 def test_foreign_safetensors_files_are_refused(tmp_path, metadata):
     content = safetensors.torch.save(build(SPEC, seed=1).network.state_dict(), metadata=metadata)
-    refused(tmp_path / "foreign", content, "not a")
+    refused(tmp_path / "foreign", content, "not 'checkpoint 3'")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x02\0\0\0\0\0\0\0[]", b"\x02\0\0\0\0\0\0\0{}", b"a,b\n1,2\n" * 9])
 def test_other_files_are_refused(tmp_path, content):
-    refused(tmp_path / "foreign", content, "not a safetensors file")
+    refused(tmp_path / "foreign", content, "not 'checkpoint 3'")
 
 
 def test_another_format_version_is_named(tmp_path, monkeypatch):
     path = tmp_path / "model"
-    monkeypatch.setattr(checkpoint, "FORMAT_VERSION", 1)
+    monkeypatch.setattr(checkpoint, "FORM", Form("checkpoint 2", "train again", CheckpointError))
     save(path, build(SPEC, seed=1), HEADER)
     monkeypatch.undo()
-    refused(path, path.read_bytes(), "format version 1", "reads 2")
+    refused(path, path.read_bytes(), "holds 'checkpoint 2'; must be 'checkpoint 3'")
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -188,10 +191,10 @@ def with_integer_bias() -> nn.Module:
 @pytest.mark.parametrize(
     ("network", "parts"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(2, 3)), ("missing", "3.weight", "5.bias")),
+        (nn.Sequential(nn.Flatten(), nn.Linear(2, 3)), ("tensors.3.weight is nothing; must be", "and 3 more entries")),
         (
             nn.Sequential(*build(SPEC, seed=0).network, nn.Linear(3, 3)),
-            ("unexpected", "6.bias"),
+            ("tensors.6.bias is", "must be nothing"),
         ),
         (
             build(ModelSpec("mlp", (2,), 4), seed=0).network,
@@ -267,12 +270,12 @@ def test_a_checkpoint_made_for_something_else_is_refused_by_entry(saved, field, 
         load(saved, expect={"device": "cpu", field: wrong})
     message = str(caught.value)
     assert message.startswith(f"{saved}: {words}")
-    assert "made for something else" in message
+    assert message.endswith("; train again")
     assert "device" not in message
 
 
 def test_all_entries_that_differ_are_named_with_both_values(saved):
-    words = r"spec\.seed is 7; must be 8; sigma is 0\.25; must be 0\.5; made for"
+    words = r"spec\.seed is 7; must be 8; sigma is 0\.25; must be 0\.5; train again"
     with pytest.raises(CheckpointError, match=words):
         load(saved, expect={"spec": TRAINED | {"seed": 8}, "sigma": 0.5})
 

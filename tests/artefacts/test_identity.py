@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certsmooth.artefacts.identity import Difference, check_identity, differences, nearest
-from certsmooth.artefacts.parts import find_part
+from certsmooth.artefacts.envelope import Form, differences
 from certsmooth.errors import CountsError, DataError
 
 PLAIN = st.recursive(
@@ -49,7 +48,7 @@ def test_a_description_equals_itself_and_what_json_makes_of_it(description):
 def test_what_differs_is_named_with_both_values():
     found = {"seed": 0, "policy": {"name": "fixed", "options": {"factor": 2.0}}, "memory": True, "old": "x"}
     right = {"seed": 1, "policy": {"name": "fixed", "options": {"factor": 1.0, "rate": None}}, "memory": 1}
-    assert list(map(str, differences(found, right))) == [
+    assert list(differences(found, right)) == [
         "seed is 0; must be 1",
         "policy.options.factor is 2.0; must be 1.0",
         "policy.options.rate is nothing; must be None",
@@ -57,20 +56,23 @@ def test_what_differs_is_named_with_both_values():
         "old is 'x'; must be nothing",
     ]
     assert list(differences({"a": 1}, {"a": 1.0})) == []
-    assert list(differences({"a": "1"}, {"a": 1})) == [Difference("a", "1", 1)]
+    assert list(differences({"a": "1"}, {"a": 1})) == ["a is '1'; must be 1"]
+
+
+COUNTED, DATA = Form("counts 0", "again", CountsError), Form("data 0", "again", DataError)
 
 
 def test_only_the_entries_asked_for_are_compared_but_these_whole():
-    check_identity(Path("a"), {"spec": {"n": 1}, "more": 2}, {"spec": {"n": 1}}, remedy="again", error=DataError)
+    DATA.check(Path("a"), {"spec": {"n": 1}, "more": 2}, {"spec": {"n": 1}})
     with pytest.raises(DataError) as raised:
-        check_identity(Path("a"), {"spec": {"n": 1, "more": 2}}, {"spec": {"n": 1}}, remedy="again", error=DataError)
+        DATA.check(Path("a"), {"spec": {"n": 1, "more": 2}}, {"spec": {"n": 1}})
     assert str(raised.value) == "a: spec.more is 2; must be nothing; again"
 
 
 def test_many_differences_are_counted():
     right = {"spec": dict.fromkeys("abcde", 1)}
     with pytest.raises(CountsError) as raised:
-        check_identity(Path("a"), {"spec": dict.fromkeys("abcde", 0)}, right, remedy="again", error=CountsError)
+        COUNTED.check(Path("a"), {"spec": dict.fromkeys("abcde", 0)}, right)
     shown = "; ".join(f"spec.{name} is 0; must be 1" for name in "abc")
     assert str(raised.value) == f"a: {shown}; and 2 more entries; again"
 
@@ -78,8 +80,8 @@ def test_many_differences_are_counted():
 def test_the_nearest_part_is_found_and_what_it_lacks_is_named():
     parts = [{"seed": seed, "split": split, "n": 100} for seed in (0, 1) for split in ("test", "validation")]
     for place, part in enumerate(parts):
-        assert find_part(Path("a"), parts, part, remedy="again") == nearest(parts, part) == place
+        assert COUNTED.find(Path("a"), parts, part) == place
     with pytest.raises(CountsError, match=r"^a: n is 100; must be 200; again$"):
-        find_part(Path("a"), parts, {"seed": 1, "split": "validation", "n": 200}, remedy="again")
+        COUNTED.find(Path("a"), parts, {"seed": 1, "split": "validation", "n": 200})
     with pytest.raises(DataError, match=r"^a: no parts; again$"):
-        find_part(Path("a"), [], {"seed": 1}, remedy="again", error=DataError)
+        DATA.find(Path("a"), [], {"seed": 1})

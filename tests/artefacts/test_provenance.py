@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from certsmooth._internal.storage import file_digest, write_json
+from certsmooth._internal.storage import file_digest
 from certsmooth.analysis.idrs_theory import threshold_table
 from certsmooth.artefacts import checkpoint, provenance
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import CountsPart, read_counts, write_counts
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, Image, MadeBy, made_by
-from certsmooth.artefacts.records import log_path, read_logs, write_logs
+from certsmooth.artefacts.records import LOG, log_path, read_logs, write_logs
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.cli import main
 from certsmooth.report.render import write_files, write_table
@@ -132,22 +132,21 @@ def made(tmp_path_factory):
 
 
 def content(path):
-    """What a JSON file says, without the checksum that files have that steps read."""
+    """What a JSON file says, without the format and the checksum that files have that steps read."""
     found = json.loads(Path(path).read_text())
-    found.pop("sha256", None)
-    return found
+    return {key: value for key, value in found.items() if key not in ("format", "sha256")}
 
 
 def test_every_artefact_says_in_which_image_it_was_made(made):
     _, header = checkpoint.load(Path(MODEL))
-    assert header.image == IMAGE
+    assert header.made_by.image == IMAGE
     for counts in (COUNTS, ATTACKED, BROKEN):
-        assert all(log.image == IMAGE for log in read_logs(Path(counts)))
+        assert all(log.made_by.image == IMAGE for log in read_logs(Path(counts)))
     logs = ("results/data/digits.log.json", "results/data/digits-half-labelled.log.json")
     certified = [part.provenance for part in read_certificates(Path(CERTIFICATES))]
     for about in certified:
-        assert about["sampled_by"] == [content(logs[0])]
-    for found in (*map(content, (ORDER, LABELS, *logs)), *certified):
+        assert about["sampled_by"] == [content(logs[0])["made_by"]]
+    for found in (*(content(path)["made_by"] for path in (ORDER, LABELS, *logs)), *certified):
         assert found["image"] == asdict(IMAGE)
         assert found["versions"] == provenance.versions()
         assert "git_commit" in found
@@ -192,7 +191,7 @@ def test_numbers_and_records_are_the_same_outside_the_image(made, monkeypatch):
     assert main(["data", "digits"]) == 0
     assert [path.read_bytes() for path in paths] == before
     assert content("results/tables/soundness.json")["image"] is None
-    assert content("results/data/digits.log.json")["image"] is None
+    assert content("results/data/digits.log.json")["made_by"]["image"] is None
 
 
 def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
@@ -212,15 +211,15 @@ def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
         assert [each["image"] for each in part.provenance["sampled_by"]] == [asdict(IMAGE), None]
 
 
-@pytest.mark.parametrize("change", [{"seconds": "1"}, {"threads": None}, {"more": 1}, {"image": {}}])
+@pytest.mark.parametrize("change", [{"seconds": "1"}, {"threads": None}, {"more": 1}, {"made_by": {}}])
 def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
     path = tmp_path / "a.log.json"
     shutil.copy(COUNTS, tmp_path / "a.parquet")
     good = content(Path(COUNTS).with_suffix(".log.json"))
-    write_json(path, good)
+    LOG.write_json(path, good)
     assert [log.seconds for log in read_logs(tmp_path / "a.parquet")] == [part["seconds"] for part in good["parts"]]
     *others, last = good["parts"]
-    write_json(path, good | {"parts": [*others, last | change]})
+    LOG.write_json(path, good | {"parts": [*others, last | change]})
     (key,) = change
     with pytest.raises(CountsError, match=rf"^{path}: parts\.{len(others)}\.{key}"):
         read_logs(tmp_path / "a.parquet")

@@ -24,7 +24,7 @@ def path(tmp_path):
         images=100,
         images_fingerprint="sha256:1",
         device="cpu",
-        **vars(made_by()),
+        made_by=made_by(),
     )
     checkpoint.save(tmp_path / "model.safetensors", build(spec, seed=1), header)
     return tmp_path / "model.safetensors"

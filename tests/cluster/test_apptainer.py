@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.checkpoint import read_header
+from certsmooth.artefacts.checkpoint import load
 from slurm_cluster import cluster, slurm
 from workflow_project import ROOT, call, copy_project, edit, only_table1, planned
 
@@ -142,7 +142,7 @@ def counted_by(folder):
 
 def test_artefacts_say_what_image_made_them(made, record):
     assert counted_by(made) == [record, record]
-    image = read_header(made / CHECKPOINT).image
+    image = load(made / CHECKPOINT)[1].made_by.image
     assert {"commit": image.commit, "definition": image.definition, "packages": image.packages} == record
 
 

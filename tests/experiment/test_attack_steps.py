@@ -17,7 +17,7 @@ import torch
 from scipy.stats import binomtest, kstest, norm
 
 from certsmooth._internal.registry import member
-from certsmooth._internal.storage import write_json
+from certsmooth.artefacts import records
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.counts import read_counts
 from certsmooth.artefacts.records import read_logs, read_record
@@ -341,7 +341,7 @@ def test_counts_of_something_else_are_refused(folder, capsys):
     COUNTS[1].write_bytes(content[COUNTS[1]])
     changed = read_record(RECORD)
     changed["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
-    write_json(RECORD, changed)
+    records.RECORD.write_json(RECORD, changed)
     refused("fingerprint", f"sha256:{0:064}")
     RECORD.write_bytes(content[RECORD])
     assert main(command(name="bse")) == 2

@@ -9,6 +9,7 @@ import pytest
 
 import small_params
 from certsmooth.artefacts import checkpoint
+from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.experiment.cli import main
 from certsmooth.science.models import ModelSpec, build
 from small_params import changed
@@ -23,9 +24,7 @@ HEADER = checkpoint.CheckpointHeader(
     images_fingerprint="sha256:" + "ab" * 32,
     pixel_range=(0.0, 1.0),
     device="cpu",
-    versions={},
-    git_commit=None,
-    image=None,
+    made_by=MadeBy(versions={}, git_commit=None, image=None),
 )
 START = ("trainings", "gaussian", "start")
 CIFAR10 = {"member": "cifar10", "source": "cifar10", "architecture": "resnet20", "normalisation": None}

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 import yaml
 
-from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import read_counts, write_counts
-from certsmooth.artefacts.records import read_logs, write_logs
+from certsmooth.artefacts.records import RECORD, read_logs, write_logs
 from certsmooth.experiment.cli import _VERBS, main
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.steps import label
 from certsmooth.experiment.steps.data import load_part
 from shipped import shipped_content
 from workflow_project import plain_yaml
@@ -196,7 +196,7 @@ def test_one_file_holds_both_splits_and_says_what_they_are(folder):
     assert main(["sample", COHEN]) == 0
     experiment = Experiment(read_params(folder / "params.yaml"))
     batch = experiment.sample_batch("digits", "cohen", (0,))
-    record = read_json(record_path(), remedy="")
+    record = RECORD.read_json(record_path())
     parts = read_counts(counts_path())
     assert [part.identity["spec"] for part in parts] == batch.identity
     for spec, part, log in zip(batch.parts, parts, read_logs(counts_path()), strict=True):
@@ -281,9 +281,9 @@ def test_counts_of_something_else_are_refused_by_name(folder, capsys):
     for suffix in (".parquet", ".log.json"):
         shutil.copy(counts.with_suffix(suffix), other.with_suffix(suffix))
     refused("spec.policy.name is 'fixed'; must be 'data_dependent'", name=COHEN_DS)
-    changed = read_json(record, remedy="")
+    changed = RECORD.read_json(record)
     changed["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
-    write_json(record, changed)
+    RECORD.write_json(record, changed)
     refused(f"must be 'sha256:{0:064}'")
     assert main(["train", GAUSSIAN.replace("seed=0", "seed=1")]) == 0
     shutil.copy(model_path(GAUSSIAN.replace("seed=0", "seed=1")), model)
@@ -388,9 +388,9 @@ def test_a_checkpoint_for_something_else_is_refused(folder, capsys):
 
 
 def test_data_that_changed_since_the_record_are_refused(folder, capsys):
-    record = read_json(record_path(), remedy="")
+    record = RECORD.read_json(record_path())
     record["parts"]["test"]["fingerprint"] = f"sha256:{0:064}"
-    write_json(record_path(), record)
+    RECORD.write_json(record_path(), record)
     assert main(["sample", COHEN]) == 2
     assert "the files changed" in capsys.readouterr().err
     assert not counts_path().exists()
@@ -478,9 +478,9 @@ def test_half_of_the_labels_are_held_back_in_each_class(taught):
 
 
 def test_pseudo_labels_are_the_predictions_of_the_teacher(taught):
-    stored = read_json(LABELS, remedy="")
+    stored = label.LABELS.read_json(LABELS)
     data = Experiment(read_params(taught / "params.yaml")).data(HALF)
-    split = load_part(data, "unlabelled", read_json(record_path(HALF), remedy=""))
+    split = load_part(data, "unlabelled", RECORD.read_json(record_path(HALF)))
     classifier, _ = checkpoint.load(model_path(of_half("standard")))
     expected = classifier(split.batch(np.arange(len(split)))).argmax(1).tolist()
     assert stored["labels"] == expected
@@ -507,9 +507,9 @@ def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught):
     assert main(["train", BOTH]) == 0
     assert model_path(BOTH).read_bytes() != first
     start.write_bytes(content)
-    stored = read_json(LABELS, remedy="")
+    stored = label.LABELS.read_json(LABELS)
     stored["labels"] = [(label + 1) % 10 for label in stored["labels"]]
-    write_json(LABELS, stored)
+    label.LABELS.write_json(LABELS, stored)
     assert main(["train", BOTH]) == 0
     assert model_path(BOTH).read_bytes() != first
 
@@ -577,20 +577,20 @@ def test_what_a_training_builds_on_must_be_there_and_be_that(taught, capsys):
     refused(str(LABELS), "teacher is 'sha256:")
     teacher.write_bytes(content[teacher])
     shutil.copy(record, LABELS)
-    refused(f"{LABELS}: not pseudo labels", "make them with `certsmooth label`")
+    refused(f"{LABELS}: holds 'record of data 2'; must be 'pseudo labels 2'", "make them with `certsmooth label`")
     LABELS.unlink()
     refused(str(LABELS), "make them with `certsmooth label`")
 
 
 def test_pseudo_labels_of_other_images_or_classes_are_refused(taught, capsys):
-    stored = read_json(LABELS, remedy="")
+    stored = label.LABELS.read_json(LABELS)
     for change, words in (
         ({"fingerprint": "sha256:0"}, "fingerprint is 'sha256:0'"),
         ({"labels": stored["labels"][:-1]}, "646 labels"),
         ({"labels": [10] * 647}, "label 10; must be in 0 .. 9"),
         ({"spec": stored["spec"] | {"teacher": {**stored["spec"]["teacher"], "seed": 1}}}, "spec.teacher.seed is 1"),
     ):
-        write_json(LABELS, stored | change)
+        label.LABELS.write_json(LABELS, stored | change)
         assert main(["train", BOTH]) == 2
         message = capsys.readouterr().err
         assert str(LABELS) in message

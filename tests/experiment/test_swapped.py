@@ -17,12 +17,12 @@ import pytest
 import torch
 
 import small_params
-from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.artefacts.audits import Broken
-from certsmooth.artefacts.certificates import _TYPES as CERTIFICATES_TYPES
-from certsmooth.artefacts.counts import _TYPES as COUNTS_TYPES
-from certsmooth.artefacts.parts import Part, read_parts, write_parts
+from certsmooth.artefacts.audits import ORDER, Broken
+from certsmooth.artefacts.certificates import CERTIFICATES, TYPES
+from certsmooth.artefacts.counts import COUNTS
+from certsmooth.artefacts.envelope import Form
+from certsmooth.artefacts.parts import Part, Types, read_parts, types_of, write_parts
 from certsmooth.artefacts.records import log_path, read_logs, write_logs
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment import runs
@@ -46,6 +46,7 @@ from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.experiment.steps.sample import sample_shard
 from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.train import train_model
+from certsmooth.science.sampling.counts import Counts
 
 RESULTS = Path("results")
 CPU = torch.device("cpu")
@@ -312,10 +313,11 @@ def test_any_artefact_in_the_place_of_another_is_refused_by_every_step(verb: str
     assert seen == {job.verb for job in jobs.jobs if any(path in job.reads for path in artefacts)}
 
 
-def of_parts(jobs: Jobs) -> dict[Path, tuple[str, dict[str, type]]]:
+def of_parts(jobs: Jobs) -> dict[Path, tuple[Form, Types]]:
     """Return the files of several parts: their format, and the types of their columns."""
-    forms = {"sample": ("counts 2", COUNTS_TYPES), "certify": ("certificates 2", CERTIFICATES_TYPES)}
-    forms |= {"attack": (AttackCounts.form, AttackCounts.types), "break-certificates": (Broken.form, Broken.types)}
+    forms = {"sample": (COUNTS, types_of(Counts)), "certify": (CERTIFICATES, TYPES)}
+    for verb, table in (("attack", AttackCounts), ("break-certificates", Broken)):
+        forms[verb] = table.form, types_of(table)
     return {path: form for verb, form in forms.items() for path in jobs.made_by(verb)}
 
 
@@ -327,7 +329,7 @@ def test_no_part_of_a_file_stands_for_another(folder: Path, jobs: Jobs) -> None:
     """Test and validation, sigmas and training seeds lie in one file: each is asked for where all others are."""
     tried = 0
     for path, (form, types) in of_parts(jobs).items():
-        parts = read_parts(RESULTS / path, form, types, remedy="")
+        parts = read_parts(RESULTS / path, form, types)
         has_log = (RESULTS / log_path(path)).exists()
         logs = read_logs(RESULTS / path) if has_log else []
         assert len(parts) > 1
@@ -344,10 +346,10 @@ def test_no_part_of_a_file_stands_for_another(folder: Path, jobs: Jobs) -> None:
 
 def test_the_cost_of_an_order_in_the_place_of_another_of_its_file_is_refused(folder: Path, jobs: Jobs) -> None:
     for path in jobs.made_by("order-cost"):
-        content = read_json(RESULTS / path, remedy="")
+        content = ORDER.read_json(RESULTS / path)
         assert len(content["parts"]) == len(SEEDS)
         with kept(path):
-            write_json(RESULTS / path, content | {"parts": content["parts"][:1] * 2})
+            ORDER.write_json(RESULTS / path, content | {"parts": content["parts"][:1] * 2})
             for job in jobs.readers(path):
                 assert "base.seed is 0; must be 1" in refused(job, path)
 
@@ -381,10 +383,10 @@ def the(jobs: Jobs, verb: str, made: str) -> Job:
 
 def test_validation_certificates_are_not_those_of_the_test(folder: Path, jobs: Jobs) -> None:
     path = Path("certificates/digits/standard/seed=0+1.parquet")
-    parts = read_parts(RESULTS / path, "certificates 2", CERTIFICATES_TYPES, remedy="")
+    parts = read_parts(RESULTS / path, CERTIFICATES, TYPES)
     validation = [part for part in parts if part.identity["spec"]["sampled"]["split"] == "validation"]
     assert len(validation) == len(parts) / 2
-    write_parts(RESULTS / path, "certificates 2", validation)
+    write_parts(RESULTS / path, CERTIFICATES, validation)
     messages = [refused(job, path) for job in jobs.readers(path)]
     assert len(messages) == 2  # tables of certified and of empirical accuracy
     for message in messages:
@@ -438,7 +440,7 @@ def test_a_checkpoint_of_another_training_or_seed(place: str, words: str, folder
     job = the(jobs, "sample", "counts/digits/cohen/seed=0/0-of-1.parquet")
     message = refused(job, path)
     assert message.startswith(f"results/{path}: {words}")
-    assert message.endswith("made for something else; train again")
+    assert message.endswith("; train again")
 
 
 def test_the_record_of_the_same_data_without_half_of_their_labels(folder: Path, jobs: Jobs) -> None:

@@ -11,12 +11,12 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-import safetensors.torch
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,9 +26,10 @@ from torchvision.datasets import CIFAR10
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, OrderPart, read_order_cost, write_order_costs
-from certsmooth.artefacts.certificates import _TYPES as CERTIFICATE_TYPES
 from certsmooth.artefacts.certificates import (
+    CERTIFICATES,
     PROVENANCE_KEYS,
+    TYPES,
     CertificatesPart,
     export_certificates,
     read_certificates,
@@ -37,8 +38,11 @@ from certsmooth.artefacts.certificates import (
 )
 from certsmooth.artefacts.checkpoint import CheckpointHeader
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
+from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.parts import Part, read_parts, write_parts
+from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.records import Log, log_path, read_logs, read_record, write_logs
+from certsmooth.artefacts.tensors import read_tensors, write_tensors
 from certsmooth.artefacts.training_state import EpochLog, load_state, save_state
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment.specs import DataSpec
@@ -95,6 +99,7 @@ def _plain(value: Any) -> Any:
 IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 0.25}, "shard": [0, 4]}
 OTHER = {**IDENTITY, "dataset": "mnist"}
 DIGEST = "sha256:" + "ab" * 32
+MADE_BY = MadeBy(versions={"torch": "2"}, git_commit=None, image=None)
 ROWS = np.arange(6, dtype=np.int64)
 REALS = np.linspace(0.1, 0.9, 6)
 CLASSES = np.arange(18, dtype=np.int64).reshape(6, 3)
@@ -119,7 +124,7 @@ def _count_parts(identity: dict[str, Any]) -> list[CountsPart]:
 
 def _write_logs(folder: Path) -> Path:
     _write_counts(folder)
-    log = Log(seconds=[0.5, 0.25], device="cpu", threads=1, versions={"torch": "2"}, git_commit=None, image=None)
+    log = Log(seconds=[0.5, 0.25], device="cpu", threads=1, made_by=MADE_BY)
     write_logs(folder / "0-of-1.parquet", [log, dataclasses.replace(log, threads=2)])
     return log_path(folder / "0-of-1.parquet")
 
@@ -150,7 +155,7 @@ def _write_order(folder: Path) -> Path:
 def _write_checkpoint(folder: Path) -> Path:
     header = CheckpointHeader(
         model=SPEC, spec={"recipe": {"epochs": 3}, "seed": 7}, sigma=0.25, dataset_fingerprint=DIGEST, images=20,
-        images_fingerprint=DIGEST, pixel_range=None, device="cpu", versions={"torch": "2"}, git_commit=None, image=None,
+        images_fingerprint=DIGEST, pixel_range=None, device="cpu", made_by=MADE_BY,
     )  # fmt: skip
     checkpoint.save(folder / "model.safetensors", build(SPEC, seed=1), header)
     return folder / "model.safetensors"
@@ -176,14 +181,14 @@ def _write_state(folder: Path) -> Path:
     model(torch.ones(1, 2)).sum().backward()
     optimizer.step()
     path = folder / "state.safetensors"
-    save_state(path, definition="0" * 64, model=model, optimizer=optimizer, sigma=torch.ones(4), log=LOG)
+    save_state(path, "0" * 64, SimpleNamespace(model=model, optimizer=optimizer, sigma=torch.ones(4)), LOG)
     return path
 
 
 def _read_state(path: Path) -> object:
     model, optimizer = _fresh()
     sigma = torch.zeros(4)
-    log = load_state(path, definition="0" * 64, model=model, optimizer=optimizer, sigma=sigma)
+    log = load_state(path, "0" * 64, SimpleNamespace(model=model, optimizer=optimizer, sigma=sigma))
     return dict(model.state_dict()), optimizer.state_dict()["state"], sigma, log
 
 
@@ -395,24 +400,20 @@ def test_a_changed_journal(tmp_path_factory: pytest.TempPathFactory, choices: st
 
 
 def _forge_certificates(path: Path, change: Callable[[Any], Any]) -> None:
-    first, *others = read_parts(path, "certificates 2", CERTIFICATE_TYPES, remedy="")
-    write_parts(path, "certificates 2", [Part(change(dict(first.identity)), first.columns), *others])
+    first, *others = read_parts(path, CERTIFICATES, TYPES)
+    write_parts(path, CERTIFICATES, [Part(change(dict(first.identity)), first.columns), *others])
 
 
 def _forge_checkpoint(path: Path, change: Callable[[Any], Any]) -> None:
-    content = path.read_bytes()
-    tensors = safetensors.torch.load(content)
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = json.loads(json.loads(content[8:end])["__metadata__"]["certsmooth"])["header"]
-    path.write_bytes(checkpoint._encode(path, tensors, change(header)))
+    tensors, header = read_tensors(path, checkpoint.FORM)
+    write_tensors(path, checkpoint.FORM, tensors, change(header))
 
 
 def _forge_record(path: Path, change: Callable[[Any], Any]) -> None:
-    from certsmooth._internal.storage import write_json
-
-    content = change({key: value for key, value in json.loads(path.read_text()).items() if key != "sha256"})
+    found = json.loads(path.read_text())
+    content = change({key: value for key, value in found.items() if key not in ("format", "sha256")})
     if isinstance(content, dict):
-        write_json(path, content)
+        Form(found["format"], "").write_json(path, content)
     else:
         path.write_text(json.dumps(content))
 

@@ -16,6 +16,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,7 @@ def _journal(path: Path) -> None:
 def _state(path: Path) -> None:
     model = nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=1)
-    load_state(path, definition="0" * 64, model=model, optimizer=optimizer, sigma=torch.ones(1))
+    load_state(path, "0" * 64, SimpleNamespace(model=model, optimizer=optimizer, sigma=torch.ones(1)))
 
 
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {

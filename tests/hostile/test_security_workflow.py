@@ -11,6 +11,7 @@ import pytest
 import small_params
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.checkpoint import CheckpointHeader
+from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from workflow_project import call, copy_project, plain_yaml
 
@@ -78,7 +79,7 @@ def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     spec = ModelSpec("mlp", (1, 8, 8), 10, Normalisation((0.5,), (0.3,)))
     header = CheckpointHeader(
         model=spec, spec={}, sigma=0.25, dataset_fingerprint="x", images=1, images_fingerprint="x",
-        pixel_range=(0.0, 1.0), device="cpu", versions={}, git_commit=None, image=None,
+        pixel_range=(0.0, 1.0), device="cpu", made_by=MadeBy(versions={}, git_commit=None, image=None),
     )  # fmt: skip
     checkpoint.save(folder / EVERYTHING, build(spec, seed=0), header)
     published = f"published {EVERYTHING}.tsv"

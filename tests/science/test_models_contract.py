@@ -9,6 +9,7 @@ import torch
 
 from certsmooth._internal.registry import function, names
 from certsmooth.artefacts import checkpoint
+from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
 
@@ -115,9 +116,7 @@ def test_a_checkpoint_gives_back_the_very_program(tmp_path, name):
         images=100,
         images_fingerprint="sha256:1",
         device="cpu",
-        versions={},
-        git_commit=None,
-        image=None,
+        made_by=MadeBy(versions={}, git_commit=None, image=None),
     )
     checkpoint.save(tmp_path / "model.safetensors", classifier, header)
     loaded, _ = checkpoint.load(tmp_path / "model.safetensors")

@@ -19,13 +19,13 @@ from torch import nn
 
 from certsmooth._internal.registry import member
 from certsmooth._internal.seeds import derive_seed
-from certsmooth.artefacts.training_state import train_resumably
+from certsmooth.artefacts.training_state import StateFile
 from certsmooth.errors import CertsmoothError, CheckpointError, ConfigError, ModelError
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.objectives import gaussian
 from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
-from certsmooth.science.training import Recipe
+from certsmooth.science.training import Recipe, train
 from certsmooth.science.training.batches import augment
 
 FIXED = fixed.FixedSigma(0.25)
@@ -69,12 +69,10 @@ def run(folder, **changes):
         "recipe": SGD,
         "seed": 5,
         "device": "cpu",
-        "state_path": folder / "state.safetensors",
-        "log_path": folder / "log.csv",
-        "progress": False,
+        "keeper": StateFile(folder / "state.safetensors", folder / "log.csv"),
     } | changes
-    model, training, validation = (options.pop(key) for key in ("model", "training", "validation"))
-    return train_resumably(model, training, validation, **options)
+    folder.mkdir(exist_ok=True)
+    return train(options.pop("model"), options.pop("training"), sigma=options.pop("policy"), **options)
 
 
 def weights(result):
@@ -451,15 +449,15 @@ def test_a_corrupt_state_is_named(tmp_path):
     flipped = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :]
     for bad in (b"", good[:100], good[:-1], good + b"x", b"\0" * 500, flipped, b"PK\x03\x04" + good):
         path.write_bytes(bad)
-        with pytest.raises(CheckpointError, match=r"state.safetensors: corrupt training state .* delete it"):
+        with pytest.raises(CheckpointError, match=r"state.safetensors: truncated(, or| or|,) altered.* delete it"):
             run(tmp_path)
         assert path.read_bytes() == bad
     log = good.replace(b"validation_accuracy", b"validation_accuracz")
     path.write_bytes(log)
-    with pytest.raises(CheckpointError, match="wrong checksum"):
+    with pytest.raises(CheckpointError, match="altered: its content does not match its checksum"):
         run(tmp_path)
-    path.write_bytes(good.replace(b"certsmooth training state", b"certsmooth_training_state"))
-    with pytest.raises(CheckpointError, match="must be 'certsmooth training state 1'"):
+    path.write_bytes(good.replace(b"training state 2", b"training state 1"))
+    with pytest.raises(CheckpointError, match="holds 'training state 1'; must be 'training state 2'; delete it"):
         run(tmp_path)
 
 

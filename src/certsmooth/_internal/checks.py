@@ -90,25 +90,6 @@ def store_integer(instance: object, name: str, *, minimum: int, maximum: int = L
     object.__setattr__(instance, name, number)
 
 
-def store_number(
-    instance: object,
-    name: str,
-    *,
-    above: float = -math.inf,
-    minimum: float = -math.inf,
-    below: float = math.inf,
-    maximum: float = math.inf,
-) -> None:
-    """Check a field of a frozen dataclass by `check_number`, and let it hold the plain ``float``.
-
-    Raises:
-        ConfigError: as `check_number`; the key is the field's name.
-    """
-    value = getattr(instance, name)
-    number = check_number(name, value, above=above, minimum=minimum, below=below, maximum=maximum)
-    object.__setattr__(instance, name, number)
-
-
 def check_samples(key: str, value: object, *, minimum: int = 1) -> int:
     """Return a number of samples of an image, from ``minimum`` to `MAX_SAMPLES`, as a plain ``int``.
 

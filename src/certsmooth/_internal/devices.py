@@ -5,7 +5,6 @@ Imports no torch: the workflow asks how many GPUs there are, and a lease must be
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from certsmooth._internal.storage import locked
 from certsmooth.errors import CertsmoothError
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -128,29 +128,17 @@ def _wait_for_one(gpus: Sequence[str]) -> tuple[int, str]:
     folder, is_told = _lock_folder(), False
     while True:
         for uuid in gpus:
-            if (lock := _try_lock(folder / f"{uuid.replace('/', '_')}.lock")) is not None:
-                return lock, uuid
+            path = folder / f"{uuid.replace('/', '_')}.lock"
+            try:
+                return locked(path, wait=False), uuid
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise CertsmoothError(f"{path}: cannot be opened: {error.strerror}") from error
         if not is_told:
             print(f"certsmooth: waiting for a GPU: all {len(gpus)} are in use", file=sys.stderr, flush=True)
         is_told = True
         time.sleep(_POLL)
-
-
-def _try_lock(path: Path) -> int | None:
-    try:
-        # Not inherited by child processes: a lock is held as long as any process has it open.
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise CertsmoothError(f"{path}: cannot be opened: {error.strerror}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
 
 
 def _lock_folder() -> Path:

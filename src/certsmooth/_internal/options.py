@@ -8,7 +8,6 @@ give; it is not checked.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields
@@ -17,12 +16,12 @@ from inspect import cleandoc
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
-from annotated_types import Ge, Gt, Le, Lt
-
-from certsmooth._internal.checks import LARGEST_INTEGER, check_choice, check_integer, check_number
+from certsmooth._internal.checks import check_choice, check_integer, check_number
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 
 T = TypeVar("T")
+
+_LIMITS = {"ge": "minimum", "gt": "above", "le": "maximum", "lt": "below"}  # of annotated-types, and of the checks
 
 
 class AllowInfinity:
@@ -129,35 +128,12 @@ def checked(key: str, value: object, kind: Any, beside: Iterable[object] = ()) -
         check_choice(key, value, arguments)
         return value
     if kind in (int, float):
-        return _number(key, value, kind, tuple(beside))
+        limits = {name: getattr(each, end) for each in beside for end, name in _LIMITS.items() if hasattr(each, end)}
+        if kind is int:
+            return check_integer(key, value, **limits)
+        return check_number(key, value, infinite=any(isinstance(each, AllowInfinity) for each in beside), **limits)
     if kind in (bool, str):
         if not isinstance(value, kind):
             raise ConfigError(f"{key}: {value!r}; must be {'true or false' if kind is bool else 'text'}")
         return value
     return value
-
-
-def _number(key: str, value: object, kind: type, beside: tuple[object, ...]) -> int | float:
-    minimum, above, below = -math.inf, -math.inf, math.inf
-    maximum = float(LARGEST_INTEGER) if kind is int else math.inf
-    for each in beside:
-        match each:
-            case Ge(ge=bound):
-                minimum = bound  # type: ignore[assignment]
-            case Gt(gt=bound):
-                above = bound  # type: ignore[assignment]
-            case Le(le=bound):
-                maximum = bound  # type: ignore[assignment]
-            case Lt(lt=bound):
-                below = bound  # type: ignore[assignment]
-    if kind is int:
-        return check_integer(key, value, minimum=minimum, maximum=maximum)
-    return check_number(
-        key,
-        value,
-        above=above,
-        minimum=minimum,
-        below=below,
-        maximum=maximum,
-        infinite=any(isinstance(each, AllowInfinity) for each in beside),
-    )

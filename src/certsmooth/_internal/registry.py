@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -99,12 +99,15 @@ def member_class(module: ModuleType, base: type) -> type[Any]:
     Raises:
         ConfigError: there is not exactly one, or it lacks something; the message names the file.
     """
-    found = [cls for cls in _classes(module) if issubclass(cls, base) and not cls.__name__.startswith("_")]
+    classes = [cls for cls in vars(module).values() if isinstance(cls, type) and cls.__module__ == module.__name__]
+    found = [cls for cls in classes if issubclass(cls, base) and not cls.__name__.startswith("_")]
     if len(found) != 1:
-        classes = ", ".join(cls.__name__ for cls in found) or "no class"
-        raise ConfigError(f"{module.__file__}: {classes}; must define one subclass of {base.__name__}")
+        there = ", ".join(cls.__name__ for cls in found) or "no class"
+        raise ConfigError(f"{module.__file__}: {there}; must define one subclass of {base.__name__}")
     (cls,) = found
-    if lacks := [*_abstract(cls), *_missing_attributes(cls, base)]:
+    declared = [name for name, kind in base.__annotations__.items() if str(kind).startswith("ClassVar")]
+    missing = [name for name in declared if not hasattr(cls, name)]
+    if lacks := [*sorted(getattr(cls, "__abstractmethods__", ())), *sorted(missing)]:
         right = f"must define what {base.__name__} asks for"
         raise ConfigError(f"{module.__file__}: {cls.__name__} lacks {', '.join(lacks)}; {right}")
     if "__dataclass_params__" not in vars(cls):
@@ -122,20 +125,3 @@ def _check_name(family: str, name: str) -> None:
 def _module(family: str, name: str) -> ModuleType:
     _check_name(family, name)
     return importlib.import_module(f"certsmooth.science.{family}.{name}")
-
-
-def _classes(module: ModuleType) -> Iterator[type]:
-    for thing in vars(module).values():
-        if isinstance(thing, type) and thing.__module__ == module.__name__:
-            yield thing
-
-
-def _abstract(cls: type) -> list[str]:
-    """Return the abstract methods and properties that a class does not define."""
-    return sorted(getattr(cls, "__abstractmethods__", ()))
-
-
-def _missing_attributes(cls: type, base: type) -> list[str]:
-    """Return the class attributes that the base declares, and that neither it nor the class has a value of."""
-    declared = [name for name, kind in base.__annotations__.items() if str(kind).startswith("ClassVar")]
-    return sorted(name for name in declared if not hasattr(cls, name))

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -38,10 +37,9 @@ def atomic_write(path: Path, *, error: type[CertsmoothError] = CertsmoothError) 
     Raises:
         CertsmoothError: the system refused (disk full, read-only, no such folder, ...); names ``path``.
     """
-    path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        with _locked(temporary, wait=True) as file:
+        with os.fdopen(locked(temporary), "wb") as file:
             try:
                 file.truncate()
                 yield file
@@ -69,98 +67,42 @@ def exclusive(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> 
     Raises:
         CertsmoothError: another run is making it, or the system refuses to write there; names ``path``.
     """
-    path = Path(path)
     lock = path.with_name(f".{path.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = _locked(lock, wait=False)
+        descriptor = locked(lock, wait=False)
     except BlockingIOError as cause:
         raise error(f"{path}: another run is writing it; wait for it or stop it") from cause
     except OSError as cause:
         raise error(f"{path}: cannot be written: {cause.strerror or cause}") from cause
-    with file:
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
 
 
-def _locked(path: Path, *, wait: bool) -> BinaryIO:
-    """Open a file, old or new, that nobody else has locked.
+def locked(path: Path, *, wait: bool = True) -> int:
+    """Return the descriptor of a file, old or new, that nobody else has locked; it is the lock, which closing it frees.
+
+    The file may be renamed or removed while it is locked, and the folder be whatever the kernel takes it for: that is
+    why these are not the locks of the package filelock, which looks for the folder by itself.
 
     Raises:
-        BlockingIOError: somebody has, and we do not wait.
+        BlockingIOError: somebody has locked it, and we do not wait.
     """
     while True:
         # Not tempfile: the file gets the permissions that any new file of this user gets.
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "wb")
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(file.fileno()), path.stat()):
-                    return file
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
+                    return descriptor
         except BaseException:
-            file.close()
+            os.close(descriptor)
             raise
-        file.close()  # whoever had it locked has renamed or removed it
-
-
-def write_json(path: Path, content: Mapping[str, Any], *, error: type[CertsmoothError] = CertsmoothError) -> None:
-    """Write JSON that holds its own checksum, atomically.
-
-    Args:
-        path: the file; its folder must exist.
-        content: what can be JSON, without the key ``sha256``.
-        error: the class of the error raised.
-
-    Raises:
-        CertsmoothError: the file cannot be written, or the content is no JSON; names ``path``.
-    """
-    try:
-        digest = hashlib.sha256(canonical_json(content)).hexdigest()
-        text = json.dumps({"sha256": digest, **content}, indent=2, allow_nan=False) + "\n"
-    except (TypeError, ValueError) as cause:
-        raise error(f"{path}: cannot be JSON: {cause}; must be plain, finite values") from cause
-    with atomic_write(path, error=error) as file:
-        file.write(text.encode())
-
-
-def read_json(path: Path, *, remedy: str, error: type[CertsmoothError] = CertsmoothError) -> dict[str, Any]:
-    """Read what `write_json` wrote, and check that it is that.
-
-    Args:
-        path: the file.
-        remedy: what to do about a damaged file, for the message.
-        error: the class of the error raised.
-
-    Returns:
-        The content, without the checksum.
-
-    Raises:
-        CertsmoothError: missing, no JSON, or altered; names ``path``, and says what to do.
-    """
-    try:
-        content: dict[str, Any] = json.loads(Path(path).read_bytes())
-        stored, found = content.pop("sha256"), hashlib.sha256(canonical_json(content)).hexdigest()
-    except OSError as cause:
-        raise error(f"{path}: cannot be read: {cause.strerror or cause}; {remedy}") from cause
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as cause:
-        raise error(f"{path}: damaged, or not such a file ({cause!r}); {remedy}") from cause
-    if stored != found:
-        raise error(f"{path}: its content does not match its checksum; {remedy}")
-    return content
-
-
-def canonical_json(content: object) -> bytes:
-    """Return the bytes that a checksum of JSON is of: the same for what was written and for what is read.
-
-    Raises:
-        TypeError: the content is no JSON.
-        ValueError: it holds a number that is not finite.
-    """
-    # Through JSON: keys that are no strings are sorted otherwise.
-    plain = json.loads(json.dumps(content, allow_nan=False))
-    return json.dumps(plain, sort_keys=True, allow_nan=False).encode()
+        os.close(descriptor)  # whoever had it locked has renamed or removed it
 
 
 def file_digest(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -> str:

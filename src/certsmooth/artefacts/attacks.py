@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from certsmooth.artefacts.counts import CountsTable
+from certsmooth.artefacts.envelope import Form
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,7 @@ class AttackCounts(CountsTable):
         batch_size: int64 [N], rows per forward pass.
     """
 
-    form: ClassVar[str] = "attacks 2"
-    types: ClassVar[Mapping[str, type[np.generic]]] = {
-        "index": np.int64,
-        "label": np.int64,
-        "samples": np.int64,
-        "epsilon": np.float64,
-        "distance": np.float64,
-        "sigma": np.float64,
-        "counts": np.int64,
-        "batch_size": np.int64,
-    }
+    form: ClassVar[Form] = Form("attacks 3", "make it again")
 
     label: Int[np.ndarray, " N"]
     samples: Int[np.ndarray, " N"]

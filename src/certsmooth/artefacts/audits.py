@@ -2,42 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-
-from certsmooth._internal.storage import decode_record, read_json, write_json
 from certsmooth.artefacts.counts import CountsTable
-from certsmooth.artefacts.parts import find_part
+from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy, made_by
-from certsmooth.errors import CountsError
 from certsmooth.science.audit.answers import Answers
 from certsmooth.science.audit.order import OrderCost
 
-_REMEDY = "make it again"
+ORDER = Form("cost of the order 2", "make it again")
 
 
 @dataclass(frozen=True)
 class Broken(Answers, CountsTable):
     """`certsmooth.science.audit.answers.Answers`, as a file."""
 
-    form: ClassVar[str] = "broken certificates 2"
-    types: ClassVar[Mapping[str, type[np.generic]]] = {
-        "index": np.int64,
-        "predict": np.int64,
-        "radius": np.float64,
-        "sigma": np.float64,
-        "candidates": np.int64,
-        "kind": np.int64,
-        "distance": np.float64,
-        "sigma_there": np.float64,
-        "counts": np.int64,
-        "batch_size": np.int64,
-    }
+    form: ClassVar[Form] = Form("broken certificates 3", "make it again")
 
 
 @dataclass(frozen=True)
@@ -48,11 +31,10 @@ class OrderPart:
     identity: dict[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _OrderRecord(MadeBy):
-    """A file about what orders cost."""
-
+@dataclass(frozen=True)
+class _OrderRecord:
     parts: list[OrderPart]
+    made_by: MadeBy
 
 
 def write_order_costs(path: Path, parts: Sequence[OrderPart]) -> None:
@@ -61,7 +43,7 @@ def write_order_costs(path: Path, parts: Sequence[OrderPart]) -> None:
     Raises:
         CountsError: the file cannot be written.
     """
-    write_json(path, asdict(_OrderRecord(parts=list(parts), **vars(made_by()))), error=CountsError)
+    ORDER.write_json(path, asdict(_OrderRecord(list(parts), made_by())))
 
 
 def read_order_cost(path: Path, *, expect: Mapping[str, Any]) -> OrderCost:
@@ -74,6 +56,5 @@ def read_order_cost(path: Path, *, expect: Mapping[str, Any]) -> OrderCost:
     Raises:
         CountsError: missing or damaged, or an entry differs; the message names it and both values.
     """
-    content = read_json(path, remedy=_REMEDY, error=CountsError)
-    record = decode_record(_OrderRecord, json.dumps(content), source=str(path), error=CountsError)
-    return record.parts[find_part(path, [part.identity for part in record.parts], expect, remedy=_REMEDY)].cost
+    parts = ORDER.decoded(_OrderRecord, path, ORDER.read_json(path)).parts
+    return parts[ORDER.find(path, [part.identity for part in parts], expect)].cost

@@ -20,12 +20,15 @@ from scipy.special import ndtri
 
 from certsmooth._internal.checks import MAX_SAMPLES, check_number
 from certsmooth._internal.storage import atomic_write
-from certsmooth.artefacts.parts import Part, find_part, read_parts, write_parts
+from certsmooth.artefacts.envelope import Form
+from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.errors import CountsError
 from certsmooth.science.certificates import ABSTAIN, GUARANTEES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+CERTIFICATES = Form("certificates 3", "certify again")
 
 PROVENANCE_KEYS = (
     "description",
@@ -97,9 +100,7 @@ COLUMNS = tuple(_COLUMNS)
 """The columns of a certificates file, in order."""
 
 _KINDS: dict[object, type[np.generic]] = {int: np.int64, str: np.str_}
-_TYPES = {name: _KINDS.get(column.read, np.float64) for name, column in _COLUMNS.items()}
-_FORMAT = "certificates 2"
-_REMEDY = "certify again"
+TYPES = {name: _KINDS.get(column.read, np.float64) for name, column in _COLUMNS.items()}
 
 _DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "radius", "correct", "sigma", "time")}
 _PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
@@ -131,7 +132,7 @@ def write_certificates(path: Path, parts: Sequence[CertificatesPart]) -> None:
         CountsError: a column is missing, unknown or of the wrong type, a value is not valid, a key of the
             provenance is missing, or the file cannot be written.
     """
-    write_parts(path, _FORMAT, [_stored(path, part) for part in parts])
+    write_parts(path, CERTIFICATES, [_stored(path, part) for part in parts])
 
 
 def read_certificates(path: Path) -> list[CertificatesPart]:
@@ -144,12 +145,12 @@ def read_certificates(path: Path) -> list[CertificatesPart]:
     import pandas as pd
 
     found = []
-    for part in read_parts(path, _FORMAT, _TYPES, remedy=_REMEDY):
+    for part in read_parts(path, CERTIFICATES, TYPES):
         frame = pd.DataFrame(dict(part.columns))
         _check_values(path, frame, _COLUMNS)
         spec, provenance = part.identity.get("spec"), part.identity.get("provenance")
         if not isinstance(spec, Mapping):
-            raise CountsError(f"{path}: spec is {spec!r}; must be a mapping; {_REMEDY}")
+            raise CountsError(f"{path}: spec is {spec!r}; must be a mapping; {CERTIFICATES.remedy}")
         found.append(CertificatesPart(frame, spec, _checked_provenance(path, provenance)))
     return found
 
@@ -165,7 +166,7 @@ def find_certificates(path: Path, parts: Sequence[CertificatesPart], spec: Mappi
     Raises:
         CountsError: there are none; the message names the entry and both values.
     """
-    return parts[find_part(path, [{"spec": part.spec} for part in parts], {"spec": spec}, remedy=_REMEDY)]
+    return parts[CERTIFICATES.find(path, [{"spec": part.spec} for part in parts], {"spec": spec})]
 
 
 def export_certificates(path: Path, frame: pd.DataFrame) -> None:
@@ -202,7 +203,7 @@ def _stored(path: Path, part: CertificatesPart) -> Part:
         json.dumps(identity, allow_nan=False)
     except (TypeError, ValueError) as cause:
         raise CountsError(f"{path}: provenance cannot be JSON: {cause}; must be plain, finite values") from cause
-    columns = {name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in _TYPES.items()}
+    columns = {name: frame[name].to_numpy(dtype=object if kind is np.str_ else kind) for name, kind in TYPES.items()}
     return Part(identity, columns)
 
 
@@ -226,7 +227,7 @@ def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd
             be handled gives, at any probability of error up to 1/2. The message names file, line, column and what
             would be right.
     """
-    frame = _parse(path, _read(path), _PUBLISHED)
+    frame = _parse(path)
     if sigma is not None:
         check_number("sigma", sigma, above=0)
         _check_sigma(path, frame, sigma)
@@ -244,25 +245,20 @@ def rounding(radius: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.where(radius > 0, half, 0.0)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as cause:
-        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
-
-
-def _parse(path: Path, content: bytes, layouts: Sequence[Mapping[str, _Column]]) -> pd.DataFrame:
-    """Return the typed and checked table; its header says in which of the layouts it is."""
+def _parse(path: Path) -> pd.DataFrame:
+    """Return the typed and checked table; its header says in which of the formats it is."""
     import pandas as pd
 
     try:
-        lines = re.split("\r?\n", content.decode("utf-8-sig").rstrip("\r\n"))
+        lines = re.split("\r?\n", path.read_bytes().decode("utf-8-sig").rstrip("\r\n"))
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
     except UnicodeDecodeError as cause:
         raise CountsError(f"{path}: not UTF-8 text ({cause}); must be tab-separated values") from cause
     header = tuple(lines[0].split("\t"))
-    columns = next((layout for layout in layouts if tuple(layout) == header), None)
+    columns = next((layout for layout in _PUBLISHED if tuple(layout) == header), None)
     if columns is None:
-        raise _wrong_columns(path, header, layouts)
+        raise _wrong_columns(path, header, _PUBLISHED)
     rows = [line.split("\t") for line in lines[1:]]
     for number, row in enumerate(rows, start=2):
         if len(row) != len(columns):
@@ -296,16 +292,10 @@ def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column
     for name, column in columns.items():
         _refuse(path, frame, ~column.valid(frame[name]), name, f"must be {column.right}")
     abstain = frame["predict"] == ABSTAIN
-    right = ((frame["predict"] == frame["label"]) & ~abstain).astype(np.int64)
+    false = frame["correct"] != ((frame["predict"] == frame["label"]) & ~abstain)
     _refuse(path, frame, frame["idx"].duplicated(), "idx", "must be unique, and occurred before")
     _refuse(path, frame, abstain & (frame["radius"] != 0), "radius", "must be 0, as the prediction abstains")
-    _refuse(
-        path,
-        frame,
-        frame["correct"] != right,
-        "correct",
-        "must be 1 exactly if predict is label and no abstention",
-    )
+    _refuse(path, frame, false, "correct", "must be 1 exactly if predict is label and no abstention")
     if "radius_before_memory" in columns:
         lost = (frame["guarantee"] == "memory") & frame["radius_before_memory"].isna()
         _refuse(path, frame, lost, "radius_before_memory", "must be a number where the guarantee is memory")
@@ -331,22 +321,18 @@ def _refuse(path: Path, frame: pd.DataFrame, bad: pd.Series[bool], name: str, ri
 
 
 def _checked_provenance(path: Path, provenance: object) -> Mapping[str, Any]:
-    if not isinstance(provenance, Mapping):
-        raise CountsError(f"{path}: provenance is {provenance!r}; must be a mapping with {', '.join(PROVENANCE_KEYS)}")
-    _check_keys(path, "provenance", provenance, PROVENANCE_KEYS)
-    memory = provenance["memory"]
-    if memory is not None:
-        if not isinstance(memory, Mapping):
-            raise CountsError(f"{path}: provenance.memory is {memory!r}; must be null or a mapping")
-        _check_keys(path, "provenance.memory", memory, MEMORY_KEYS)
-    if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(provenance["fingerprint"])):
-        raise CountsError(
-            f"{path}: provenance.fingerprint is {provenance['fingerprint']!r}; must be sha256: and 64 digits"
-        )
-    return provenance
+    found = _checked_keys(path, "provenance", provenance, PROVENANCE_KEYS)
+    if found["memory"] is not None:
+        _checked_keys(path, "provenance.memory", found["memory"], MEMORY_KEYS)
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", str(found["fingerprint"])):
+        raise CountsError(f"{path}: provenance.fingerprint is {found['fingerprint']!r}; must be sha256: and 64 digits")
+    return found
 
 
-def _check_keys(path: Path, where: str, mapping: Mapping[str, Any], required: tuple[str, ...]) -> None:
-    missing = [key for key in required if key not in mapping]
+def _checked_keys(path: Path, where: str, found: object, required: tuple[str, ...]) -> Mapping[str, Any]:
+    if not isinstance(found, Mapping):
+        raise CountsError(f"{path}: {where} is {found!r}; must be a mapping with {', '.join(required)}")
+    missing = [key for key in required if key not in found]
     if missing:
         raise CountsError(f"{path}: {where} lacks {', '.join(missing)}; must have {', '.join(required)}")
+    return found

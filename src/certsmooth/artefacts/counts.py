@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import io
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Int
 
-from certsmooth.artefacts.parts import Part, find_part, read_parts, write_parts
+from certsmooth._internal.storage import locked
+from certsmooth.artefacts.envelope import Form
+from certsmooth.artefacts.parts import Part, read_parts, types_of, write_parts
 from certsmooth.errors import CountsError
 from certsmooth.science.sampling.counts import Counts
 
-_FORMAT = "counts 2"
-_REMEDY = "sample it again"
-_AGAIN = "make it again"
-_COLUMNS = ("index", "label", "sigma", "constant_within", "selection", "estimation", "batch_size")
-_REAL = ("sigma", "constant_within")
-_TYPES = {name: np.float64 if name in _REAL else np.int64 for name in _COLUMNS}
+COUNTS = Form("counts 3", "sample it again")
 
 
 @dataclass(frozen=True)
@@ -47,11 +42,11 @@ def write_counts(path: Path, parts: Sequence[CountsPart]) -> None:
     Raises:
         CountsError: the file cannot be written.
     """
-    stored = [Part(each.identity, {name: getattr(each.counts, name) for name in _COLUMNS}) for each in parts]
+    stored = [Part(each.identity, vars(each.counts)) for each in parts]
     derived = [
         {"predict": each.counts.predict, "part": np.full(len(each.counts), place)} for place, each in enumerate(parts)
     ]
-    write_parts(path, _FORMAT, stored, derived=derived)
+    write_parts(path, COUNTS, stored, derived=derived)
 
 
 def read_counts(path: Path) -> list[CountsPart]:
@@ -60,8 +55,7 @@ def read_counts(path: Path) -> list[CountsPart]:
     Raises:
         CountsError: not a counts file, or corrupt; the message names it.
     """
-    parts = read_parts(path, _FORMAT, _TYPES, remedy=_REMEDY)
-    return [CountsPart(Counts(**part.columns), part.identity) for part in parts]
+    return [CountsPart(Counts(**part.columns), part.identity) for part in read_parts(path, COUNTS, types_of(Counts))]
 
 
 def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, Any]) -> int:
@@ -75,7 +69,7 @@ def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, An
     Raises:
         CountsError: there are none; the message names the entry and both values.
     """
-    return find_part(path, [part.identity for part in parts], expect, remedy=_REMEDY)
+    return COUNTS.find(path, [part.identity for part in parts], expect)
 
 
 @dataclass(frozen=True)
@@ -83,12 +77,10 @@ class CountsTable:
     """Base of tables of N counts whose fields are the columns of a file, the first of them ``index``.
 
     Attributes:
-        types: of every field, in their order.
-        form: of the file, with its version.
+        form: of the file.
     """
 
-    types: ClassVar[Mapping[str, type[np.generic]]]
-    form: ClassVar[str]
+    form: ClassVar[Form]
 
     index: Int[np.ndarray, " N"]
 
@@ -97,13 +89,13 @@ class CountsTable:
 
     def lists(self) -> dict[str, list[Any]]:
         """Return the columns as lists, which `from_lists` turns into the same table."""
-        return {name: values.tolist() for name, values in asdict(self).items()}
+        return {name: values.tolist() for name, values in vars(self).items()}
 
     @classmethod
     def from_lists(cls, parts: Sequence[Mapping[str, Sequence[Any]]]) -> Self:
         """Join what `lists` returned, in the order given; no parts are an empty table."""
-        columns = {name: [value for part in parts for value in part[name]] for name in cls.types}
-        return cls(**{name: np.asarray(columns[name], dtype=kind) for name, kind in cls.types.items()})
+        columns = {name: [value for part in parts for value in part[name]] for name in types_of(cls)}
+        return cls(**{name: np.asarray(columns[name], dtype=kind) for name, kind in types_of(cls).items()})
 
     @classmethod
     def write(cls, path: Path, parts: Sequence[tuple[Self, Mapping[str, Any]]]) -> None:
@@ -116,7 +108,7 @@ class CountsTable:
         Raises:
             CountsError: the file cannot be written.
         """
-        write_parts(path, cls.form, [Part(identity, asdict(table)) for table, identity in parts])
+        write_parts(path, cls.form, [Part(identity, vars(table)) for table, identity in parts])
 
     @classmethod
     def read(cls, path: Path, *, expect: Mapping[str, Any]) -> tuple[Self, Mapping[str, Any], int]:
@@ -129,13 +121,9 @@ class CountsTable:
         Raises:
             CountsError: not such a file, corrupt, or an entry differs; the message names it and both values.
         """
-        parts = read_parts(path, cls.form, cls.types, remedy=_AGAIN)
-        place = find_part(path, [part.identity for part in parts], expect, remedy=_AGAIN)
+        parts = read_parts(path, cls.form, types_of(cls))
+        place = cls.form.find(path, [part.identity for part in parts], expect)
         return cls(**parts[place].columns), parts[place].identity, place
-
-
-def _json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
 
 
 class Journal:
@@ -150,7 +138,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
-        name = hashlib.sha256(_json(identity)).hexdigest()[:16]
+        name = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
         self._start = zlib.crc32(name.encode())
         self.path = path.with_name(f".{path.name}.{name}.journal")
         self.entries: list[dict[str, Any]] = []
@@ -158,26 +146,20 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
-            self._file = self.path.open("a+b", buffering=0)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._file = io.FileIO(locked(self.path, wait=False), "r+")
             self._replay(self._file)
+        except BlockingIOError as error:
+            raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
         except OSError as error:
-            if self._file is not None:
-                self._file.close()
-            if isinstance(error, BlockingIOError):
-                raise CountsError(f"{self.path}: another run is writing it; wait for it or stop it") from error
             raise CountsError(f"{self.path}: cannot be written: {error.strerror}") from error
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()
 
     def _replay(self, file: io.FileIO) -> None:
-        """Read the complete lines, and cut off what follows them."""
-        file.seek(0)
+        """Read the complete lines, and cut off what follows them: what is written next goes there."""
         good = 0
         for line in file.readall().splitlines(keepends=True):
             text = line[9:-1]
@@ -185,7 +167,7 @@ class Journal:
                 break
             self._take(json.loads(text))
             good += len(line)
-        file.truncate(good)  # what is written next goes there: the file is open for appending
+        file.truncate(file.seek(good))
 
     def _line(self, text: bytes) -> bytes:
         return b"%08x %s\n" % (zlib.crc32(text, self._start), text)
@@ -239,5 +221,5 @@ class CountsJournal(Journal):
 
     def counts(self, positions: Sequence[int]) -> Counts:
         """Return the rows at ``positions``, in that order."""
-        rows = [self.rows[position] for position in positions]
-        return Counts(**{name: np.asarray([row[name] for row in rows]).astype(kind) for name, kind in _TYPES.items()})
+        rows, types = [self.rows[position] for position in positions], types_of(Counts)
+        return Counts(**{name: np.asarray([row[name] for row in rows]).astype(kind) for name, kind in types.items()})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,14 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from certsmooth._internal.storage import decode_record, file_digest, read_json, write_json
-from certsmooth.artefacts.identity import check_identity
+from certsmooth._internal.storage import file_digest
+from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import CountsError, DataError
+
+RECORD = Form("record of data 2", "make it with `certsmooth data`", DataError)
+RECORD_LOG = Form("log of data 2", RECORD.remedy, DataError)
+LOG = Form("log 2", "make again what it is the log of")
 
 _STRICT = ConfigDict(strict=True, extra="forbid")
 _Fingerprint = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]  # names a file of kept data
@@ -53,35 +56,34 @@ def read_record(path: Path, *, spec: Mapping[str, Any] | None = None) -> dict[st
     Raises:
         DataError: missing or damaged, or about other data; the message names the entry and both values.
     """
-    remedy = "make it with `certsmooth data`"
-    content = read_json(path, remedy=remedy, error=DataError)
-    decode_record(_Record, json.dumps(content), source=str(path), error=DataError)
+    content = RECORD.read_json(path)
+    RECORD.decoded(_Record, path, content)
     if spec is not None:
-        check_identity(path, content, {"spec": spec}, remedy=remedy, error=DataError)
+        RECORD.check(path, content, {"spec": spec})
     return content
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log(MadeBy):
+class Log:
     """How counts were made: what differs from run to run is not in the counts, but beside them.
 
     Attributes:
         seconds: one per image, or per group of images.
         device: "cpu", or the name of the GPU.
         threads: CPU threads.
+        made_by: what made them.
     """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     seconds: list[float]
     device: str
     threads: int
-
-    def maker(self) -> MadeBy:
-        """Return what made the counts."""
-        return MadeBy(versions=self.versions, git_commit=self.git_commit, image=self.image)
+    made_by: MadeBy
 
     def summary(self) -> dict[str, Any]:
-        """Return it as JSON holds it, with the sum of the seconds."""
-        return asdict(self) | {"seconds": sum(self.seconds)}
+        """Return it as tables show it, with the sum of the seconds."""
+        return asdict(self.made_by) | {"seconds": sum(self.seconds), "device": self.device, "threads": self.threads}
 
 
 def log_path(made: Path) -> Path:
@@ -105,8 +107,7 @@ def write_logs(made: Path, logs: Sequence[Log]) -> None:
     Raises:
         CountsError: the file cannot be written.
     """
-    content = _Logs(file_digest(made, error=CountsError), list(logs))
-    write_json(log_path(made), asdict(content), error=CountsError)
+    LOG.write_json(log_path(made), asdict(_Logs(file_digest(made, error=CountsError), list(logs))))
 
 
 def read_logs(made: Path) -> list[Log]:
@@ -115,8 +116,7 @@ def read_logs(made: Path) -> list[Log]:
     Raises:
         CountsError: missing or damaged, or the log of another file.
     """
-    path, remedy = log_path(made), f"make {made} again"
-    content = read_json(path, remedy=remedy, error=CountsError)
-    logs = decode_record(_Logs, json.dumps(content), source=str(path), error=CountsError)
-    check_identity(path, content, {"made": file_digest(made, error=CountsError)}, remedy=remedy, error=CountsError)
-    return logs.parts
+    path = log_path(made)
+    content = LOG.read_json(path)
+    LOG.check(path, content, {"made": file_digest(made, error=CountsError)})
+    return LOG.decoded(_Logs, path, content).parts

@@ -128,7 +128,7 @@ def images_at(sampled: SampleSpec, record: Mapping[str, Any]) -> ImagesAt:
 
 def _makers(logs: Sequence[Log]) -> list[dict[str, Any]]:
     """Return what made the counts of all shards, each once."""
-    found = [asdict(log.maker()) for log in logs]
+    found = [asdict(log.made_by) for log in logs]
     return [maker for place, maker in enumerate(found) if maker not in found[:place]]
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from certsmooth._internal.storage import atomic_write, exclusive, write_json
+from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.provenance import made_by
-from certsmooth.artefacts.records import log_path
+from certsmooth.artefacts.records import RECORD, RECORD_LOG, log_path
 from certsmooth.errors import DataError
 from certsmooth.experiment.specs import DataSpec
 from certsmooth.science import datasets
@@ -61,8 +61,8 @@ def record_data(spec: DataSpec, *, results: Path) -> None:
         parts = {**_training_parts(spec, dataset), "test": dataset.test()}
         for part in parts.values():
             _keep(part)
-        write_json(output, _record(spec, dataset, parts), error=DataError)
-        write_json(log_path(output), asdict(made_by()), error=DataError)
+        RECORD.write_json(output, _record(spec, dataset, parts))
+        RECORD_LOG.write_json(log_path(output), {"made_by": asdict(made_by())})
 
 
 def _record(spec: DataSpec, dataset: datasets.Dataset, parts: Mapping[str, datasets.Split]) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from certsmooth._internal.storage import exclusive, file_digest, read_json, write_json
-from certsmooth.artefacts.identity import check_identity
+from certsmooth._internal.storage import exclusive, file_digest
+from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.errors import DataError
 from certsmooth.experiment.specs import LabelSpec
@@ -22,8 +22,9 @@ from certsmooth.science.datasets import Split, join
 from certsmooth.science.datasets._unlabelled import read_unlabelled
 from certsmooth.science.models import numerics
 
+LABELS = Form("pseudo labels 2", "make them with `certsmooth label`", DataError)
+
 _BATCH = 1000
-_REMEDY = "make them with `certsmooth label`"
 
 
 def label_images(spec: LabelSpec, *, results: Path, device: torch.device) -> None:
@@ -58,9 +59,9 @@ def label_images(spec: LabelSpec, *, results: Path, device: torch.device) -> Non
             "images": len(split),
             "agreement": None if spec.source else float((np.array(labels) == split.labels).mean()),
             "labels": labels,
-            **asdict(made_by()),
+            "made_by": asdict(made_by()),
         }
-        write_json(output, result, error=DataError)
+        LABELS.write_json(output, result)
 
 
 def _unlabelled(spec: LabelSpec, record: Mapping[str, Any]) -> Split:
@@ -78,19 +79,17 @@ def with_pseudo_labels(training: Split, spec: LabelSpec, record: Mapping[str, An
         DataError: the labels are damaged, or of another classifier or other images.
     """
     path = results / spec.path
-    stored = read_json(path, remedy=_REMEDY, error=DataError)
-    if missing := {"spec", "fingerprint", "teacher", "labels"} - stored.keys():
-        raise DataError(f"{path}: not pseudo labels (no {', '.join(sorted(missing))}); {_REMEDY}")
+    stored = LABELS.read_json(path)
     split = _unlabelled(spec, record)
     right = {
         "spec": spec.identity,
         "fingerprint": split.fingerprint,
         "teacher": file_digest(results / spec.teacher.path, error=DataError),
     }
-    check_identity(path, stored, right, remedy=_REMEDY, error=DataError)
+    LABELS.check(path, stored, right)
     labels = np.asarray(stored["labels"], dtype=np.int64)
     if len(labels) != len(split):
-        raise DataError(f"{path}: {len(labels)} labels of {len(split)} unlabelled images; {_REMEDY}")
+        raise DataError(f"{path}: {len(labels)} labels of {len(split)} unlabelled images; {LABELS.remedy}")
     if labels.min() < 0 or labels.max() >= record["num_classes"]:
         raise DataError(f"{path}: label {labels.max()}; must be in 0 .. {record['num_classes'] - 1}")
     return join(training, Split(split.images, labels, split.index, f"{split.fingerprint} by {stored['teacher']}"))

@@ -106,7 +106,7 @@ class Loaded:
         Args:
             seconds: one per image, or per group of images.
         """
-        return Log(seconds=seconds, device=device_name(self.device), threads=torch.get_num_threads(), **vars(made_by()))
+        return Log(seconds=seconds, device=device_name(self.device), threads=torch.get_num_threads(), made_by=made_by())
 
 
 def device_name(device: torch.device) -> str:

@@ -13,7 +13,7 @@ from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
-from certsmooth.artefacts.training_state import train_resumably
+from certsmooth.artefacts.training_state import StateFile
 from certsmooth.errors import CheckpointError
 from certsmooth.experiment.base_classifier import model_of, recipe_of
 from certsmooth.experiment.build import build
@@ -23,6 +23,7 @@ from certsmooth.experiment.steps.label import with_pseudo_labels
 from certsmooth.science import models
 from certsmooth.science.models import BaseClassifier, numerics
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training import train
 
 
 def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None:
@@ -48,18 +49,18 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
         state = output.with_name(f".{output.name}.state")
         classifier = _initial(spec, record, results)
         with numerics(spec.numeric_type):  # the backward pass in the arithmetic of the forward pass
-            train_resumably(
+            train(
                 classifier,
                 used,
-                validation,
                 objective=build("objectives", spec.objective, key=f"trainings.{spec.training}.objective"),
-                policy=policy,
+                sigma=policy,
                 recipe=recipe_of(spec.recipe, key=f"datasets.{spec.data.dataset}.recipe"),
                 noise=spec.noise,
                 seed=derive_seed(spec.seed, "training"),
                 device=device,
-                state_path=state,
-                log_path=results / spec.log_path,
+                validation=validation,
+                keeper=StateFile(state, results / spec.log_path),
+                progress=True,
             )
         header = checkpoint.CheckpointHeader(
             model=classifier.spec,
@@ -70,7 +71,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
             images_fingerprint=used.fingerprint,
             pixel_range=record["pixel_range"] and tuple(record["pixel_range"]),
             device=device.type,
-            **vars(made_by()),
+            made_by=made_by(),
         )
         checkpoint.save(output, classifier, header)
         state.unlink(missing_ok=True)
