@@ -5,8 +5,11 @@ from filelock import FileLock
 from fault_injection import experiment, made_experiment  # noqa: F401 - fixtures
 from workflow_project import call, make_project
 
-# The suite's tensors are tiny: threads of one kernel would only wait for each other.
-torch.set_num_threads(1)
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are tiny: threads of one kernel would only wait for each other, and bytes may depend on their number."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

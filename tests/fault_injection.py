@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from certsmooth.experiment.cli import main
-from workflow_project import ROOT, cut_down, edit
+from factories import ROOT
+from workflow_project import cut_down, edit
 
 _MODEL = "digits/gaussian/sigma=0.25/seed=0/default"
 _TEACHER = "digits-half-labelled/standard/sigma=0.25/seed=0/default"

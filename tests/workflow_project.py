@@ -1,6 +1,5 @@
 """A cut-down project: what the tests that run Snakemake and DVC for real share."""
 
-import json
 import os
 import re
 import shutil
@@ -8,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from certsmooth.experiment.library import read_content
+from factories import ROOT, plain_yaml
 
-ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (
     "Snakefile",
     "workflow",
@@ -62,11 +59,6 @@ def edit(folder, change):
     for section in LIBRARY & {name for name in params if params[name] is not None}:
         (library / f"{section}.yaml").write_text(plain_yaml({section: params[section]}))
     path.write_text(plain_yaml({key: value for key, value in params.items() if key not in LIBRARY}))
-
-
-def plain_yaml(content):
-    """Return content as YAML in which nothing stands for something else, whatever it shares."""
-    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 
 TARGETS = ("all", "datasets", "checkpoints", "counts", "certificates")  # of the stages of dvc.yaml

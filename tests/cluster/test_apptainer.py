@@ -12,8 +12,9 @@ import yaml
 
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.checkpoint import read_header
+from factories import ROOT
 from slurm_cluster import cluster, slurm
-from workflow_project import ROOT, call, copy_project, edit, only_table1, planned
+from workflow_project import call, copy_project, edit, only_table1, planned
 
 pytestmark = pytest.mark.apptainer
 

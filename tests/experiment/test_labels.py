@@ -12,7 +12,7 @@ from certsmooth._internal.labels import legend, policy_label, uses_noise
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.labels import labels_of
-from shipped import shipped_content
+from factories import shipped_content
 
 CONTENT = shipped_content()
 SHOWN = {

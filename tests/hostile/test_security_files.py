@@ -39,9 +39,9 @@ from certsmooth.experiment.steps.data import _read_kept
 from certsmooth.science import datasets
 from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
-from data_samples import batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
+from factories import ROOT, batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "certsmooth"
+SOURCE = ROOT / "src" / "certsmooth"
 OWNED = "owned"
 
 

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ import torch
 from certsmooth._internal.devices import leased_gpu, local_gpus
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment import cli
+from factories import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 UUIDS = [f"GPU-0000000{i}-1111-2222-3333-444444444444" for i in range(3)]
 MIG = "MIG-11111111-2222-3333-4444-555555555555"
 HOLD = """

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -21,8 +20,8 @@ from certsmooth.science.attacks.pgd import PGD
 from certsmooth.science.certificates import BASE, Certificate
 from certsmooth.science.datasets.cones import Cones
 from certsmooth.science.objectives.macer import MACER
+from factories import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
 CLASSES = {
     "attacks": {"base_pgd": "BasePGD", "ddn": "DDN", "pgd": "PGD"},

@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from certsmooth.artefacts.counts import read_counts
-from workflow_project import call, edit, plain_yaml, planned
+from factories import plain_yaml
+from workflow_project import call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,
