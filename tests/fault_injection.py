@@ -70,17 +70,14 @@ _OUTPUTS = {
 }
 
 
-@pytest.fixture(scope="session")
-def made_experiment(tmp_path_factory):
-    """A folder with the whole experiment, made without a fault; it must stay as it is."""
-    folder = tmp_path_factory.mktemp("made")
+def make_experiment(folder):
+    """Make the whole experiment, without a fault."""
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
     edit(folder, _small)
     with contextlib.chdir(folder):
         for arguments in STEPS.values():
             assert main(arguments) == 0
-    return folder
 
 
 @pytest.fixture

@@ -93,15 +93,24 @@ def cut_down(params):
     params["high_dimension"]["rates"] = [0, 0.001]
 
 
-def make_project(folder, remote):
+def make_project(folder):
     """Make every table of a cut-down project with `dvc repro`, commit it, and push it to a remote on a folder."""
     copy_project(folder)
     edit(folder, cut_down)
+    remote = folder.with_name(f"remote-of-{folder.name}")
+    remote.mkdir()
     call(folder, "dvc", "remote", "add", "--default", "plain", str(remote))
     call(folder, "dvc", "repro")
     call(folder, "git", "add", "--all")
     call(folder, "git", "commit", "--quiet", "--message", "made")
     call(folder, "dvc", "push")
+
+
+def make_clone(project, folder):
+    """Clone a project, and pull its artefacts."""
+    call(project, "git", "clone", "--quiet", str(project), str(folder))
+    call(folder, "dvc", "pull")
+    return folder
 
 
 def planned(folder, *targets):

@@ -400,6 +400,7 @@ def test_authors_certificates_through_the_whole_table():
     assert column(result.values, "value", selected_on="test", metric="certified_accuracy") == best
 
 
+@pytest.mark.slow
 def test_modules_start_without_heavy_imports():
     code = (
         "import sys, certsmooth.analysis.certified, certsmooth.report.render, certsmooth.report.figures.curves;"

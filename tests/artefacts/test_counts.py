@@ -406,6 +406,7 @@ with CountsJournal(pathlib.Path(sys.argv[1]), identity) as journal:
 """
 
 
+@pytest.mark.slow
 def test_rows_survive_a_kill(tmp_path):
     path = tmp_path / "counts.parquet"
     command = [sys.executable, "-c", WRITER, str(path), json.dumps(IDENTITY), json.dumps(row(0))]

@@ -280,6 +280,7 @@ def test_a_table_refuses_attacks_with_other_settings(folder, capsys):
     assert not (folder / "results" / "tables" / "empirical.md").exists()
 
 
+@pytest.mark.slow
 def test_an_attack_killed_midway_gives_the_same_bytes(folder):
     make_params(folder, predict={"n": 400, "alpha": 0.01}, stride=1)
     assert main(command()) == 0

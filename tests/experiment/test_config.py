@@ -292,6 +292,7 @@ def test_unreadable_files_are_named(tmp_path):
             read_params(tmp_path / "bad.yaml")
 
 
+@pytest.mark.slow
 def test_the_workflow_reads_the_configuration_without_torch():
     code = (
         "import sys; from pathlib import Path; from certsmooth.experiment.resolve import Experiment;"

@@ -106,6 +106,7 @@ def kill_when(command, ready):
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [COHEN, COHEN_DS])
 def test_sampling_killed_midway_gives_the_same_bytes(folder, name):
     make_params(folder, n=3000)
@@ -124,6 +125,7 @@ def test_sampling_killed_midway_gives_the_same_bytes(folder, name):
     assert not list(killed.parent.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [GAUSSIAN, GAUSSIAN.replace("gaussian", "gaussian-ds")])
 def test_training_killed_midway_gives_the_same_bytes(folder, name):
     def command(results):

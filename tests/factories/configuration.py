@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +88,23 @@ Key = str | tuple[str | int, ...]
 
 def small_content() -> dict[str, Any]:
     """Return the configuration with one of everything; no part of it is in two places."""
-    loaded: dict[str, Any] = _apart(written_out(yaml.safe_load(SMALL)))
-    return loaded
+    return json.loads(_small())
 
 
 def shipped_content() -> dict[str, Any]:
     """Return params.yaml and its library as the content of one params.yaml; no part of it is in two places."""
-    return read_content(ROOT / "params.yaml").whole()
+    return json.loads(_shipped())
+
+
+@cache
+def _small() -> str:
+    return json.dumps(written_out(yaml.safe_load(SMALL)))
+
+
+@cache
+def _shipped() -> str:
+    """As JSON: YAML is slow to read."""
+    return json.dumps(read_content(ROOT / "params.yaml").whole())
 
 
 def digits_content(*, epochs: int = 2, sigma: float = 0.25, **certification: Any) -> dict[str, Any]:
@@ -114,7 +125,7 @@ def digits_content(*, epochs: int = 2, sigma: float = 0.25, **certification: Any
 
 def plain_yaml(content: Any) -> str:
     """Return content as YAML in which nothing stands for something else, whatever it shares."""
-    return yaml.safe_dump(_apart(content), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
 
 
 def write_params(folder: Path, content: Any) -> Path:
@@ -122,11 +133,6 @@ def write_params(folder: Path, content: Any) -> Path:
     path = folder / "params.yaml"
     path.write_text(plain_yaml(content))
     return path
-
-
-def _apart(value: Any) -> Any:
-    """Return a copy without a part that is in two places."""
-    return json.loads(json.dumps(value))
 
 
 def changed(whole: dict[str, Any], key: Key, value: object) -> dict[str, Any]:

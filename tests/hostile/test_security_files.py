@@ -414,6 +414,7 @@ def _npz_of_zeros(path: Path, *, announced: int, zeros: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_files_that_unpack_to_more_than_the_memory_are_refused(tmp_path: Path) -> None:
     kinds = {"unused": tarfile.REGTYPE, "long name": tarfile.GNUTYPE_LONGNAME, "header": tarfile.XHDTYPE}
     archives = [_tar_of_zeros(tmp_path / f"{name}.tar.gz", kind) for name, kind in kinds.items()]

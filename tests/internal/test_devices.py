@@ -166,6 +166,7 @@ def holder(machine):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_processes_get_gpus_of_their_own_and_a_killed_one_frees_its(nvidia_smi, holder):
     nvidia_smi.rows(2)
     first, second = holder(), holder()
@@ -235,6 +236,7 @@ with leased_gpu() as uuid:
 """
 
 
+@pytest.mark.slow
 def test_jobs_of_a_workflow_queue_for_the_gpus_and_each_sees_its_own(machine, nvidia_smi, monkeypatch):
     nvidia_smi.rows(2)
     monkeypatch.setenv("PATH", f"{machine / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")

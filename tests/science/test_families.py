@@ -171,6 +171,7 @@ def test_a_function_that_is_missing_is_named():
 # --- a new member
 
 
+@pytest.mark.slow
 def test_a_certificate_of_a_few_lines_keeps_the_contract(tmp_path):
     """In a copy of the package: every test of the contract, for the new file as for any other."""
     assert len(NEW.partition("@dataclass")[2].splitlines()) < 10

@@ -275,6 +275,7 @@ def test_dir_lists_the_public_names():
         _ = certsmooth.smoothing
 
 
+@pytest.mark.slow
 def test_looking_at_the_package_does_not_load_torch():
     code = "import sys, certsmooth; dir(certsmooth); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
