@@ -1,5 +1,6 @@
 # make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
+# make test-fast     those that are arithmetic, in two minutes: not what is marked slow (tests/conftest.py)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
 # make bench    throughput of sampling and training, and the search for nearest neighbours
@@ -8,7 +9,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test lint schema bench lock image test-apptainer test-slurm
+.PHONY: setup table1 tables test test-fast lint schema bench lock image test-apptainer test-slurm
 
 setup: .venv/.installed
 
@@ -33,6 +34,9 @@ tables: setup
 
 test: setup
 	pytest --numprocesses auto
+
+test-fast: setup
+	pytest --numprocesses auto -m 'not slow'
 
 lint: setup
 	ruff check .

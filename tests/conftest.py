@@ -1,35 +1,106 @@
+"""What all tests share, the order in which they run, and which of them are fast."""
+
+import os
+import subprocess
+from pathlib import Path
+
 import pytest
 import torch
 from filelock import FileLock
 
-from fault_injection import experiment, made_experiment  # noqa: F401 - fixtures
-from workflow_project import call, make_project
+from fault_injection import experiment, make_experiment  # noqa: F401 - a fixture
+from workflow_project import call, make_clone, make_project
 
-# The suite's tensors are tiny: threads of one kernel would only wait for each other.
-torch.set_num_threads(1)
+SLOW_MARKERS = ("workflow", "slurm", "apptainer", "slow")
+PROGRAMS = ("certsmooth", "dvc", "pytest", "python", "snakemake")
+"""Whose start takes seconds."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark as slow what is, and let the slowest start first: no worker is left alone with one of them at the end."""
+    for item in items:
+        if any(item.get_closest_marker(name) for name in SLOW_MARKERS):
+            item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if is_slow(item)}
+    items.sort(key=lambda item: ("project" not in item.fixturenames, item.path not in slow))
+
+
+def is_slow(item):
+    return item.get_closest_marker("slow") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Refuse to a test that is not marked slow, and to its fixtures, to start a program that takes seconds."""
+    start = subprocess.Popen.__init__
+
+    def checked(process, command, *args, **options):
+        program = Path(command if isinstance(command, str) else os.fsdecode(command[0])).name
+        if program.startswith(PROGRAMS):
+            raise RuntimeError(f"{item.nodeid} starts {program}; must be marked slow")
+        start(process, command, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if not is_slow(item):
+            patch.setattr(subprocess.Popen, "__init__", checked)
+        return (yield)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tensors are tiny: threads of one kernel would only wait for each other, and bytes may depend on their number."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
-def project(tmp_path_factory, worker_id):
-    """A repository whose tables were made by `dvc repro` and pushed to a remote on a plain folder; tests only read it.
-
-    It takes minutes: the workers of one run share it, and the first that needs it makes it.
-    """
+def made_once(tmp_path_factory, worker_id):
+    """What makes a folder that takes long: the workers of one run share it, and the first that needs it makes it."""
     base = tmp_path_factory.getbasetemp()
     base = base if worker_id == "master" else base.parent
-    folder, remote, made = (base / name for name in ("project", "remote", "project-is-made"))
-    with FileLock(base / "project.lock"):
-        if not made.exists():
-            remote.mkdir()
-            make_project(folder, remote)
-            made.touch()
-    return folder
+
+    def made(name, make):
+        folder, done = base / name, base / f"{name}-is-made"
+        with FileLock(base / f"{name}.lock"):
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def made_experiment(made_once):
+    """A folder with the whole experiment, made without a fault; it must stay as it is."""
+    return made_once("experiment", make_experiment)
+
+
+@pytest.fixture(scope="session")
+def project(made_once):
+    """A repository whose tables `dvc repro` made, pushed to a remote on a plain folder; tests only read it."""
+    return made_once("project", make_project)
 
 
 @pytest.fixture
 def clone(project, tmp_path):
     """A fresh clone with the artefacts pulled."""
-    folder = tmp_path / "clone"
-    call(tmp_path, "git", "clone", "--quiet", str(project), str(folder))
-    call(folder, "dvc", "pull")
-    return folder
+    return make_clone(project, tmp_path / "clone")
+
+
+@pytest.fixture(scope="session")
+def _planned_in(project, tmp_path_factory):
+    return make_clone(project, tmp_path_factory.mktemp("planned") / "clone")
+
+
+@pytest.fixture
+def edited(_planned_in):
+    """A clone with the artefacts pulled, in which nothing may be made: what is edited of it is put back."""
+    before = times_of(_planned_in / "results")
+    yield _planned_in
+    call(_planned_in, "git", "checkout", "--quiet", "--", ".")
+    assert times_of(_planned_in / "results") == before
+
+
+def times_of(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

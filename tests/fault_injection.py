@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from certsmooth.experiment.cli import main
-from workflow_project import ROOT, cut_down, edit
+from factories import ROOT
+from workflow_project import cut_down, edit
 
 _MODEL = "digits/gaussian/sigma=0.25/seed=0/default"
 _TEACHER = "digits-half-labelled/standard/sigma=0.25/seed=0/default"
@@ -69,17 +70,14 @@ _OUTPUTS = {
 }
 
 
-@pytest.fixture(scope="session")
-def made_experiment(tmp_path_factory):
-    """A folder with the whole experiment, made without a fault; it must stay as it is."""
-    folder = tmp_path_factory.mktemp("made")
+def make_experiment(folder):
+    """Make the whole experiment, without a fault."""
     shutil.copy(ROOT / "params.yaml", folder)
     shutil.copytree(ROOT / "config", folder / "config")
     edit(folder, _small)
     with contextlib.chdir(folder):
         for arguments in STEPS.values():
             assert main(arguments) == 0
-    return folder
 
 
 @pytest.fixture

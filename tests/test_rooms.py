@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from factories import ROOT
+
 PACKAGE = ROOT / "src" / "certsmooth"
 ROOMS = ("_internal", "science", "artefacts", "analysis", "report", "experiment")
 """From the lowest to the highest; errors may be used by all."""

@@ -1,6 +1,5 @@
 """A cut-down project: what the tests that run Snakemake and DVC for real share."""
 
-import json
 import os
 import re
 import shutil
@@ -8,11 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml
-
 from certsmooth.experiment.library import read_content
+from factories import ROOT, plain_yaml
 
-ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = (
     "Snakefile",
     "workflow",
@@ -64,11 +61,6 @@ def edit(folder, change):
     path.write_text(plain_yaml({key: value for key, value in params.items() if key not in LIBRARY}))
 
 
-def plain_yaml(content):
-    """Return content as YAML in which nothing stands for something else, whatever it shares."""
-    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
-
-
 TARGETS = ("all", "datasets", "checkpoints", "counts", "certificates")  # of the stages of dvc.yaml
 LIBRARY = {"datasets", "trainings", "methods", "modifiers", "tables", "toy", "high_dimension"}
 TABLES = {"certified": ("table1", "smoothadv_table2"), "empirical": ("empirical",), "accuracy": ("toy",)}
@@ -101,15 +93,24 @@ def cut_down(params):
     params["high_dimension"]["rates"] = [0, 0.001]
 
 
-def make_project(folder, remote):
+def make_project(folder):
     """Make every table of a cut-down project with `dvc repro`, commit it, and push it to a remote on a folder."""
     copy_project(folder)
     edit(folder, cut_down)
+    remote = folder.with_name(f"remote-of-{folder.name}")
+    remote.mkdir()
     call(folder, "dvc", "remote", "add", "--default", "plain", str(remote))
     call(folder, "dvc", "repro")
     call(folder, "git", "add", "--all")
     call(folder, "git", "commit", "--quiet", "--message", "made")
     call(folder, "dvc", "push")
+
+
+def make_clone(project, folder):
+    """Clone a project, and pull its artefacts."""
+    call(project, "git", "clone", "--quiet", str(project), str(folder))
+    call(folder, "dvc", "pull")
+    return folder
 
 
 def planned(folder, *targets):

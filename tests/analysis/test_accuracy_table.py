@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.accuracy import Column, accuracy_table, rows_by_column
 from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.runs import collect
@@ -22,45 +20,24 @@ from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.figures.accuracy_curves import seed_curves, write_accuracy_curves
 from certsmooth.report.render import write_table
-from table_rows import column, provenance, row, rows
+from factories import REFERENCE, certified_run, column, needs_reference, row, rows
 
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
-needs_reference = pytest.mark.skipif(
-    not (REFERENCE / "certificates").is_dir(), reason="the published certificates are not on this machine"
-)
 LABEL = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
 DIGITS = Column("digits", 0.12)
 
 
-def make_run(predict, *, method="cohen", label=LABEL, radius=0.5, dataset="digits", **fields):
+def make_run(predict, *, label=LABEL, radius=0.5, dataset="digits", **fields):
     """A run whose image i is predicted as ``predict[i]``, with the same radius everywhere."""
-    predict, label = np.asarray(predict), np.asarray(label)
-    frame = pd.DataFrame(
-        {
-            "idx": np.arange(len(label)) * 20,
-            "label": label,
-            "predict": predict,
-            "radius": np.where(predict < 0, 0.0, radius),
-            "correct": (predict == label).astype(int),
-            "time": 1.0,
-            "sigma": 0.1 + 0.01 * np.arange(len(label)),
-            "p_a_lower": 0.9,
-            "n": 1000,
-            "alpha": 0.001,
-            "guarantee": "global",
-            "radius_before_memory": np.nan,
-        }
-    )
-    made = provenance(
-        len(label),
-        dataset=dataset,
-        description=f"{dataset} of scikit-learn",
-        fingerprint=f"sha256:{len(dataset):064d}",
-        versions={"python": "3.11.2"},
-    )
-    known = {"cohen": ("Cohen", "FS"), "nn": ("IDRS", "NN")}[method]
-    values = {"label": known[0], "train": "FS", "certify": known[1], "sigma": 0.12, "grid": {}, "seed": 0}
-    return CertifiedRun(method=method, part="test", frame=frame, provenance=made, **values | fields)
+    predict = np.asarray(predict)
+    made = {
+        "dataset": dataset,
+        "description": f"{dataset} of scikit-learn",
+        "fingerprint": f"sha256:{len(dataset):064d}",
+    }
+    columns = {"sigma": 0.1 + 0.01 * np.arange(len(label))}
+    radii = np.where(predict < 0, 0.0, radius)
+    options = {"sigma": 0.12, "columns": columns, "made": made}
+    return certified_run(radii, labels=label, predict=predict, **options | fields)
 
 
 def build(runs_by_column, **options):
@@ -292,9 +269,7 @@ def test_idrs_table_4_from_published_certificates():
         frame = read_published_certificates(folder / f"cohen2019_cifar10_resnet110_train{sigma}_certify{sigma}.tsv")
         run = make_run(FIRST, dataset="cifar10", sigma=float(sigma))
         frame = frame.assign(sigma=float(sigma), guarantee="global")
-        runs[Column("cifar10", float(sigma))] = [
-            CertifiedRun(**{name: getattr(run, name) for name in run.__dataclass_fields__} | {"frame": frame})
-        ]
+        runs[Column("cifar10", float(sigma))] = [dataclasses.replace(run, frame=frame)]
     result = build(runs, published=[("idrs", 4)])
     theirs = rows(result.values, kind="published")
     assert len(theirs) == 12

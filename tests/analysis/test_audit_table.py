@@ -7,11 +7,9 @@ import dataclasses
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.soundness import ORDERS, AuditedRun, soundness_table
 from certsmooth.artefacts.audits import Broken
@@ -19,7 +17,7 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.render import render, write_table
 from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
 from certsmooth.science.audit.order import order_cost
-from table_rows import column, row, rows
+from factories import DIGEST, certified_run, column, row, rows
 
 RADII = (0.0, 0.5)
 # A line of three, see test_audit_order: the wrong answer at 1.5 holds the right one at 1.
@@ -38,37 +36,7 @@ def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", 
     memory = after == "memory"
     conflicting = memory and cost.conflicts > 0
     predict, radius = (np.array([0, 0, 0]), np.array([0.5, 0.7, 0.2])) if conflicting else (PREDICT, RADIUS)
-    frame = pd.DataFrame(
-        {
-            "idx": [10, 20, 30],
-            "label": LABELS,
-            "predict": predict,
-            "radius": radius,
-            "correct": (predict == LABELS).astype(int),
-            "alpha": 0.01,
-            "guarantee": after,
-            "radius_before_memory": RADIUS,
-        }
-    )
-    provenance = {
-        "dataset": "digits",
-        "description": "digits of scikit-learn",
-        "fingerprint": "sha256:" + "ab" * 32,
-        "images": 3,
-        "n0": 100,
-        "n": 1000,
-        "alpha": 0.01,
-        "step": "1/16",
-        "seed": 7,
-        "device": "cpu",
-        "seconds": 12.5,
-        "numeric_type": "float32",
-        "versions": {"python": "3.11.2", "torch": "2.8.0"},
-        "git_commit": "0123456789abcdef",
-        "image": None,
-        "sampled_by": [],
-        "memory": {"conflicts": cost.conflicts, "capped": 0, "repredicted": 1, "order": "shuffled"} if memory else None,
-    }
+    shown = {"conflicts": cost.conflicts, "capped": 0, "repredicted": 1, "order": "shuffled"}
     count = len(answers)
     counts = {"r": [400, 0], "b": [0, 400], "a": [200, 200]}
     broken = Broken(
@@ -83,7 +51,18 @@ def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", 
         counts=np.array([counts[a][:: 1 - 2 * c] for a, c in zip(answers, PREDICT, strict=False)]).reshape(-1, 2),
         batch_size=np.full(count, 100),
     )
-    run = CertifiedRun(method, method.title(), "FS", "DS", 0.5, {"iterations": 9}, seed, "test", frame, provenance)
+    run = certified_run(
+        radius,
+        labels=LABELS,
+        predict=predict,
+        method=method,
+        guarantee=after,
+        alpha=0.01,
+        columns={"idx": [10, 20, 30], "radius_before_memory": RADIUS},
+        made={"step": "1/16", "memory": shown if memory else None},
+        grid={"iterations": 9},
+        seed=seed,
+    )
     plan = dataclasses.asdict(BreakPlan(n=400, seed=7, dataset="digits"))
     attack = {"stride": 1, "plan": plan, "device": "cpu", "seconds": 3.0}
     return dataclasses.replace(AuditedRun(run, "l2", before, cost, broken, attack), **changes)
@@ -104,7 +83,7 @@ def test_numbers_by_hand():
     assert result.about == about
     first, second = rows(result.more["runs"])
     assert [first[key] for key in ("certificates", "broken", "abstained", "candidates")] == [3, 2, 0, 16]
-    kinds = {each["kind"]: each["broken"] for each in rows(result.more["kinds"], method="Cohen_Ds")}
+    kinds = {each["kind"]: each["broken"] for each in rows(result.more["kinds"], method="Cohen-DS")}
     assert kinds == {kind: 2 if kind == "start" else 0 for kind in KINDS}
     assert rows(result.more["kinds"], method="Cohen") == []  # none of its certificates broke
     assert first["false_alarms"] == pytest.approx(0.003)
@@ -127,7 +106,7 @@ def test_the_page_says_all_of_it():
     text = render(build([audited(), audited("rrr", seed=1), fixed()]))
     methods = text.split("## Each method")[1].split("## Each run")[0]
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in methods.splitlines() if line.startswith("|")]
-    assert lines[2] == ["Cohen_Ds", "none", "memory", "2", "2", "6", "2", "33.3 %", "0", "0.006"]
+    assert lines[2] == ["Cohen-DS", "none", "memory", "2", "2", "6", "2", "33.3 %", "0", "0.006"]
     assert lines[3] == ["Cohen", "global", "global", "1", "0", "3", "0", "0.0 %", "1", "0.003"]
     order = text.split("## What the order")[1].split("## Where")[0]
     for words in ("In the other runs", *SHOWN_ORDERS):
@@ -162,7 +141,7 @@ def test_files_hold_every_number(tmp_path):
     assert len(lines) == 2 * per_run
     for line in lines:
         assert (line["fingerprint"], line["images"], line["n"], line["alpha"]) == (
-            "sha256:" + "ab" * 32,
+            DIGEST,
             "3",
             "1000",
             "0.01",
@@ -170,9 +149,9 @@ def test_files_hold_every_number(tmp_path):
         assert (line["training_seed"], line["seed"], line["device"], line["seconds"]) == ("0", "7", "cpu", "12.5")
         assert (line["attack_n"], line["attack_alpha"], line["attack_seconds"]) == ("400", "0.001", "3.0")
     found = {(r["method"], r["metric"], r["order"], r["radius"]): float(r["value"]) for r in lines}
-    assert found["Cohen_Ds", "broken", "", ""] == 2
-    assert found["Cohen_Ds", "conflicts", "", ""] == 1
-    assert found["Cohen_Ds", "certified_accuracy", "bound", "0.5"] == pytest.approx(100 / 3)
+    assert found["Cohen-DS", "broken", "", ""] == 2
+    assert found["Cohen-DS", "conflicts", "", ""] == 1
+    assert found["Cohen-DS", "certified_accuracy", "bound", "0.5"] == pytest.approx(100 / 3)
     assert found["Cohen", "acr", "bound", ""] == found["Cohen", "acr", "without", ""] == pytest.approx(0.4)
 
 

@@ -8,7 +8,6 @@ import json
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -16,7 +15,6 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from certsmooth._internal.registry import member
-from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, contradiction_p_value, over_all
 from certsmooth.analysis.empirical import ShownAttack, empirical_table
 from certsmooth.analysis.metrics import accuracy_interval
@@ -29,8 +27,7 @@ from certsmooth.report.render import render, write_table
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma.fixed import FixedSigma
-from row_models import half_space
-from table_rows import column, provenance, row, rows
+from factories import certified_run, column, half_space, row, rows
 
 RADII = (0.0, 0.5, 1.0)
 SMOOTHED = ShownAttack("smoothed", "PGD", "`pgd` (steps 20)", (1, 8))
@@ -40,31 +37,13 @@ ANSWERS = {"right": [0, 100], "wrong": [100, 0], "abstain": [50, 50]}
 NAMES = {"r": "right", "w": "wrong", "a": "abstain"}
 
 
-def make_certified(radius, *, method="cohen", sigma=0.5, seed=0, guarantee="global", alpha=0.001):
-    """Image i has label 1 and is certified with ``radius[i]``, as class 0 where that is negative."""
-    radius = np.asarray(radius, dtype=float)
-    frame = pd.DataFrame(
-        {
-            "idx": np.arange(len(radius)) * 10,
-            "label": 1,
-            "predict": np.where(radius >= 0, 1, 0),
-            "radius": np.abs(radius),
-            "correct": (radius >= 0).astype(int),
-            "alpha": alpha,
-            "guarantee": guarantee,
-        }
-    )
-    made = provenance(len(radius), alpha=alpha)
-    return CertifiedRun(method, method.title(), "FS", "FS", sigma, {}, seed, "test", frame, made)
-
-
 def make_counts(results, images):
     """``results``: (samples, epsilon) -> a letter of ANSWERS per image, and optionally the distances."""
     rows = []
     for (samples, epsilon), answers in results.items():
         letters, distance = answers if isinstance(answers, tuple) else (answers, [epsilon] * images)
         rows += [
-            (10 * i, 1, samples, epsilon, d, 0.5, ANSWERS[NAMES[letter]], 100)
+            (20 * i, 1, samples, epsilon, d, 0.5, ANSWERS[NAMES[letter]], 100)
             for i, (letter, d) in enumerate(zip(letters, distance, strict=True))
         ]
     columns = zip(*reversed(rows), strict=True)  # the order in a file does not matter
@@ -80,7 +59,7 @@ def attacked(radius, *, smoothed=None, base=None, **options):
     given_base = {(0, r): right for r in RADII} | (base or {})
     made = {"stride": 1, "seed": 7, "device": "cpu", "seconds": 3.0}
     return AttackedRun(
-        make_certified(radius, **options),
+        certified_run(radius, **options),
         {"smoothed": make_counts(given_smoothed, images), "base": make_counts(given_base, images)},
         {"smoothed": made, "base": made},
     )
@@ -265,18 +244,7 @@ def linear():
     every = np.full(len(points), sigma)
     smoothing = Smoothing(every, len(points[0]), 0.0, np.full(len(points), np.inf))
     bound = cohen.CohenCertificate()(selection, estimation, smoothing, alpha=0.001)
-    frame = pd.DataFrame(
-        {
-            "idx": np.arange(len(points)),
-            "label": label,
-            "predict": bound.predict,
-            "radius": bound.radius,
-            "correct": (bound.predict == label).astype(int),
-            "alpha": 0.001,
-            "guarantee": "global",
-        }
-    )
-    run = dataclasses.replace(make_certified([0.0, 0.0]), frame=frame)
+    run = certified_run(bound.radius, labels=label, predict=bound.predict, columns={"idx": np.arange(len(points))})
     return AttackedRun(run, {"smoothed": AttackCounts.from_lists(parts)}, {}), distance
 
 
@@ -340,7 +308,7 @@ def test_the_figure_shows_each_curve_at_its_radii(tmp_path):
     runs = [*example(), attacked([0.3] * 4, method="smoothadv", sigma=0.25), attacked([0.3] * 4, method="smoothadv")]
     result, certified = build(runs), [run.run for run in runs]
     drawn = figure._draw(result, collect(certified, "test"))
-    assert [axis.get_title() for axis in drawn.axes] == ["Cohen", "Smoothadv"]
+    assert [axis.get_title() for axis in drawn.axes] == ["Cohen", "SmoothAdv"]
     lines = {line.get_label(): line for line in drawn.axes[0].get_lines()}
     assert list(lines) == list(CURVES)
     for name, curve in list(CURVES.items())[1:]:

@@ -6,7 +6,6 @@ import csv
 import json
 import math
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,13 +26,8 @@ from certsmooth.report.figures.high_dimension import write_high_dimension_curves
 from certsmooth.report.figures.idrs_theory import half_space, linear_radius, worst_case_ball, worst_case_radius
 from certsmooth.report.render import write_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
-from small_params import changed, content
-from table_rows import column, row, rows
+from factories import REFERENCE, changed, column, needs_reference, row, rows, small_content
 
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
-needs_reference = pytest.mark.skipif(
-    not (REFERENCE / "certificates").is_dir(), reason="the published certificates are not on this machine"
-)
 PROBABILITY = st.floats(0.51, 0.9999)
 DIMENSION = st.integers(2, 10**6)
 
@@ -243,7 +237,7 @@ def test_published_certificates_with_the_sigma_of_others(tmp_path):
 
     def make(sigma):
         chosen = {"file": str(path), "sigma": sigma, "label": "Cohen"}
-        whole = changed(content(), ("high_dimension", "published"), [chosen])
+        whole = changed(small_content(), ("high_dimension", "published"), [chosen])
         params = parse_params(changed(whole, ("high_dimension", "method"), None))
         make_high_dimension(Experiment(params), results=tmp_path)
 

@@ -6,7 +6,6 @@ import csv
 import math
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,11 +24,7 @@ from certsmooth.analysis.metrics import (
     mean_interval,
 )
 from certsmooth.artefacts.certificates import read_published_certificates
-
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
-needs_reference = pytest.mark.skipif(
-    not (REFERENCE / "certificates").is_dir(), reason="the published certificates are not on this machine"
-)
+from factories import REFERENCE, needs_reference
 
 CORRECT = np.array([[True, True, False, True, False]])
 RADIUS = np.array([[0.5, 0.25, 0.9, 0.0, 0.0]])

@@ -11,10 +11,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.certified import certified_table
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.published import published_rows
@@ -22,40 +20,16 @@ from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.render import write_table
-from table_rows import column, provenance, row, rows
+from factories import DIGEST, REFERENCE, certified_run, column, needs_reference, row, rows
 
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 RADII = (0, 0.5, 1.0, 9.0)
-FINGERPRINT = {"test": "sha256:" + "ab" * 32, "validation": "sha256:" + "cd" * 32}
+FINGERPRINT = {"test": DIGEST, "validation": "sha256:" + "cd" * 32}
 
 
-def make_run(radius, *, method="cohen", part="test", memory=None, changes=None, **fields):
+def make_run(radius, *, part="test", memory=None, **fields):
     """A run whose image i is correct with ``radius[i]``, or wrong where that is negative."""
-    radius = np.asarray(radius, dtype=float)
-    correct = radius >= 0
-    frame = pd.DataFrame(
-        {
-            "idx": np.arange(len(radius)) * 20,
-            "label": 1,
-            "predict": np.where(correct, 1, 2),
-            "radius": np.abs(radius),
-            "correct": correct.astype(int),
-            "time": 1.0,
-            "sigma": 0.5,
-            "p_a_lower": 0.9,
-            "n": 1000,
-            "alpha": 0.001,
-            "guarantee": "memory" if memory else "global",
-            "radius_before_memory": np.abs(radius),
-        }
-    ).assign(**changes or {})
-    made = provenance(len(radius), fingerprint=FINGERPRINT[part], git_commit="0123456789abcdef-dirty", memory=memory)
-    known = {
-        "cohen": {"label": "Cohen", "train": "FS", "certify": "FS"},
-        "cohen_ds": {"label": "Cohen-DS", "train": "FS", "certify": "DS"},
-    }
-    values = {"sigma": 0.5, "grid": {}, "seed": 0} | known[method] | fields
-    return CertifiedRun(method=method, part=part, frame=frame, provenance=made, **values)
+    made = {"fingerprint": FINGERPRINT[part], "git_commit": "0123456789abcdef-dirty", "memory": memory}
+    return certified_run(radius, part=part, guarantee="memory" if memory else "global", made=made, **fields)
 
 
 def build(runs, **options):
@@ -83,7 +57,7 @@ def example():
                 grid={"iterations": k},
                 part=part,
                 memory=MEMORY,
-                changes={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if part == "test" else None,
+                columns={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if part == "test" else None,
             )
             for part in ("test", "validation")
             for k, radius in ((100, [1.0, 0.7, 0.7, 0.7]), (900, [2.0, 0.6, -0.5, 0.6]))
@@ -164,7 +138,7 @@ def test_memory_effect_by_hand():
 
 
 def test_mixed_guarantees_are_all_shown(tmp_path):
-    runs = [make_run([1.0, 1.0], sigma=0.25, changes={"guarantee": ["none", "global"]}), make_run([1.0, 0.1])]
+    runs = [make_run([1.0, 1.0], sigma=0.25, columns={"guarantee": ["none", "global"]}), make_run([1.0, 0.1])]
     result = build(runs)
     assert set(column(result.values, "guarantee", selected_on="test")) == {"global, none"}
     text = write_table(result, tmp_path)[0].read_text()
@@ -339,12 +313,12 @@ def test_two_methods_need_two_labels():
             make_run([1.0] * 5, sigma=0.25),
             "idx 80 is in only one of this run and cohen, sigma 0.5, seed 0, test",
         ),
-        (make_run([1.0] * 4, sigma=0.25, changes={"idx": [0, 20, 20, 60]}), "idx 20 occurs twice"),
+        (make_run([1.0] * 4, sigma=0.25, columns={"idx": [0, 20, 20, 60]}), "idx 20 occurs twice"),
         (
-            make_run([1.0] * 4, sigma=0.25, changes={"label": [1, 1, 3, 1]}),
+            make_run([1.0] * 4, sigma=0.25, columns={"label": [1, 1, 3, 1]}),
             "idx 40 has label 3, but 1 in cohen",
         ),
-        (make_run([1.0] * 4, sigma=0.25, changes={"label": -1}), "4 images without a label"),
+        (make_run([1.0] * 4, sigma=0.25, columns={"label": -1}), "4 images without a label"),
         (make_run([1.0], sigma=0.25), "1 image; an interval needs at least 2"),
     ],
 )
@@ -396,13 +370,13 @@ def test_every_published_certified_accuracy_is_read():
     assert (imagenet["Cohen-DS2", 0.5], imagenet["Cohen-DS2", None]) == (58.4, 1.319)
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the reference numbers are not on this machine")
+@needs_reference
 def test_published_file_is_the_reference():
     ours = Path(sys.modules["certsmooth.analysis"].__file__).parent / "published.csv"
     assert ours.read_bytes() == (REFERENCE / "published_tables.csv").read_bytes()
 
 
-@pytest.mark.skipif(not REFERENCE.is_dir(), reason="the published certificates are not on this machine")
+@needs_reference
 def test_authors_certificates_through_the_whole_table():
     runs = []
     for sigma in (0.12, 0.25, 0.5, 1.0):
@@ -426,6 +400,7 @@ def test_authors_certificates_through_the_whole_table():
     assert column(result.values, "value", selected_on="test", metric="certified_accuracy") == best
 
 
+@pytest.mark.slow
 def test_modules_start_without_heavy_imports():
     code = (
         "import sys, certsmooth.analysis.certified, certsmooth.report.render, certsmooth.report.figures.curves;"

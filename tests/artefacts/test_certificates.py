@@ -31,36 +31,7 @@ from certsmooth.artefacts.certificates import (
 )
 from certsmooth.artefacts.parts import Part, write_parts
 from certsmooth.errors import ConfigError, CountsError
-
-
-def make_provenance(**changes):
-    values = dict.fromkeys(PROVENANCE_KEYS) | {
-        "fingerprint": "sha256:" + "0" * 64,
-        "images": 4,
-        "versions": {},
-    }
-    return values | changes
-
-
-def make_frame(**changes):
-    columns = {
-        "idx": [0, 20, 40, 60],
-        "label": [3, 7, 1, -1],
-        "predict": [3, -1, 2, 5],
-        "radius": [0.1 + 0.2, 0.0, 1.0, 0.0],
-        "correct": [1, 0, 0, 0],
-        "time": [0.5, 1e-7, 2.0, 3.0],
-        "sigma": [0.25, 0.1, 0.5, 0.5],
-        "p_a_lower": [0.9, 0.4, 0.99, 0.5],
-        "p_b_upper": [0.1, 0.6, 0.01, 0.5],
-        "n": [1000] * 4,
-        "alpha": [0.001] * 4,
-        "guarantee": ["memory", "memory", "global", "none"],
-        "radius_before_memory": [0.5, 0.0, np.nan, np.nan],
-        "radius_linf": [0.1, 0.0, 0.5, 0.0],
-    }
-    return pd.DataFrame(columns | changes)
-
+from factories import REFERENCE, certificates_frame, certificates_provenance
 
 SPEC = {"sampled": {"base": {"seed": 0}, "split": "test", "n": 1000}, "alpha": 0.001}
 OTHER = {**SPEC, "sampled": {**SPEC["sampled"], "split": "validation"}}
@@ -68,11 +39,13 @@ OTHER = {**SPEC, "sampled": {**SPEC["sampled"], "split": "validation"}}
 
 def part(frame=None, spec=SPEC, provenance=None):
     return CertificatesPart(
-        make_frame() if frame is None else frame, spec, make_provenance() if provenance is None else provenance
+        certificates_frame() if frame is None else frame,
+        spec,
+        certificates_provenance() if provenance is None else provenance,
     )
 
 
-PARTS = [part(), part(make_frame(time=1.0), OTHER, make_provenance(images=5))]
+PARTS = [part(), part(certificates_frame(time=1.0), OTHER, certificates_provenance(images=5))]
 
 
 def check_parts(found, right):
@@ -96,7 +69,7 @@ def test_round_trip(written):
 
 def test_the_field_s_format(tmp_path):
     path = tmp_path / "sigma=0.25" / "test.tsv"
-    export_certificates(path, make_frame())
+    export_certificates(path, certificates_frame())
     lines = path.read_text().split("\n")
     assert lines[0].startswith("idx\tlabel\tpredict\tradius\tcorrect\ttime\t")
     assert lines[1].startswith("0\t3\t3\t0.30000000000000004\t1\t0.5\t")
@@ -105,7 +78,7 @@ def test_the_field_s_format(tmp_path):
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(radius=st.floats(0, 1e6), sigma=st.floats(1e-300, 1e300), p=st.floats(0, 1))
 def test_numbers_are_not_rounded(tmp_path, radius, sigma, p):
-    frame = make_frame(radius=[radius, 0.0, 1.0, 0.0], sigma=sigma, p_a_lower=p)
+    frame = certificates_frame(radius=[radius, 0.0, 1.0, 0.0], sigma=sigma, p_a_lower=p)
     write_certificates(tmp_path / "a.parquet", [part(frame)])
     export_certificates(tmp_path / "a.tsv", frame)
     (stored,) = read_certificates(tmp_path / "a.parquet")
@@ -115,7 +88,7 @@ def test_numbers_are_not_rounded(tmp_path, radius, sigma, p):
 
 def test_order_of_columns_and_booleans_do_not_matter(tmp_path, written):
     other = tmp_path / "other.parquet"
-    shuffled = make_frame().astype({"correct": bool})[list(reversed(make_frame().columns))]
+    shuffled = certificates_frame().astype({"correct": bool})[list(reversed(certificates_frame().columns))]
     write_certificates(other, [part(shuffled), PARTS[1]])
     assert other.read_bytes() == written.read_bytes()
 
@@ -191,7 +164,7 @@ def with_identity(record, **changes):
     "change",
     [
         lambda record: with_identity(record, spec=OTHER),
-        lambda record: with_identity(record, provenance=make_provenance(images=3)),
+        lambda record: with_identity(record, provenance=certificates_provenance(images=3)),
         lambda record: with_identity(record, more=1),
         lambda record: {**record, "parts": record["parts"][::-1]},
         lambda record: {**record, "parts": [{**record["parts"][0], "rows": 8}]},
@@ -217,7 +190,7 @@ def test_a_changed_record_is_noticed(written, change):
 )
 def test_a_record_that_says_too_little_is_refused(tmp_path, identity, message):
     """With a checksum that matches: made by another program."""
-    write_as_they_are(tmp_path / "a.parquet", make_frame(), identity)
+    write_as_they_are(tmp_path / "a.parquet", certificates_frame(), identity)
     with pytest.raises(CountsError, match=rf"a\.parquet: {message}"):
         read_certificates(tmp_path / "a.parquet")
 
@@ -285,7 +258,7 @@ BAD = [
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_bad_certificates_are_neither_written(tmp_path, changes, message):
     with pytest.raises(CountsError) as raised:
-        write_certificates(tmp_path / "a.parquet", [part(make_frame(**changes))])
+        write_certificates(tmp_path / "a.parquet", [part(certificates_frame(**changes))])
     assert "a.parquet: " in str(raised.value)
     assert message in str(raised.value)
     assert list(tmp_path.iterdir()) == []
@@ -295,7 +268,7 @@ def test_bad_certificates_are_neither_written(tmp_path, changes, message):
 def test_nor_read(tmp_path, changes, message):
     """The same tables with a checksum that matches: made by another program."""
     path = tmp_path / "a.parquet"
-    write_as_they_are(path, make_frame(**changes), {"spec": SPEC, "provenance": make_provenance()})
+    write_as_they_are(path, certificates_frame(**changes), {"spec": SPEC, "provenance": certificates_provenance()})
     with pytest.raises(CountsError) as raised:
         read_certificates(path)
     assert str(raised.value).startswith(f"{path}: ")
@@ -304,14 +277,14 @@ def test_nor_read(tmp_path, changes, message):
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_missing_and_unknown_columns(tmp_path, column):
-    for frame in (make_frame().drop(columns=column), make_frame().rename(columns={column: "x"})):
+    for frame in (certificates_frame().drop(columns=column), certificates_frame().rename(columns={column: "x"})):
         with pytest.raises(CountsError, match="must be 'idx label predict radius correct time sigma"):
             write_certificates(tmp_path / "a.parquet", [part(frame)])
 
 
 @pytest.mark.parametrize("key", PROVENANCE_KEYS)
 def test_missing_provenance(tmp_path, key):
-    provenance = make_provenance()
+    provenance = certificates_provenance()
     del provenance[key]
     with pytest.raises(CountsError, match=f"provenance lacks {key}; must have description"):
         write_certificates(tmp_path / "a.parquet", [part(provenance=provenance)])
@@ -329,7 +302,7 @@ def test_missing_provenance(tmp_path, key):
 )
 def test_bad_provenance(tmp_path, changes, message):
     with pytest.raises(CountsError, match=message):
-        write_certificates(tmp_path / "a.parquet", [part(provenance=make_provenance(**changes))])
+        write_certificates(tmp_path / "a.parquet", [part(provenance=certificates_provenance(**changes))])
 
 
 def test_folders(tmp_path):
@@ -337,7 +310,7 @@ def test_folders(tmp_path):
     with pytest.raises(CountsError, match="cannot be written"):
         write_certificates(tmp_path / "no" / "a.parquet", [part()])
     with pytest.raises(CountsError, match=rf"{tmp_path}/file/a\.tsv: cannot be written"):
-        export_certificates(tmp_path / "file" / "a.tsv", make_frame())
+        export_certificates(tmp_path / "file" / "a.tsv", certificates_frame())
 
 
 FIELD = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
@@ -406,8 +379,10 @@ def test_variants_that_are_published(tmp_path, sigma, mark, end, blank):
 
 
 def test_our_columns_in_the_field_s_format(tmp_path):
-    export_certificates(tmp_path / "a.tsv", make_frame())
-    pd.testing.assert_frame_equal(read_published_certificates(tmp_path / "a.tsv"), make_frame(), check_exact=True)
+    export_certificates(tmp_path / "a.tsv", certificates_frame())
+    pd.testing.assert_frame_equal(
+        read_published_certificates(tmp_path / "a.tsv"), certificates_frame(), check_exact=True
+    )
 
 
 def test_unknown_columns_are_refused_with_those_that_are_read(tmp_path):
@@ -488,9 +463,9 @@ def test_the_sigma_column_of_ddrs(tmp_path, column, declared, right):
 def test_our_columns_with_a_declared_sigma(tmp_path, changes, message):
     path = tmp_path / "a.tsv"
     good = {"sigma": 0.5, "guarantee": "global"}
-    export_certificates(path, make_frame(**good))
+    export_certificates(path, certificates_frame(**good))
     assert len(read_published_certificates(path, sigma=0.5)) == 4
-    export_certificates(path, make_frame(**good | changes))
+    export_certificates(path, certificates_frame(**good | changes))
     with pytest.raises(CountsError, match=re.escape(f"a.tsv: {message}")):
         read_published_certificates(path, sigma=0.5)
 
@@ -506,7 +481,7 @@ def test_a_declared_sigma_that_is_none(tmp_path, sigma):
 PUBLISHED = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "certificates"
 FILES = {
     path: float(re.search(r"(?:certify|sigma)([0-9.]+)\.tsv", path.name)[1])
-    for path in sorted(PUBLISHED.glob("*.tsv*"))
+    for path in sorted((REFERENCE / "certificates").glob("*.tsv*"))
 }
 
 

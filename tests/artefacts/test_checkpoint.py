@@ -18,11 +18,11 @@ from torch import nn
 
 import certsmooth.science.models
 from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.checkpoint import CheckpointHeader, load, save, start_from
-from certsmooth.artefacts.envelope import Form
-from certsmooth.artefacts.provenance import Image, MadeBy
+from certsmooth.artefacts.checkpoint import load, save, start_from
+from certsmooth.artefacts.provenance import Image
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
+from factories import DIGEST, checkpoint_header
 
 SPEC = ModelSpec("mlp", (2,), 3, Normalisation((0.0, 0.5), (1.0, 2.0)))
 TRAINED = {
@@ -33,21 +33,8 @@ TRAINED = {
     "objective": {"name": "gaussian", "options": {}},
     "recipe": {"epochs": 3, "milestones": [1, 2]},
 }
-HEADER = CheckpointHeader(
-    model=SPEC,
-    spec=TRAINED,
-    sigma=0.25,
-    dataset_fingerprint="sha256:" + "ab" * 32,
-    images=100,
-    images_fingerprint="sha256:" + "cd" * 32,
-    pixel_range=None,
-    device="cpu",
-    made_by=MadeBy(
-        versions={"certsmooth": "0.1.0", "torch": "2.15.0"},
-        git_commit=None,
-        image=Image(commit="0" * 40, definition="sha256:" + "cd" * 32, packages={"debian:libc6": "2.36"}),
-    ),
-)
+IMAGE = Image(commit="0" * 40, definition=DIGEST, packages={"debian:libc6": "2.36"})
+HEADER = checkpoint_header(SPEC, spec=TRAINED, pixel_range=None, image=IMAGE)
 
 
 @pytest.fixture(scope="module")

@@ -22,23 +22,10 @@ from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, find_counts, read_counts, write_counts
 from certsmooth.errors import CountsError
 from certsmooth.science.sampling.counts import Counts, concatenate
+from factories import IDENTITY, random_counts
 
-IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 0.25}, "shard": [0, 4]}
 OTHER = {**IDENTITY, "shard": [1, 4]}
 FIELDS = tuple(field.name for field in dataclasses.fields(Counts))
-
-
-def make(images=4, classes=3, seed=0):
-    generator = np.random.default_rng(seed)
-    return Counts(
-        index=generator.integers(0, 10_000, images),
-        label=generator.integers(-1, classes, images),
-        sigma=generator.random(images),
-        constant_within=np.where(generator.random(images) < 0.5, np.inf, generator.random(images)),
-        selection=generator.integers(0, 100, (images, classes)),
-        estimation=generator.integers(0, 100_000, (images, classes)),
-        batch_size=generator.integers(1, 4000, images),
-    )
 
 
 def same(first, second):
@@ -50,7 +37,7 @@ def same(first, second):
 
 
 def parts(identity=IDENTITY):
-    return [CountsPart(make(), identity), CountsPart(make(3, seed=1), OTHER)]
+    return [CountsPart(random_counts(), identity), CountsPart(random_counts(3, seed=1), OTHER)]
 
 
 def same_parts(found, right):
@@ -88,7 +75,9 @@ def file_size_limit(size):
 )
 def test_round_trip(tmp_path_factory, images, classes, seed):
     path = tmp_path_factory.mktemp("round") / "counts.parquet"
-    parts = [CountsPart(make(n, classes, seed + i), {**IDENTITY, "shard": [i, 4]}) for i, n in enumerate(images)]
+    parts = [
+        CountsPart(random_counts(n, classes, seed + i), {**IDENTITY, "shard": [i, 4]}) for i, n in enumerate(images)
+    ]
     write_counts(path, parts)
     found = read_counts(path)
     assert same_parts(found, parts)
@@ -98,10 +87,10 @@ def test_round_trip(tmp_path_factory, images, classes, seed):
 def test_a_file_of_a_shard_without_images(tmp_path):
     """There may be more shards than groups of images."""
     path = tmp_path / "counts.parquet"
-    write_counts(path, [CountsPart(make(0), IDENTITY), CountsPart(make(0), OTHER)])
+    write_counts(path, [CountsPart(random_counts(0), IDENTITY), CountsPart(random_counts(0), OTHER)])
     found = read_counts(path)
     assert [(len(part.counts), part.identity) for part in found] == [(0, IDENTITY), (0, OTHER)]
-    assert same(concatenate([found[0].counts, make()]), make())
+    assert same(concatenate([found[0].counts, random_counts()]), random_counts())
 
 
 def test_same_content_has_the_same_bytes(written, tmp_path):
@@ -122,12 +111,12 @@ def test_any_reader_of_parquet_can_read_it(written):
 
 
 def test_predict_is_the_most_frequent_class_and_the_first_of_equals():
-    counts = dataclasses.replace(make(3), selection=np.array([[0, 5, 5], [1, 0, 0], [2, 3, 9]]))
+    counts = dataclasses.replace(random_counts(3), selection=np.array([[0, 5, 5], [1, 0, 0], [2, 3, 9]]))
     assert counts.predict.tolist() == [1, 0, 2]
 
 
 def test_parts_are_joined_in_order():
-    parts = [make(images, seed=images) for images in (3, 1, 2)]
+    parts = [random_counts(images, seed=images) for images in (3, 1, 2)]
     joined = concatenate(parts)
     assert len(joined) == 6
     for name in FIELDS:
@@ -261,7 +250,7 @@ def test_a_full_disk_leaves_the_old_counts(written, tmp_path):
     path = tmp_path / "counts.parquet"
     path.write_bytes(written[1])
     with file_size_limit(500), pytest.raises(CountsError, match=f"{path}: cannot be written"):
-        write_counts(path, [CountsPart(make(400), IDENTITY)])
+        write_counts(path, [CountsPart(random_counts(400), IDENTITY)])
     assert path.read_bytes() == written[1]
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
@@ -417,6 +406,7 @@ with CountsJournal(pathlib.Path(sys.argv[1]), identity) as journal:
 """
 
 
+@pytest.mark.slow
 def test_rows_survive_a_kill(tmp_path):
     path = tmp_path / "counts.parquet"
     command = [sys.executable, "-c", WRITER, str(path), json.dumps(IDENTITY), json.dumps(row(0))]

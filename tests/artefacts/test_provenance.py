@@ -20,10 +20,8 @@ from certsmooth.artefacts.records import LOG, log_path, read_logs, write_logs
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.cli import main
 from certsmooth.report.render import write_files, write_table
-from shipped import shipped_content
-from workflow_project import plain_yaml
+from factories import digits_content, write_params
 
-ROOT = Path(__file__).resolve().parents[2]
 IMAGE = Image(commit="0" * 40, definition="sha256:" + "ab" * 32, packages={"debian:libc6": "2.36-9", "numpy": "2.4.0"})
 
 
@@ -93,11 +91,8 @@ ATTACKED = f"results/audits/empirical/{RUN}/base.parquet"
 TABLES = ("soundness", "empirical", "evaluation", "idrs/table1", "idrs/imagenet")
 
 
-def write_params(folder):
-    params = shipped_content()
-    params["datasets"]["digits"]["recipe"] |= {"epochs": 2, "adaptive_from_epoch": 1}
-    params["datasets"]["digits"] |= {"sigmas": [0.25]}
-    params["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 100}
+def make_params(folder):
+    params = digits_content(n0=20, n=100)
     predict = {"n": 50, "alpha": 0.01}
     tables = params["tables"]
     tables["soundness"] |= {"methods": ["cohen"], "predict": predict, "stride": 90, "shuffles": 1}
@@ -106,14 +101,14 @@ def write_params(folder):
     del tables["empirical"]["attacks"]["smoothed"]
     tables["evaluation"] |= {"methods": ["cohen"], "training_seeds": [0]}
     params["high_dimension"] |= {"rates": [0]}
-    (folder / "params.yaml").write_text(plain_yaml(params))
+    write_params(folder, params)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A folder with an artefact of each kind, made in the image; its current directory."""
     folder = tmp_path_factory.mktemp("made")
-    write_params(folder)
+    make_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv(IMAGE_VARIABLE, str(write_image(folder)))
@@ -200,7 +195,7 @@ def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
     shutil.rmtree(Path(COUNTS).parent)
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["datasets"]["digits"]["certification"]["shards"] = 3
-    Path("params.yaml").write_text(plain_yaml(params))
+    write_params(Path(), params)
     for shard in range(3):
         if shard == 1:
             monkeypatch.delenv(IMAGE_VARIABLE)

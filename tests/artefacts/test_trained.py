@@ -6,28 +6,14 @@ import pytest
 import torch
 
 from certsmooth import SmoothedClassifier, load_classifier
-from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.provenance import made_by
 from certsmooth.errors import CheckpointError
 from certsmooth.science.models import ModelSpec, build
+from factories import save_classifier
 
 
 @pytest.fixture
 def path(tmp_path):
-    spec = ModelSpec("mlp", (1, 8, 8), 10)
-    header = checkpoint.CheckpointHeader(
-        model=spec,
-        spec={"data": {"dataset": "digits"}, "seed": 3},
-        dataset_fingerprint="sha256:0",
-        pixel_range=(0.0, 1.0),
-        sigma=0.25,
-        images=100,
-        images_fingerprint="sha256:1",
-        device="cpu",
-        made_by=made_by(),
-    )
-    checkpoint.save(tmp_path / "model.safetensors", build(spec, seed=1), header)
-    return tmp_path / "model.safetensors"
+    return save_classifier(tmp_path / "model.safetensors", ModelSpec("mlp", (1, 8, 8), 10), seed=1)
 
 
 def test_what_a_checkpoint_holds(path):

@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.checkpoint import load
+from certsmooth.artefacts.checkpoint import read_header
+from factories import ROOT
 from slurm_cluster import cluster, slurm
-from workflow_project import ROOT, call, copy_project, edit, only_table1, planned
+from workflow_project import call, copy_project, edit, only_table1, planned
 
 pytestmark = pytest.mark.apptainer
 
@@ -63,11 +64,16 @@ def debian_mirror():
 
 
 def new_project(folder):
-    """Table 1 cut down, in a git repository of its own."""
+    """Table 1 cut down to a constant sigma and one per image, in a git repository of its own."""
     folder.mkdir()
     copy_project(folder)
-    edit(folder, only_table1)
+    edit(folder, two_methods)
     return folder
+
+
+def two_methods(params):
+    only_table1(params)
+    params["tables"]["table1"]["methods"] = ["cohen", "cohen-ds"]
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import os
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-CONTAINERS = Path(__file__).resolve().parents[2] / "containers"
+from factories import ROOT
+
+CONTAINERS = ROOT / "containers"
 
 
 def locked(path):

@@ -31,12 +31,8 @@ from certsmooth.experiment.steps import attack as step
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
 from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sigma.fixed import FixedSigma
-from noise_laws import LAWS
-from row_models import half_space
-from shipped import shipped_content
-from workflow_project import plain_yaml
+from factories import LAWS, digits_content, half_space, write_params
 
-ROOT = Path(__file__).resolve().parents[2]
 MODEL = half_space([3.0, 4.0], 0.2)
 
 
@@ -197,13 +193,9 @@ def test_files_hold_every_number(tmp_path):
 # --- the command, on digits
 
 
-def write_params(folder, **changes):
+def make_params(folder, **changes):
     """The shipped configuration, cut down: a method, a sigma, few samples; two attacks of two radii."""
-    params = shipped_content()
-    digits = params["datasets"]["digits"]
-    digits["recipe"] = digits["recipe"] | {"epochs": 2}
-    digits["sigmas"] = [0.25]
-    digits["certification"] = digits["certification"] | {"n": 300, "shards": 2}
+    params = digits_content(n=300, shards=2)
     empirical = params["tables"]["empirical"]
     empirical |= {"methods": ["cohen"], "predict": {"n": 100, "alpha": 0.01}, "stride": 2}
     empirical["settings"]["digits"] = {"radii": [0, 0.3]}
@@ -211,7 +203,7 @@ def write_params(folder, **changes):
         choice["attack"]["options"]["steps"] = 2
     empirical["attacks"]["smoothed"]["samples"] = [1, 4]
     empirical |= changes
-    (folder / "params.yaml").write_text(plain_yaml(params))
+    write_params(folder, params)
     return parse_params(params)
 
 
@@ -224,7 +216,7 @@ RECORD = Path("results/data/digits.json")
 def sampled(tmp_path_factory):
     """A folder with a checkpoint, its counts in two shards, and their certificates."""
     folder = tmp_path_factory.mktemp("sampled")
-    write_params(folder)
+    make_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["data", "digits"]) == 0
@@ -241,7 +233,7 @@ def folder(sampled, tmp_path, monkeypatch):
     """A fresh folder that starts from what is sampled."""
     shutil.copytree(sampled / "results", tmp_path / "results")
     monkeypatch.chdir(tmp_path)
-    write_params(tmp_path)
+    make_params(tmp_path)
     return tmp_path
 
 
@@ -254,7 +246,7 @@ def attacked_path(name="smoothed", results="results"):
 
 
 def test_attacks_and_their_table_from_the_command_line(folder):
-    experiment = Experiment(write_params(folder))
+    experiment = Experiment(make_params(folder))
     parts = [next(p for p in read_counts(path) if p.identity["spec"]["split"] == "test") for path in COUNTS]
     sampled_index = np.concatenate([part.counts.index for part in parts])
     assert len(sampled_index) == 360
@@ -282,14 +274,15 @@ def test_attacks_and_their_table_from_the_command_line(folder):
 def test_a_table_refuses_attacks_with_other_settings(folder, capsys):
     for name in ("smoothed", "base"):
         assert main(command(name=name)) == 0
-    write_params(folder, predict={"n": 101, "alpha": 0.01})
+    make_params(folder, predict={"n": 101, "alpha": 0.01})
     assert main(["table", "empirical"]) == 2
     assert f"{attacked_path()}: spec.n is 100; must be 101" in capsys.readouterr().err
     assert not (folder / "results" / "tables" / "empirical.md").exists()
 
 
+@pytest.mark.slow
 def test_an_attack_killed_midway_gives_the_same_bytes(folder):
-    write_params(folder, predict={"n": 400, "alpha": 0.01}, stride=1)
+    make_params(folder, predict={"n": 400, "alpha": 0.01}, stride=1)
     assert main(command()) == 0
     for part in ("data", "checkpoints", "counts"):
         shutil.copytree(Path("results", part), Path("killed", part))
@@ -391,13 +384,13 @@ def test_help_describes_the_verb(capsys):
 )
 def test_mistakes_are_named(tmp_path, change, words):
     with pytest.raises(ConfigError) as caught:
-        check_members(write_params(tmp_path, **change))
+        check_members(make_params(tmp_path, **change))
     for word in words:
         assert word in str(caught.value)
 
 
 def test_epsilon_is_each_radius_of_the_chosen_data_set(tmp_path):
-    params = write_params(tmp_path)
+    params = make_params(tmp_path)
     assert runs.table_choice(params, "empirical").radii == (0, 0.3)
     assert {run.method for run in runs.table_runs(params, "empirical")} == {"cohen"}
     elsewhere = dataclasses.replace(params, dataset="mnist")

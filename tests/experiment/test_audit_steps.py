@@ -32,10 +32,8 @@ from certsmooth.science.audit.break_certificates import BreakPlan
 from certsmooth.science.certificates import ABSTAIN, FLOAT32_ROUNDING
 from certsmooth.science.memory import memory_pass, shuffled_order
 from certsmooth.science.theory.worst_case import semi_elastic_radius
-from shipped import shipped_content
-from workflow_project import plain_yaml
+from factories import digits_content, write_params
 
-ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path("results")
 DATA_DEPENDENT = {"variant": "class_held", "iterations": 2, "step": 0.05, "class_samples": 1}
 METHODS = {
@@ -64,15 +62,13 @@ def make_experiment(**changes):
     Args:
         changes: of the table, whose audits are of each certificate and few samples.
     """
-    params = shipped_content()
-    digits = params["datasets"]["digits"]
-    digits["recipe"] = digits["recipe"] | {"epochs": 3}
-    digits["sigmas"], digits["methods"], digits["step"] = [0.25], {}, None
+    params = digits_content(epochs=3)
+    params["datasets"]["digits"] |= {"methods": {}, "step": None}
     common = {"training": "gaussian", "certificate": {"name": "cohen"}}
     params["methods"] |= {name: {**common, "label": f"made {name}", **about} for name, about in METHODS.items()}
     audits = {"kind": "soundness", "title": "Audits", "methods": list(METHODS), "shuffles": 2}
     params["tables"]["audits"] = {**audits, "predict": {"n": 100, "alpha": 0.001}, **changes}
-    Path("params.yaml").write_text(plain_yaml(params))
+    write_params(Path(), params)
     return Experiment(parse_params(params))
 
 

@@ -2,30 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
 
-import small_params
-from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.experiment.cli import main
-from certsmooth.science.models import ModelSpec, build
-from small_params import changed
-from workflow_project import plain_yaml
+from certsmooth.science.models import ModelSpec
+from factories import changed, save_classifier, small_content, write_params
 
-HEADER = checkpoint.CheckpointHeader(
-    model=ModelSpec("mlp", (1, 8, 8), 10),
-    spec={},
-    sigma=0.25,
-    dataset_fingerprint="sha256:" + "ab" * 32,
-    images=1000,
-    images_fingerprint="sha256:" + "ab" * 32,
-    pixel_range=(0.0, 1.0),
-    device="cpu",
-    made_by=MadeBy(versions={}, git_commit=None, image=None),
-)
 START = ("trainings", "gaussian", "start")
 CIFAR10 = {"member": "cifar10", "source": "cifar10", "architecture": "resnet20", "normalisation": None}
 
@@ -33,7 +17,7 @@ CIFAR10 = {"member": "cifar10", "source": "cifar10", "architecture": "resnet20",
 @pytest.fixture
 def content():
     """One of everything, without files that are not there; its trainings start from nothing and learn from none."""
-    content = changed(small_params.content(), ("high_dimension", "published"), [])
+    content = changed(small_content(), ("high_dimension", "published"), [])
     content["trainings"]["continued"] = content["trainings"]["gaussian"]
     return content
 
@@ -43,17 +27,13 @@ def check(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(content) -> str:
-        Path("params.yaml").write_text(plain_yaml(content))
+        write_params(Path(), content)
         code = main(["check"])
         message = capsys.readouterr().err
         assert (code, message.count("\n")) in ((0, 0), (2, 1))
         return message
 
     return run
-
-
-def start_file(path: Path, spec: ModelSpec) -> None:
-    checkpoint.save(path, build(spec, seed=0), dataclasses.replace(HEADER, model=spec))
 
 
 def test_what_is_not_used_may_lack_its_files(content, check):
@@ -107,7 +87,7 @@ def test_what_a_job_would_refuse_is_refused(content, check, path, value, message
     ],
 )
 def test_a_start_must_be_a_checkpoint_for_the_training(content, check, spec, message):
-    start_file(Path("start.safetensors"), spec)
+    save_classifier(Path("start.safetensors"), spec)
     del content["tables"]["rates"]  # the only table about points, whose shape is another one
     found = check(changed(content, START, {"checkpoint": "start.safetensors"}))
     assert (message in found) if message else found == ""
@@ -117,7 +97,7 @@ def test_a_start_must_be_a_checkpoint_for_the_training(content, check, spec, mes
 
 
 def test_a_truncated_start_is_refused(content, check):
-    start_file(Path("start.safetensors"), HEADER.model)
+    save_classifier(Path("start.safetensors"), ModelSpec("mlp", (1, 8, 8), 10))
     Path("start.safetensors").write_bytes(Path("start.safetensors").read_bytes()[:-1])
     message = check(changed(content, START, {"checkpoint": "start.safetensors"}))
     assert message.startswith(

@@ -1,7 +1,5 @@
-import copy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,29 +9,14 @@ from certsmooth.experiment.config import CertifiedTable, EmpiricalTable, parse_p
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.strict_yaml import load_yaml
-from shipped import shipped_content
-
-ROOT = Path(__file__).resolve().parents[2]
-
+from factories import ROOT, changed, shipped_content
 
 PUBLISHED = {"file": "a.tsv", "sigma": 0.5, "label": "Cohen"}
 
 
 @pytest.fixture
 def content():
-    # Through JSON, so that parts that are one in the file (anchors) can be edited apart.
     return shipped_content()
-
-
-def changed(content, path, value):
-    """A copy of the content with the value at a dotted path set (or added)."""
-    result = copy.deepcopy(content)
-    *folders, last = path.split(".")
-    here = result
-    for folder in folders:
-        here = here[folder]
-    here[last] = value
-    return result
 
 
 def test_shipped_params_are_valid():
@@ -309,6 +292,7 @@ def test_unreadable_files_are_named(tmp_path):
             read_params(tmp_path / "bad.yaml")
 
 
+@pytest.mark.slow
 def test_the_workflow_reads_the_configuration_without_torch():
     code = (
         "import sys; from pathlib import Path; from certsmooth.experiment.resolve import Experiment;"

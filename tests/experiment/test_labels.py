@@ -12,7 +12,7 @@ from certsmooth._internal.labels import legend, policy_label, uses_noise
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.labels import labels_of
-from shipped import shipped_content
+from factories import shipped_content
 
 CONTENT = shipped_content()
 SHOWN = {
@@ -78,6 +78,7 @@ def test_a_method_cannot_say_a_label_itself():
         parse_params(content)
 
 
+@pytest.mark.slow
 def test_labels_need_no_torch():
     code = "import sys; from certsmooth.experiment import labels; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,13 +5,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import small_params
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.library import read_content
 from certsmooth.experiment.like import merged, modified
-from shipped import ROOT, shipped_content
+from factories import ROOT, shipped_content, small_content
 
 METHODS = {
     "a": {"label": "A", "policy": {"name": "fixed", "options": {"factor": 1.0, "steps": [1, 2]}}},
@@ -36,7 +35,7 @@ def whole(folder, own, **library):
 
 def small_library(folder, own):
     """The small configuration as a library, under a params.yaml."""
-    content = small_params.content()
+    content = small_content()
     chosen = {key: content.pop(key) for key in ("dataset", "seed", "training_seeds")}
     return project(folder, chosen | own, **{name: {name: section} for name, section in content.items()})
 
@@ -112,7 +111,7 @@ def test_the_longer_key_wins_over_the_short_one(tmp_path):
 
 def test_a_short_key_that_is_null_changes_nothing(tmp_path):
     params = read_params(small_library(tmp_path, {"n": None, "sigmas": None}))
-    assert params == parse_params(small_params.content())
+    assert params == parse_params(small_content())
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certsmooth.artefacts.provenance import made_by
-from certsmooth.artefacts.records import Log, write_logs
+from certsmooth.artefacts.records import write_logs
 from certsmooth.experiment import plan
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.plan import makespan
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.science.sampling.counts import GROUP, shard_of
-from planned_results import BENCHMARKS, RESULTS, benchmark, make, write_benchmark, write_record
-from shipped import shipped_content
-from workflow_project import call, copy_project, cut_down, edit, plain_yaml, planned
+from factories import (
+    BENCHMARKS,
+    RESULTS,
+    benchmark,
+    leave_output,
+    log,
+    record_images,
+    shipped_content,
+    write_benchmark,
+    write_params,
+)
+from workflow_project import call, copy_project, cut_down, edit, planned
 
 IMAGES = {"training": 80, "validation": 20, "test": 120}
 
@@ -28,7 +37,7 @@ class Project:
     """A folder with one table of one method on points in the plane: two sigmas, n0 + n = 1,000, 3 shards."""
 
     def __init__(self):
-        content = json.loads(json.dumps(shipped_content()))
+        content = shipped_content()
         content["dataset"] = "cones"
         content["datasets"]["cones"] |= {"sigmas": [0.25, 0.5]}
         content["datasets"]["cones"]["certification"] = {"n0": 100, "n": 900, "alpha": 0.001, "stride": 1, "shards": 3}
@@ -37,11 +46,11 @@ class Project:
         content |= {"toy": None, "high_dimension": None}
         self.content = content
         self.edit(lambda _: None)
-        write_record(self.experiment.data("cones"), **IMAGES)
+        record_images(self.experiment.data("cones"), **IMAGES)
 
     def edit(self, change):
         change(self.content)
-        Path("params.yaml").write_text(plain_yaml(self.content))
+        write_params(Path(), self.content)
         self.experiment = Experiment(parse_params(self.content))
 
     def jobs(self, rule):
@@ -136,7 +145,7 @@ def test_hours_of_sampling_are_those_of_a_shard_by_images_and_samples(project, p
     # 120 test images in shards of 50, 50, 20, and 20 validation images in the first: of two sigmas, 140, 100 and 40.
     first = project.jobs("sample")[0]
     write_benchmark(first, 140.0)
-    make(first)
+    leave_output(first)
     text = printed()
     assert of_jobs(text, "sample") == ["3", "1", "0.0389 (1)", "2", "2"]
     assert rows(text, "Hours of what is left", "sample") == [["cones", "cohen", "2", "0.0389", "0.0278", "3", "1"]]
@@ -156,7 +165,7 @@ def test_several_benchmarks_of_a_kind_count_by_their_work(project, printed):
     write_benchmark(first, 200.0)
     write_benchmark(second, 40.0)
     for job in (first, second):
-        make(job)
+        leave_output(job)
     assert hours(printed(), "sample") == pytest.approx(240 / 240 * 40 / 3600, rel=0.01)  # 240 images in 240 s
 
 
@@ -166,7 +175,7 @@ def test_computing_sigma_costs_no_more_for_more_samples(project, printed):
         content["methods"]["cohen"]["policy"] = policy
 
     project.edit(depend)
-    write_record(project.experiment.data("cones"), training=80, validation=1, test=300)
+    record_images(project.experiment.data("cones"), training=80, validation=1, test=300)
     write_benchmark(project.jobs("sample")[0], 202.0)  # 100 images and one, of two sigmas
     assert hours(printed(), "sample") == pytest.approx(602 / 3600, rel=0.01)
     project.edit(certification(stride=2))
@@ -189,7 +198,7 @@ def test_a_job_of_another_mixture_of_work_is_of_another_kind(project, printed):
 def test_hours_of_training_are_those_of_another_seed_or_sigma_by_epochs(project, printed):
     trained = project.jobs("train")[0]
     write_benchmark(trained, 36.0)
-    make(trained)
+    leave_output(trained)
     row = ["cones", "gaussian", "1", "0.01", "0.01", "", ""]
     assert rows(printed(), "Hours of what is left", "train") == [row]
     project.edit(lambda content: content.update(training_seeds=[0, 1]))
@@ -212,7 +221,7 @@ def test_hours_of_training_are_those_of_another_seed_or_sigma_by_epochs(project,
 def test_another_training_says_nothing(project, printed, change):
     write_benchmark(project.jobs("train")[0], 36.0)
     project.edit(change)
-    write_record(project.experiment.data("cones"), **IMAGES)
+    record_images(project.experiment.data("cones"), **IMAGES)
     assert hours(printed(), "train") is None
     assert rows(printed(), "Not in these hours", "train")
 
@@ -256,7 +265,7 @@ def test_labels_are_measured_as_well(tmp_path, monkeypatch, printed):
     copy_project(tmp_path)
     edit(tmp_path, cut_down)
     experiment = Experiment(read_params(tmp_path / "params.yaml"))
-    write_record(experiment.data("digits-half-labelled"), **IMAGES, unlabelled=80)
+    record_images(experiment.data("digits-half-labelled"), **IMAGES, unlabelled=80)
     (label,) = (job for job in plan.jobs(experiment) if job.rule == "label")
     write_benchmark(label, 36.0)
     assert rows(printed(), "Hours of what is left", "label")[0][:3] == ["digits-half-labelled", "standard", "1"]
@@ -265,7 +274,7 @@ def test_labels_are_measured_as_well(tmp_path, monkeypatch, printed):
 
 def test_unknown_numbers_of_images_give_no_hours(project, printed):
     write_benchmark(project.jobs("sample")[0], 140.0)
-    record = write_record(project.experiment.data("cones"), **IMAGES)
+    record = record_images(project.experiment.data("cones"), **IMAGES)
     assert hours(printed(), "sample") is not None
     project.edit(lambda content: content["datasets"]["cones"].update(validation=0.5))  # the record is of other data
     assert hours(printed(), "sample") is None
@@ -278,21 +287,21 @@ def test_unknown_numbers_of_images_give_no_hours(project, printed):
     assert main(["plan"]) == 2
 
 
-def log(job, seconds):
+def sampled_in(job, seconds):
     (RESULTS / job.output).parent.mkdir(parents=True, exist_ok=True)
-    write_logs(RESULTS / job.output, [Log(seconds=seconds, device="cpu", threads=1, **asdict(made_by()))])
+    write_logs(RESULTS / job.output, [log(seconds, **asdict(made_by()))])
 
 
 def test_a_job_that_went_on_where_a_killed_one_stopped_says_nothing(project, printed):
     trained, sampled = project.jobs("train")[0], project.jobs("sample")[0]
     for job in (trained, sampled):
         write_benchmark(job, 36.0)
-        make(job)
+        leave_output(job)
     (RESULTS / trained.output).with_name("training.csv").write_text("epoch,seconds\n0,10\n1,25.5\n")
-    log(sampled, [10.0, 25.5])
+    sampled_in(sampled, [10.0, 25.5])
     assert [hours(printed(), rule) is None for rule in ("train", "sample")] == [False, False]
     (RESULTS / trained.output).with_name("training.csv").write_text("epoch,seconds\n0,10\n1,26.5\n")
-    log(sampled, [10.0, 26.5])
+    sampled_in(sampled, [10.0, 26.5])
     text = printed()
     assert [hours(text, rule) for rule in ("train", "sample")] == [None, None]
     assert [of_jobs(text, rule)[1:3] for rule in ("train", "sample")] == [["1", "0.01 (1)"]] * 2
@@ -302,7 +311,7 @@ def test_a_job_that_went_on_where_a_killed_one_stopped_says_nothing(project, pri
 
 def test_when_all_is_made_nothing_is_left(project, printed):
     for job in plan.jobs(project.experiment):
-        make(job) if job.rule != "data" else None
+        leave_output(job) if job.rule != "data" else None
     text = printed()
     assert "Nothing is left." in text
     assert of_jobs(text, "total") == ["9", "9", "–", "0", "0"]
@@ -346,7 +355,7 @@ def test_imagenet_is_planned_from_a_hundredth_of_it(project, printed):
     content["datasets"]["imagenet"]["certification"] |= {"stride": 100, "shards": 1}
     content["datasets"]["imagenet"] |= {"sigmas": [0.5]}
     project.edit(lambda _: None)
-    write_record(project.experiment.data("imagenet"), training=1_279_885, validation=1, test=50_000)
+    record_images(project.experiment.data("imagenet"), training=1_279_885, validation=1, test=50_000)
     (job,) = project.jobs("sample")
     write_benchmark(job, 501 * 36.0)  # 36 s for the 100,100 samples of an image
     project.edit(lambda content: content["datasets"]["imagenet"]["certification"].update(stride=1, shards=500))
@@ -375,7 +384,7 @@ def test_the_wall_clock_is_between_its_bounds(phases, devices):
     ("images", "limit"), [(1, 0.004), (1, 0.02), (51, 0.06), (260, 0.07), (1999, 0.1), (1999, 0.9)]
 )
 def test_the_advised_number_of_shards_is_the_smallest(project, printed, images, limit):
-    write_record(project.experiment.data("cones"), training=80, validation=20, test=images)
+    record_images(project.experiment.data("cones"), training=80, validation=20, test=images)
     project.edit(certification(shards=1))
     write_benchmark(project.jobs("sample")[0], 2.0 * (images + 20))  # a second for an image of one sigma
 

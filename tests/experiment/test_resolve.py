@@ -6,20 +6,17 @@ from pathlib import Path
 
 import pytest
 
-import small_params
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import SPLITS, certificates_path, counts_paths
-from shipped import shipped_content
-
-ROOT = Path(__file__).resolve().parents[2]
+from factories import changed, shipped_content, small_content
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    return json.loads(json.dumps(shipped_content()))
+    return shipped_content()
 
 
 def edited(content, change):
@@ -151,7 +148,7 @@ def names_and_keys(experiment):
 @pytest.fixture
 def small():
     """One of everything, and a method whose training starts from another one and learns from it."""
-    content = small_params.content()
+    content = small_content()
     content["methods"]["taught"] = content["methods"]["cohen"] | {"training": "continued", "label": "Taught"}
     content["tables"]["table1"]["methods"] = ["cohen", "cohen-ds", "taught"]
     return content
@@ -213,11 +210,10 @@ ON_CONES = {"data cones", "train cones/gaussian"} | CONES
 )
 def test_an_edit_changes_the_specs_of_what_depends_on_it_alone(small, path, value, names):
     before, after = (
-        names_and_keys(Experiment(parse_params(content)))
-        for content in (small, small_params.changed(small, path, value))
+        names_and_keys(Experiment(parse_params(content))) for content in (small, changed(small, path, value))
     )
-    changed = {name for name in before | after if before.get(name) != after.get(name)}
-    assert changed == names
+    different = {name for name in before | after if before.get(name) != after.get(name)}
+    assert different == names
 
 
 def test_an_identity_holds_all_fields_but_those_that_say_where_things_lie(small):
@@ -236,7 +232,7 @@ def test_an_identity_holds_all_fields_but_those_that_say_where_things_lie(small)
 
 
 def test_labels_need_unlabelled_images(small):
-    experiment = Experiment(parse_params(small_params.changed(small, ("datasets", "digits", "unlabelled"), None)))
+    experiment = Experiment(parse_params(changed(small, ("datasets", "digits", "unlabelled"), None)))
     with pytest.raises(ConfigError, match=r"datasets.digits.unlabelled: null; must give a share or a source"):
         experiment.labels(runs.ModelRun("digits", "gaussian", 0.25, 0, ()))
 

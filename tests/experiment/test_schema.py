@@ -8,14 +8,12 @@ import jsonschema
 import pytest
 import yaml
 
-import small_params
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import schema
 from certsmooth.experiment.config import Params, Short, parse_params
 from certsmooth.experiment.library import read_content
-from shipped import ROOT, shipped_content
-from small_params import changed
+from factories import ROOT, SMALL, changed, shipped_content, small_content
 
 SHIPPED = json.loads((ROOT / "config" / "schema.json").read_text())
 
@@ -45,7 +43,7 @@ def test_every_file_of_the_configuration_names_the_schema_and_fits_it():
         jsonschema.validate(yaml.safe_load(text), SHIPPED)
 
 
-@pytest.mark.parametrize("make", [small_params.content, shipped_content, lambda: yaml.safe_load(small_params.TEXT)])
+@pytest.mark.parametrize("make", [small_content, shipped_content, lambda: yaml.safe_load(SMALL)])
 def test_what_is_valid_fits(make):
     jsonschema.Draft202012Validator.check_schema(SHIPPED)
     jsonschema.validate(make(), SHIPPED)
@@ -71,7 +69,7 @@ def test_what_is_valid_fits(make):
     ],
 )
 def test_a_mistake_of_structure_fits_neither_the_schema_nor_the_check(path, value):
-    content = small_params.content() | {"modifiers": {"half": {"all": {}}}}
+    content = small_content() | {"modifiers": {"half": {"all": {}}}}
     wrong = changed(content, path, value)
     assert not jsonschema.Draft202012Validator(SHIPPED).is_valid(wrong)
     if path[0] not in ("n", "modifiers"):  # of params.yaml over a library, and of data sets that are made
@@ -90,7 +88,7 @@ def test_a_mistake_of_structure_fits_neither_the_schema_nor_the_check(path, valu
     ],
 )
 def test_a_mistake_in_the_options_of_a_member_does_not_fit(path, value):
-    wrong = changed(small_params.content(), path, value)
+    wrong = changed(small_content(), path, value)
     assert not jsonschema.Draft202012Validator(SHIPPED).is_valid(wrong)
 
 

@@ -23,26 +23,20 @@ from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps import label
 from certsmooth.experiment.steps.data import load_part
-from shipped import shipped_content
-from workflow_project import plain_yaml
+from factories import digits_content, plain_yaml, write_params
 
-ROOT = Path(__file__).resolve().parents[2]
 GAUSSIAN = "digits/gaussian/sigma=0.25/seed=0/default"
 COHEN, COHEN_DS = "digits/cohen/seed=0", "digits/cohen-ds/seed=0"
 SPLITS = ("test", "validation")
 IMAGES = {"test": 360, "validation": 144}
 
 
-def write_params(folder, sigma=0.25, **certification):
+def make_params(folder, sigma=0.25, **certification):
     """The shipped configuration, cut down: three epochs (the last with a sigma per image), few samples, one sigma."""
-    params = shipped_content()
-    digits = params["datasets"]["digits"]  # digits-half-labelled is like it
-    digits["recipe"] |= {"epochs": 3, "adaptive_from_epoch": 2}
-    digits["certification"] |= {"n": 150} | certification
-    digits["sigmas"] = [sigma]
+    params = digits_content(epochs=3, sigma=sigma, **{"n": 150} | certification)
     for method in ("cohen-ds", "cohen-ds2"):
         params["methods"][method]["policy"]["options"]["iterations"] = [2]
-    (folder / "params.yaml").write_text(plain_yaml(params))
+    write_params(folder, params)
 
 
 def edit_params(folder, change, name="params.yaml"):
@@ -83,7 +77,7 @@ def certified(name=COHEN):
 def trained(tmp_path_factory):
     """A folder with the record of digits and a checkpoint."""
     folder = tmp_path_factory.mktemp("trained")
-    write_params(folder)
+    make_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["data", "digits"]) == 0
@@ -112,9 +106,10 @@ def kill_when(command, ready):
     assert process.wait() == -signal.SIGKILL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [COHEN, COHEN_DS])
 def test_sampling_killed_midway_gives_the_same_bytes(folder, name):
-    write_params(folder, n=3000)
+    make_params(folder, n=3000)
     assert main(["sample", name]) == 0
     killed = counts_path(name, results="killed")
     command = ["sample", name, *elsewhere("killed", "data", "checkpoints")]
@@ -130,6 +125,7 @@ def test_sampling_killed_midway_gives_the_same_bytes(folder, name):
     assert not list(killed.parent.glob(".*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [GAUSSIAN, GAUSSIAN.replace("gaussian", "gaussian-ds")])
 def test_training_killed_midway_gives_the_same_bytes(folder, name):
     def command(results):
@@ -149,7 +145,7 @@ def test_shards_give_the_rows_of_a_single_run(folder):
     assert main(["sample", COHEN_DS]) == 0
     assert main(["certify", COHEN_DS]) == 0
     one, alone = read_counts(counts_path(COHEN_DS)), certified(COHEN_DS)
-    write_params(folder, shards=3)
+    make_params(folder, shards=3)
     shards = [counts_path(COHEN_DS, f"{shard}-of-3") for shard in range(3)]
     for shard, path in enumerate(shards):
         assert main(["sample", COHEN_DS, "--shard", f"{shard}/3"]) == 0
@@ -169,7 +165,7 @@ def test_shards_give_the_rows_of_a_single_run(folder):
 
 
 def test_shards_must_be_complete_and_in_order(folder, capsys):
-    write_params(folder, shards=2)
+    make_params(folder, shards=2)
     first, second = (counts_path(shard=f"{shard}-of-2") for shard in range(2))
 
     def refused(words):
@@ -265,11 +261,11 @@ def test_counts_of_something_else_are_refused_by_name(folder, capsys):
         for path, before in content.items():
             path.write_bytes(before)
 
-    write_params(folder, n=151)
+    make_params(folder, n=151)
     refused("spec.n is 150; must be 151")
-    write_params(folder, n0=50)
+    make_params(folder, n0=50)
     refused("spec.n0 is 100; must be 50")
-    write_params(folder)
+    make_params(folder)
     parts, logs = read_counts(counts), read_logs(counts)
     write_counts(counts, parts[:1])
     write_logs(counts, logs[:1])
@@ -375,7 +371,7 @@ def test_mistakes_of_the_figures_and_tables_of_idrs_are_named(folder, capsys, se
 
 
 def test_a_checkpoint_for_something_else_is_refused(folder, capsys):
-    write_params(folder, sigma=0.5)
+    make_params(folder, sigma=0.5)
     model = model_path(GAUSSIAN.replace("0.25", "0.5"))
     model.parent.mkdir(parents=True)
     shutil.copy(model_path(), model)
@@ -448,7 +444,7 @@ LABELS = model_path(of_half("standard")).with_name("pseudo_labels.json")
 def teachers(tmp_path_factory):
     """A folder with the record of half-labelled digits, a teacher, a start and pseudo labels."""
     folder = tmp_path_factory.mktemp("taught")
-    write_params(folder)
+    make_params(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert main(["data", HALF]) == 0

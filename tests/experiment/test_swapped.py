@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-import small_params
+from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import ORDER, Broken
 from certsmooth.artefacts.certificates import CERTIFICATES, TYPES
@@ -46,7 +46,7 @@ from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.experiment.steps.sample import sample_shard
 from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.train import train_model
-from certsmooth.science.sampling.counts import Counts
+from factories import small_content
 
 RESULTS = Path("results")
 CPU = torch.device("cpu")
@@ -55,7 +55,7 @@ SEEDS = (0, 1)
 
 def content() -> dict[str, Any]:
     """Two data sets, two of most other things, and as little work as possible."""
-    whole = small_params.content()
+    whole = small_content()
     digits = whole["datasets"]["digits"] | {"unlabelled": None, "trainings": {}, "methods": {}}
     digits["recipe"] = {"epochs": 1, "batch_size": 256, "learning_rate": 0.01}
     digits["certification"] = {"n0": 5, "n": 20, "alpha": 0.05, "stride": 60, "shards": 1}

@@ -30,6 +30,8 @@ from fault_injection import (
     tree,
 )
 
+pytestmark = pytest.mark.slow
+
 READ = {
     # what is damaged: the step that reads it
     RECORD: "certify",

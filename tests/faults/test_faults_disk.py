@@ -25,6 +25,8 @@ from fault_injection import (
 )
 from workflow_project import edit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def disk(experiment):

@@ -32,6 +32,8 @@ from fault_injection import (
 )
 from workflow_project import edit
 
+pytestmark = pytest.mark.slow
+
 
 def timeless(folder):
     """Return what must be the same in each run: all but logs of times, and what copies times from those."""

@@ -27,22 +27,16 @@ from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, OrderPart, read_order_cost, write_order_costs
 from certsmooth.artefacts.certificates import (
-    CERTIFICATES,
-    PROVENANCE_KEYS,
-    TYPES,
     CertificatesPart,
     export_certificates,
     read_certificates,
     read_published_certificates,
     write_certificates,
 )
-from certsmooth.artefacts.checkpoint import CheckpointHeader
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.parts import Part, read_parts, write_parts
-from certsmooth.artefacts.provenance import MadeBy
-from certsmooth.artefacts.records import Log, log_path, read_logs, read_record, write_logs
-from certsmooth.artefacts.tensors import read_tensors, write_tensors
+from certsmooth.artefacts.records import log_path, read_logs, read_record, write_logs
 from certsmooth.artefacts.training_state import EpochLog, load_state, save_state
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment.specs import DataSpec
@@ -51,12 +45,17 @@ from certsmooth.science import datasets
 from certsmooth.science.audit.order import OrderCost, Score
 from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
-from certsmooth.science.models import ModelSpec, build
-from certsmooth.science.sampling.counts import Counts
-from data_samples import (
+from certsmooth.science.models import ModelSpec
+from factories import (
+    IDENTITY,
     Sample,
+    certificates_frame,
+    certificates_provenance,
+    log,
     make_sample,
     numbered_files,
+    random_counts,
+    save_classifier,
     write_binary,
     write_folder,
     write_idx,
@@ -96,21 +95,11 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
 
 
-IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 0.25}, "shard": [0, 4]}
 OTHER = {**IDENTITY, "dataset": "mnist"}
-DIGEST = "sha256:" + "ab" * 32
-MADE_BY = MadeBy(versions={"torch": "2"}, git_commit=None, image=None)
 ROWS = np.arange(6, dtype=np.int64)
 REALS = np.linspace(0.1, 0.9, 6)
 CLASSES = np.arange(18, dtype=np.int64).reshape(6, 3)
 SPEC = ModelSpec("mlp", (2,), 3)
-
-
-def _counts() -> Counts:
-    return Counts(
-        index=ROWS, label=ROWS % 3, sigma=REALS, constant_within=REALS, selection=CLASSES, estimation=CLASSES + 1,
-        batch_size=ROWS + 1,
-    )  # fmt: skip
 
 
 def _write_counts(folder: Path) -> Path:
@@ -119,13 +108,12 @@ def _write_counts(folder: Path) -> Path:
 
 
 def _count_parts(identity: dict[str, Any]) -> list[CountsPart]:
-    return [CountsPart(_counts(), identity), CountsPart(_counts(), OTHER)]
+    return [CountsPart(random_counts(6), identity), CountsPart(random_counts(6), OTHER)]
 
 
 def _write_logs(folder: Path) -> Path:
     _write_counts(folder)
-    log = Log(seconds=[0.5, 0.25], device="cpu", threads=1, made_by=MADE_BY)
-    write_logs(folder / "0-of-1.parquet", [log, dataclasses.replace(log, threads=2)])
+    write_logs(folder / "0-of-1.parquet", [log([0.5, 0.25], threads=threads) for threads in (1, 2)])
     return log_path(folder / "0-of-1.parquet")
 
 
@@ -153,12 +141,7 @@ def _write_order(folder: Path) -> Path:
 
 
 def _write_checkpoint(folder: Path) -> Path:
-    header = CheckpointHeader(
-        model=SPEC, spec={"recipe": {"epochs": 3}, "seed": 7}, sigma=0.25, dataset_fingerprint=DIGEST, images=20,
-        images_fingerprint=DIGEST, pixel_range=None, device="cpu", made_by=MADE_BY,
-    )  # fmt: skip
-    checkpoint.save(folder / "model.safetensors", build(SPEC, seed=1), header)
-    return folder / "model.safetensors"
+    return save_classifier(folder / "model.safetensors", SPEC, pixel_range=None)
 
 
 def _read_checkpoint(path: Path) -> object:
@@ -192,33 +175,20 @@ def _read_state(path: Path) -> object:
     return dict(model.state_dict()), optimizer.state_dict()["state"], sigma, log
 
 
-def _frame() -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "idx": [0, 20, 40], "label": [3, 7, 1], "predict": [3, -1, 2], "radius": [0.1 + 0.2, 0.0, 1.0],
-            "correct": [1, 0, 0], "time": [0.5, 1e-7, 2.0], "sigma": [0.25, 0.1, 0.5], "p_a_lower": [0.9, 0.4, 0.99],
-            "p_b_upper": [0.1, 0.6, 0.01], "n": [1000] * 3, "alpha": [0.001] * 3,
-            "guarantee": ["memory", "memory", "global"], "radius_before_memory": [0.5, 0.0, np.nan],
-            "radius_linf": [0.1, 0.0, 0.5],
-        }
-    )  # fmt: skip
-
-
 def _write_certificates(folder: Path) -> Path:
-    about = dict.fromkeys(PROVENANCE_KEYS) | {"fingerprint": DIGEST, "images": 3, "versions": {}}
-    parts = [CertificatesPart(_frame(), spec, about) for spec in (IDENTITY, OTHER)]
+    parts = [CertificatesPart(certificates_frame(), spec, certificates_provenance()) for spec in (IDENTITY, OTHER)]
     write_certificates(folder / "seed=0.parquet", parts)
     return folder / "seed=0.parquet"
 
 
 def _write_exported(folder: Path) -> Path:
-    export_certificates(folder / "test.tsv", _frame())
+    export_certificates(folder / "test.tsv", certificates_frame())
     return folder / "test.tsv"
 
 
 def _write_published(folder: Path) -> Path:
     columns = ["idx", "label", "predict", "radius", "correct", "time"]
-    _frame()[columns].to_csv(folder / "published.tsv", sep="\t", index=False)
+    certificates_frame()[columns].to_csv(folder / "published.tsv", sep="\t", index=False)
     return folder / "published.tsv"
 
 
@@ -269,7 +239,7 @@ def _write_journal(folder: Path) -> Path:
 
 
 def _plain_row(position: int) -> dict[str, Any]:
-    counts = _counts()
+    counts = random_counts(6)
     return {field.name: getattr(counts, field.name)[position].tolist() for field in dataclasses.fields(counts)}
 
 

@@ -11,12 +11,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import small_params
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable, parse_params, read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import audit_path, certificates_path, counts_paths
+from factories import SMALL, changed, small_content
 from fuzzing import changed_bytes, changed_tree, fuzz
 
 
@@ -59,18 +59,18 @@ def _refused_or_fine(error: ConfigError) -> None:
 
 
 def test_the_configuration_without_a_change_is_fine() -> None:
-    _check_and_list(parse_params(small_params.content()))
+    _check_and_list(parse_params(small_content()))
 
 
 def test_seeds_whose_files_no_system_could_name_are_refused() -> None:
-    few, many = (small_params.changed(small_params.content(), ("training_seeds",), list(range(n))) for n in (60, 100))
+    few, many = (changed(small_content(), ("training_seeds",), list(range(n))) for n in (60, 100))
     _check_and_list(parse_params(few))
     with pytest.raises(ConfigError, match=r"^training_seeds: 99 of digits/cohen; must be fewer: files are named"):
         _check_and_list(parse_params(many))
 
 
 @fuzz(250)
-@given(content=changed_tree(small_params.content))
+@given(content=changed_tree(small_content))
 def test_another_tree(content: dict[Any, Any]) -> None:
     try:
         _check_and_list(parse_params(content))
@@ -79,7 +79,7 @@ def test_another_tree(content: dict[Any, Any]) -> None:
 
 
 @fuzz(250)
-@given(content=changed_bytes(small_params.TEXT.encode()))
+@given(content=changed_bytes(SMALL.encode()))
 def test_another_text(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "params.yaml"
     path.write_bytes(content)
@@ -105,7 +105,7 @@ def test_any_text(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
 
 
 @fuzz(100)
-@given(content=changed_tree(small_params.content))
+@given(content=changed_tree(small_content))
 def test_what_the_strict_reader_takes_is_what_the_safe_one_takes(
     tmp_path_factory: pytest.TempPathFactory, content: dict[Any, Any]
 ) -> None:

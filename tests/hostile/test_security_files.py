@@ -40,9 +40,9 @@ from certsmooth.experiment.steps.data import _read_kept
 from certsmooth.science import datasets
 from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
-from data_samples import batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
+from factories import ROOT, batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
 
-SOURCE = Path(__file__).resolve().parents[2] / "src" / "certsmooth"
+SOURCE = ROOT / "src" / "certsmooth"
 OWNED = "owned"
 
 
@@ -415,6 +415,7 @@ def _npz_of_zeros(path: Path, *, announced: int, zeros: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_files_that_unpack_to_more_than_the_memory_are_refused(tmp_path: Path) -> None:
     kinds = {"unused": tarfile.REGTYPE, "long name": tarfile.GNUTYPE_LONGNAME, "header": tarfile.XHDTYPE}
     archives = [_tar_of_zeros(tmp_path / f"{name}.tar.gz", kind) for name, kind in kinds.items()]

@@ -9,15 +9,12 @@ from typing import Any
 
 import pytest
 
-import small_params
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import certificates_path, counts_paths
-from small_params import changed, renamed
-
-ROOT = Path(__file__).resolve().parents[2]
+from factories import ROOT, changed, renamed, small_content
 
 HOSTILE = {
     "command": "; touch owned",
@@ -60,7 +57,7 @@ NO_TEXT = {"newline", "right to left", "NUL", "escape", "long", "empty", "tab", 
 
 @pytest.fixture(scope="module")
 def content() -> dict[str, Any]:
-    return small_params.content()
+    return small_content()
 
 
 NAMES = [

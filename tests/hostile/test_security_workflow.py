@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-import small_params
 from certsmooth.artefacts import checkpoint
-from certsmooth.artefacts.checkpoint import CheckpointHeader
-from certsmooth.artefacts.provenance import MadeBy
-from certsmooth.science.models import ModelSpec, Normalisation, build
-from workflow_project import call, copy_project, plain_yaml
+from certsmooth.science.models import ModelSpec, Normalisation
+from factories import save_classifier, small_content, write_params
+from workflow_project import call, copy_project
 
 NAMES = {
     "command": "; touch owned;.safetensors",
@@ -42,10 +39,6 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def _write(folder: Path, content: dict[str, Any]) -> None:
-    (folder / "params.yaml").write_text(plain_yaml(content))
-
-
 def _files(folder: Path) -> set[str]:
     made = (".snakemake", ".git", "results", "logs", "data", "__pycache__")
     return {
@@ -61,12 +54,12 @@ def _model(sigma: str, training: str) -> str:
 
 @pytest.mark.workflow
 def test_names_of_files_reach_the_command_whole_and_run_nothing(folder: Path) -> None:
-    content = small_params.content()
+    content = small_content()
     trainings = {f"start-{number}": name for number, name in enumerate(NAMES.values())}
     for training, name in trainings.items():
         content["trainings"][training] = content["trainings"]["pretrained"] | {"start": {"checkpoint": name}}
         (folder / name).touch()
-    _write(folder, content)
+    write_params(folder, content)
     before = _files(folder)
     targets = [_model("0.25", training) for training in trainings]
     printed = call(folder, "snakemake", "--cores", "1", "--dry-run", "--printshellcmds", *targets)
@@ -77,20 +70,16 @@ def test_names_of_files_reach_the_command_whole_and_run_nothing(folder: Path) ->
 @pytest.mark.workflow
 def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     spec = ModelSpec("mlp", (1, 8, 8), 10, Normalisation((0.5,), (0.3,)))
-    header = CheckpointHeader(
-        model=spec, spec={}, sigma=0.25, dataset_fingerprint="x", images=1, images_fingerprint="x",
-        pixel_range=(0.0, 1.0), device="cpu", made_by=MadeBy(versions={}, git_commit=None, image=None),
-    )  # fmt: skip
-    checkpoint.save(folder / EVERYTHING, build(spec, seed=0), header)
+    save_classifier(folder / EVERYTHING, spec)
     published = f"published {EVERYTHING}.tsv"
     (folder / published).write_text(
         "idx\tlabel\tpredict\tradius\tcorrect\ttime\n" + "".join(f"{i}\t1\t1\t0.5\t1\t0.1\n" for i in range(3))
     )
-    content = small_params.content()
+    content = small_content()
     content["trainings"]["pretrained"]["start"] = {"checkpoint": EVERYTHING}
     label = EVERYTHING.replace("|", "/").replace("$", "")
     content["high_dimension"] |= {"method": None, "published": [{"file": published, "sigma": 0.5, "label": label}]}
-    _write(folder, content)
+    write_params(folder, content)
     before = _files(folder)
     targets = [_model("0.25", "pretrained"), "results/tables/idrs/imagenet.md"]
     call(folder, "snakemake", "--cores", "1", "--printshellcmds", *targets)

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +12,8 @@ import torch
 from certsmooth._internal.devices import leased_gpu, local_gpus
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment import cli
+from factories import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 UUIDS = [f"GPU-0000000{i}-1111-2222-3333-444444444444" for i in range(3)]
 MIG = "MIG-11111111-2222-3333-4444-555555555555"
 HOLD = """
@@ -167,6 +166,7 @@ def holder(machine):
         process.communicate()
 
 
+@pytest.mark.slow
 def test_processes_get_gpus_of_their_own_and_a_killed_one_frees_its(nvidia_smi, holder):
     nvidia_smi.rows(2)
     first, second = holder(), holder()
@@ -236,6 +236,7 @@ with leased_gpu() as uuid:
 """
 
 
+@pytest.mark.slow
 def test_jobs_of_a_workflow_queue_for_the_gpus_and_each_sees_its_own(machine, nvidia_smi, monkeypatch):
     nvidia_smi.rows(2)
     monkeypatch.setenv("PATH", f"{machine / 'bin'}{os.pathsep}/usr/bin{os.pathsep}/bin")

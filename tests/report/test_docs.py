@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+from factories import ROOT
+
 COPIED = ("Snakefile", "workflow", "profiles", "src", "tests", "params.yaml", "config", "pyproject.toml")
 FIRST_HALF, SECOND_HALF = (ROOT / "docs" / "add_an_objective.md").read_text().split("\n## Rows without code\n")
 FILES = {

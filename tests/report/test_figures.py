@@ -6,37 +6,21 @@ import struct
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.runs import TOLD, collect
+from certsmooth.analysis.runs import collect
 from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
-
-
-def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="global", **grid):
-    radius = np.asarray(radius, dtype=float)
-    frame = pd.DataFrame(
-        {
-            "idx": np.arange(len(radius)),
-            "label": 1,
-            "correct": (radius >= 0).astype(int),
-            "radius": np.abs(radius),
-            "guarantee": guarantee,
-        }
-    )
-    provenance = dict.fromkeys(TOLD, 1)
-    return CertifiedRun(method, method.title(), "FS", "FS", sigma, grid, 0, part, frame, provenance)
+from factories import certified_run
 
 
 def example(sigmas=(0.25, 0.5)):
     rng = np.random.default_rng(0)
     return [
-        make_run(np.minimum(rng.normal(s, s, 40), 3 * s), method=m, sigma=s, guarantee=g, iterations=k)
+        certified_run(np.minimum(rng.normal(s, s, 40), 3 * s), method=m, sigma=s, guarantee=g, grid={"iterations": k})
         for s in sigmas
-        for m, g, k in (("cohen", "global", 0), ("ds", "memory", 100), ("ds", "memory", 400))
+        for m, g, k in (("cohen", "global", 0), ("cohen_ds", "memory", 100), ("cohen_ds", "memory", 400))
     ]
 
 
@@ -57,7 +41,10 @@ def test_other_runs_give_other_files(tmp_path):
     runs = example()
     first = curves.write_curves(runs, tmp_path, name="a", title="T")
     second = curves.write_curves(
-        [*runs[:-1], make_run([0.1] * 40, method="ds", iterations=400)], tmp_path, name="b", title="T"
+        [*runs[:-1], certified_run([0.1] * 40, method="cohen_ds", grid={"iterations": 400})],
+        tmp_path,
+        name="b",
+        title="T",
     )
     assert first[0].read_bytes() != second[0].read_bytes()
     assert first[1].read_bytes() != second[1].read_bytes()
@@ -76,7 +63,7 @@ def test_one_panel_per_sigma_and_the_envelope(sigmas, panels):
     assert {axis.get_xlabel() for axis in figure.axes} == {r"$\ell_{2}$ radius"}
     assert figure.axes[0].get_ylabel() == "Certified accuracy (%)"
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == ["Cohen (global)", "Ds (memory)"]
+    assert [text.get_text() for text in legend.get_texts()] == ["Cohen (global)", "Cohen-DS (memory)"]
 
 
 def test_lines_are_the_best_certified_accuracy_at_each_radius():
@@ -85,7 +72,7 @@ def test_lines_are_the_best_certified_accuracy_at_each_radius():
     for axis, sigma in zip(figure.axes, (0.25, 0.5, None), strict=True):
         lines = lines_of(axis)
         assert len(lines) == 2
-        for method, line in zip(("cohen", "ds"), lines.values(), strict=True):
+        for method, line in zip(("cohen", "cohen_ds"), lines.values(), strict=True):
             chosen = [r for r in runs if r.method == method and sigma in (None, r.sigma)]
             for radius, value in zip(*line.get_data(), strict=True):
                 best = max(np.mean((r.frame["correct"] == 1) & (r.frame["radius"] >= radius)) for r in chosen)
@@ -93,7 +80,7 @@ def test_lines_are_the_best_certified_accuracy_at_each_radius():
 
 
 def test_envelope_and_its_band_by_hand():
-    runs = [make_run([0.5, 0.5, -1, 0.2], sigma=0.25), make_run([2.0, -1, -1, -1], sigma=0.5)]
+    runs = [certified_run([0.5, 0.5, -1, 0.2], sigma=0.25), certified_run([2.0, -1, -1, -1], sigma=0.5)]
     (method,) = collect(runs, "test")
     best, band = curves.envelope(method.outcomes, np.array([0.0, 0.5, 0.6, 3.0]))
     assert best.tolist() == [0.75, 0.5, 0.25, 0.0]
@@ -101,7 +88,7 @@ def test_envelope_and_its_band_by_hand():
 
 
 def test_runs_without_any_certified_image_can_be_drawn(tmp_path):
-    paths = curves.write_curves([make_run([-1.0, -1.0, -1.0])], tmp_path, name="t", title="T")
+    paths = curves.write_curves([certified_run([-1.0, -1.0, -1.0])], tmp_path, name="t", title="T")
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
@@ -115,6 +102,6 @@ def test_settings_of_matplotlib_are_left_alone(tmp_path):
 
 def test_errors(tmp_path):
     with pytest.raises(ConfigError, match="no runs on the test part"):
-        curves.write_curves([make_run([1.0, 1.0], part="validation")], tmp_path, name="t", title="T")
+        curves.write_curves([certified_run([1.0, 1.0], part="validation")], tmp_path, name="t", title="T")
     with pytest.raises(CertsmoothError, match="cannot be written"):
         curves.write_curves(example(), tmp_path / "absent", name="t", title="T")

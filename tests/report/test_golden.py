@@ -25,10 +25,9 @@ from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.render import write_table
-from made_results import MadeResults
-from planned_results import plan
+from factories import ROOT, MadeResults, golden_plan
 
-GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
 UPDATE = "CERTSMOOTH_UPDATE_GOLDEN"
 REMEDY = f"if the change is meant, set {UPDATE}=1, run again, and commit what changed"
@@ -127,7 +126,7 @@ CASES = {
     "theory": theory,
     "high_dimension": high_dimension,
     "certificates": one_seed(certificates),
-    "plan": plan,
+    "plan": golden_plan,
 }
 
 

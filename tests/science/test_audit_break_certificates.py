@@ -27,7 +27,7 @@ from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
 from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 from certsmooth.science.sigma.fixed import FixedSigma
-from row_models import half_space
+from factories import half_space
 
 ALPHA = 0.001
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fractions import Fraction
 from math import comb
-from pathlib import Path
 
 import mpmath as mp
 import numpy as np
@@ -20,10 +19,10 @@ from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen, guarantee
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.pixel_grid import PixelGrid
+from factories import REFERENCE, needs_reference
 
 GRID = PixelGrid(255)
 
-PUBLISHED = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference" / "certificates"
 ALPHA = 0.01
 
 
@@ -173,7 +172,7 @@ def test_it_promises_nothing_about_a_sigma_that_varies():
 
 def published_files():
     """Each published file with the alpha that its radii show: 0.01 for three of Cohen et al., 0.001 for all others."""
-    for file in sorted(PUBLISHED.glob("*.tsv")):
+    for file in sorted((REFERENCE / "certificates").glob("*.tsv")):
         authors, training, certification = (
             part for part in file.stem.split("_") if part[:5] in {"cohen", "smoot", "train", "certi"}
         )
@@ -183,7 +182,7 @@ def published_files():
         yield pytest.param(file, sigma, alpha, digits, id=file.stem)
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason="the certificates that the authors published are not here")
+@needs_reference
 @pytest.mark.parametrize(("file", "sigma", "alpha", "digits"), published_files())
 def test_the_radii_that_the_authors_published_come_out(file, sigma, alpha, digits):
     # No counts were published: every radius must be that of some count out of 100,000, to the printed digits.

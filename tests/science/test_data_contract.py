@@ -13,7 +13,7 @@ import torch
 from certsmooth._internal import registry
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science import datasets
-from data_samples import imagenet_files, make_sample, numbered_files, write_folder, write_idx
+from factories import imagenet_files, make_sample, numbered_files, write_folder, write_idx
 
 MEMBERS = registry.names("datasets")
 SPLITS = ("train", "test")

@@ -27,13 +27,14 @@ from torchvision.datasets import CIFAR10, MNIST
 from certsmooth.errors import DataError
 from certsmooth.science import datasets
 from certsmooth.science.datasets import cifar10, mnist
-from data_samples import (
-    SHARED,
+from factories import (
+    REAL_IMAGES,
     Sample,
     batches,
     idx_bytes,
     image_bytes,
     make_sample,
+    needs_images,
     numbered_files,
     python_files,
     write_binary,
@@ -45,8 +46,6 @@ from data_samples import (
 
 SHAPES = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="shared/data, with real images, is not here")
 
 
 def _md5(content: bytes) -> str:
@@ -201,15 +200,15 @@ class TestDescriptions:
         description = datasets.load("mnist", source=folder).description
         assert description == ("MNIST, local copy" if changed is None else "data in MNIST's format")
 
-    @needs_shared
+    @needs_images
     def test_the_published_test_set_is_known(self, tmp_path: Path) -> None:
         for name in ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
-            packed = SHARED / "mnist" / f"{name}.gz"
+            packed = REAL_IMAGES / "mnist" / f"{name}.gz"
             assert _md5(packed.read_bytes()) == dict(MNIST.resources)[packed.name]
             (tmp_path / name).write_bytes(gzip.decompress(packed.read_bytes()))
         test = datasets.load("mnist", source=tmp_path)
         assert test.description == "MNIST, local copy, no training images"
-        shutil.copytree(SHARED / "mnist", tmp_path / "packed", ignore=shutil.ignore_patterns("train*"))
+        shutil.copytree(REAL_IMAGES / "mnist", tmp_path / "packed", ignore=shutil.ignore_patterns("train*"))
         assert datasets.load("mnist", source=tmp_path / "packed").description == test.description
 
     def test_an_npz(self, tmp_path: Path) -> None:
@@ -549,23 +548,23 @@ class TestDownload:
                 dataset.test()
         assert len(dataset.train()) == 30
 
-    @needs_shared
+    @needs_images
     def test_mnist_published_test_set_is_taken_from_the_download_folder(self, tmp_path: Path) -> None:
         raw = tmp_path / "MNIST" / "raw"
         raw.mkdir(parents=True)
-        for path in (SHARED / "mnist").glob("t10k-*"):
+        for path in (REAL_IMAGES / "mnist").glob("t10k-*"):
             (raw / path.name).symlink_to(path)
         test = datasets.load("mnist", download=tmp_path).test()
-        assert test.fingerprint == datasets.load("mnist", source=SHARED / "mnist").test().fingerprint
+        assert test.fingerprint == datasets.load("mnist", source=REAL_IMAGES / "mnist").test().fingerprint
 
-    @needs_shared
+    @needs_images
     def test_mnist_training_file_that_is_not_the_published_one(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens there
         raw = tmp_path / "MNIST" / "raw"
         raw.mkdir(parents=True)
-        (raw / "train-images-idx3-ubyte.gz").symlink_to(SHARED / "mnist" / "train-images-idx3-ubyte.gz")
+        (raw / "train-images-idx3-ubyte.gz").symlink_to(REAL_IMAGES / "mnist" / "train-images-idx3-ubyte.gz")
         with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz: download failed"):
             datasets.load("mnist", download=tmp_path).train()
 
@@ -603,10 +602,10 @@ class TestDownload:
         assert not fallen.exists()
 
 
-@needs_shared
+@needs_images
 class TestRealImages:
     def test_mnist(self) -> None:
-        dataset = datasets.load("mnist", source=SHARED / "mnist")
+        dataset = datasets.load("mnist", source=REAL_IMAGES / "mnist")
         assert dataset.description == "data in MNIST's format, 17,435 training images"
         train, test = dataset.train(), dataset.test()
         assert (len(train), len(test)) == (17435, 10000)
@@ -617,9 +616,9 @@ class TestRealImages:
         assert train.images.std() / 255 == pytest.approx(0.3081, abs=0.002)
 
     def test_cifar10_jpeg_copy_is_close_to_the_lossless_images(self) -> None:
-        head = datasets.load("cifar10", source=SHARED / "cifar10-test-head.npz")
+        head = datasets.load("cifar10", source=REAL_IMAGES / "cifar10-test-head.npz")
         assert head.description == "data in CIFAR-10's format, no training images, 1,017 test images"
-        copy = datasets.load("cifar10", source=SHARED / "cifar10-jpeg.tar.xz")
+        copy = datasets.load("cifar10", source=REAL_IMAGES / "cifar10-jpeg.tar.xz")
         assert copy.description == "data in CIFAR-10's format, JPEG files"
         exact, test = head.test(), copy.test()
         assert len(test) == 10000

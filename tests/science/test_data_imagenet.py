@@ -11,7 +11,7 @@ from PIL import Image
 
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science import datasets
-from data_samples import image_bytes, imagenet_files, write_folder
+from factories import image_bytes, imagenet_files, write_folder
 
 
 @pytest.fixture

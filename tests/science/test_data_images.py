@@ -18,7 +18,7 @@ from PIL import Image
 from certsmooth.errors import DataError
 from certsmooth.science import datasets
 from certsmooth.science.datasets._files import decode
-from data_samples import make_sample, numbered_files, write_folder
+from factories import make_sample, numbered_files, write_folder
 
 DECODES = re.compile(r"Image\.open$|imread|_loader$|decode_(image|png|jpeg)|read_image")
 SOURCE = Path(datasets.__file__).parents[2]

@@ -14,6 +14,7 @@ from certsmooth.errors import ConfigError, DataError
 from certsmooth.science import datasets
 from certsmooth.science.datasets import array_split, join
 from certsmooth.science.datasets._unlabelled import read_unlabelled
+from factories import LazyImages
 
 
 def _images(n: int, seed: int = 0) -> np.ndarray:
@@ -24,18 +25,8 @@ def _split(labels: list[int]) -> datasets.Split:
     return datasets.array_split(_images(len(labels)), np.array(labels), name="a", num_classes=max(labels) + 1)
 
 
-class Files:
-    """Images that are made when they are asked for, and count how often."""
-
-    def __init__(self, n: int) -> None:
-        self.n, self.read = n, 0
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
-        self.read += len(positions)
-        return np.stack([np.full((1, 2, 2), position, dtype=np.uint8) for position in positions])
+def _numbered(n: int) -> LazyImages:
+    return LazyImages(np.arange(n, dtype=np.uint8)[:, None, None, None].repeat(4, axis=1).reshape(n, 1, 2, 2))
 
 
 class TestArraySplit:
@@ -110,16 +101,16 @@ class TestArraySplit:
 
 class TestSubset:
     def test_images_in_files_are_not_read_before_they_are_asked_for(self) -> None:
-        files = Files(10)
+        files = _numbered(10)
         split = datasets.Split(files, np.arange(10) % 2, np.arange(10) * 7, "sha256:00")
         subset = split.subset(np.array([9, 4, 5])).subset(np.array([2, 0]))
-        assert files.read == 0
+        assert files.reads == []
         np.testing.assert_array_equal(subset.images[np.array([1, 0, 1])][:, 0, 0, 0], [9, 5, 9])
         np.testing.assert_array_equal(subset.index, [35, 63])
-        assert files.read == 3
+        assert files.reads == [3]
 
     def test_fingerprint_from_the_definition(self) -> None:
-        split = datasets.Split(Files(3), np.zeros(3, np.int64), np.array([4, 5, 6]), "sha256:ab")
+        split = datasets.Split(_numbered(3), np.zeros(3, np.int64), np.array([4, 5, 6]), "sha256:ab")
         expected = hashlib.sha256(b"subset of sha256:ab;" + np.array([6, 4], dtype="<i8").tobytes())
         assert split.subset(np.array([2, 0])).fingerprint == f"sha256:{expected.hexdigest()}"
 
@@ -170,10 +161,10 @@ class TestSplitValidation:
         assert validation.index.tolist() == PINNED_VALIDATION
 
     def test_images_stay_in_their_files(self) -> None:
-        files = Files(20)
+        files = _numbered(20)
         split = datasets.Split(files, np.arange(20) % 2, np.arange(20), "sha256:00")
         datasets.split_validation(split, fraction=0.5, seed=0)
-        assert files.read == 0
+        assert files.reads == []
 
     @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
     def test_refuses_a_fraction_outside_the_interval(self, fraction: float) -> None:
@@ -237,24 +228,11 @@ def test_joined_splits_are_one_after_the_other_in_memory_or_not(first, second, r
     np.testing.assert_array_equal(joined.images, np.concatenate([one.images, other.images]))
     np.testing.assert_array_equal(joined.labels, np.concatenate([one.labels, other.labels]))
     assert len(set(joined.index)) == len(joined) == first + second
-    lazy = join(one, dataclasses.replace(other, images=Lazy(other.images)))
+    lazy = join(one, dataclasses.replace(other, images=LazyImages(other.images)))
     assert not isinstance(lazy.images, np.ndarray)
     order = np.array(random.sample(range(first + second), first + second))
     np.testing.assert_array_equal(lazy.images[order], joined.images[order])
     assert lazy.fingerprint == joined.fingerprint != join(other, one).fingerprint
-
-
-class Lazy:
-    """Images that are read when they are asked for."""
-
-    def __init__(self, images):
-        self.read = images
-
-    def __len__(self):
-        return len(self.read)
-
-    def __getitem__(self, positions):
-        return self.read[positions]
 
 
 def test_images_of_different_shapes_or_types_are_not_joined():

@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -21,8 +20,8 @@ from certsmooth.science.attacks.pgd import PGD
 from certsmooth.science.certificates import BASE, Certificate
 from certsmooth.science.datasets.cones import Cones
 from certsmooth.science.objectives.macer import MACER
+from factories import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
 CLASSES = {
     "attacks": {"base_pgd": "BasePGD", "ddn": "DDN", "pgd": "PGD"},
@@ -173,6 +172,7 @@ def test_a_function_that_is_missing_is_named():
 # --- a new member
 
 
+@pytest.mark.slow
 def test_a_certificate_of_a_few_lines_keeps_the_contract(tmp_path):
     """In a copy of the package: every test of the contract, for the new file as for any other."""
     assert len(NEW.partition("@dataclass")[2].splitlines()) < 10

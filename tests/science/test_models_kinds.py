@@ -23,7 +23,7 @@ from certsmooth import (
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.science.models import ModelSpec, build
-from row_models import RowLinear
+from factories import RowLinear
 
 FEW = {"n0": 100, "n": 900, "seed": 0}
 IMAGES = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -16,7 +16,7 @@ from certsmooth.errors import ModelError
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.rows import beside_others, check_rows, far_images, mixed
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
-from row_models import RowLinear, half_space
+from factories import RowLinear, half_space
 
 REFUSED = "another class beside other rows: the class of a row depends on the other rows of its batch"
 FEW = {"n0": 100, "n": 900, "seed": 0}

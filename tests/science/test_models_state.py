@@ -25,6 +25,7 @@ from certsmooth.errors import ModelError
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
 from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
+from factories import modes
 
 CPU = torch.device("cpu")
 SEEN = []  # what a forward pass may write to from outside of its module
@@ -33,10 +34,7 @@ LIMIT = 0.5
 
 @pytest.fixture(autouse=True)
 def two_threads():
-    before = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def above(x):
@@ -262,10 +260,6 @@ CLASSES = [0, 1] * 10
 def certified(model, **options):
     smoothed = SmoothedClassifier(model, num_classes=2, sigma=FixedSigma(0.25), **options)
     return smoothed.certify(DARK_AND_BRIGHT, n0=100, n=3900, seed=0)
-
-
-def modes(model):
-    return [module.training for module in model.modules()]
 
 
 # --- the numbers of one thread

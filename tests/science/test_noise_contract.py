@@ -14,7 +14,7 @@ from scipy import stats
 
 from certsmooth._internal.registry import member, names
 from certsmooth.science.noise import gaussian, uniform
-from noise_laws import LAWS
+from factories import LAWS
 
 SIZE = 2**18
 WORDS = np.iinfo(np.int32)

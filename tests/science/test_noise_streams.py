@@ -17,7 +17,7 @@ from scipy import stats
 
 from certsmooth._internal.registry import member, names
 from certsmooth.science.noise import NoiseStreams, image_identities
-from noise_laws import LAWS
+from factories import LAWS
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 STAGES = ("selection", "estimation", "sigma")

@@ -18,7 +18,7 @@ from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.theory.pixel_grid import PixelGrid
 from certsmooth.science.theory.worst_case import xi
-from row_models import RowLinear
+from factories import RowLinear
 
 # --- the theorem
 

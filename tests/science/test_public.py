@@ -28,15 +28,10 @@ from certsmooth import (
 from certsmooth.errors import CertsmoothError, ConfigError, DataError
 from certsmooth.science.datasets import array_split
 from certsmooth.science.models import ModelSpec, build
-from row_models import RowLinear
+from factories import WEIGHT, RowLinear, images_of
 
-WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
 FEW = {"n0": 10, "n": 50, "seed": 1, "alpha": 0.01}
 RECIPE = Recipe(epochs=3, batch_size=50, learning_rate=0.1)
-
-
-def images_of(number, seed=0):
-    return torch.rand(number, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
 def digits():

@@ -21,19 +21,10 @@ from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan, default_batch_size
 from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 from certsmooth.science.sigma.fixed import FixedSigma as Fixed
-from noise_laws import LAWS
-from row_models import CoupledRows, RowLinear, half_space
+from factories import LAWS, WEIGHT, CoupledRows, RowLinear, half_space, modes
 
 CLASSES = 3
-WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
 PLAN = SamplingPlan(n0=30, n=250, seed=4, dataset="toy")
-
-
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -194,29 +185,29 @@ def test_images_and_blocks_are_independent():
 # --- what they do not depend on
 
 
-def test_which_rows_share_a_batch_does_not_depend_on_threads_or_interruptions(group, threads):
+def test_which_rows_share_a_batch_does_not_depend_on_threads_or_interruptions(group):
     """For a model of which the last bits of each row depend on its whole batch, padding included."""
     model = CoupledRows(WEIGHT)
     for batch_size in (300, 1000, None):
-        threads(1)
+        torch.set_num_threads(1)
         expected = count(model, group, batch_size=batch_size)
         for number in (1, 2, 3):
-            threads(number)
+            torch.set_num_threads(number)
             for start in range(len(group[0]) + 1):
                 found = count(model, group, batch_size=batch_size, start=start)
                 np.testing.assert_array_equal(found.reshape(-1, 2, CLASSES), expected[start:])
     assert (count(model, group, batch_size=300) != count(model, group, batch_size=400)).any()  # it does matter
 
 
-def test_counts_of_a_network_do_not_depend_on_the_number_of_threads(threads):
+def test_counts_of_a_network_do_not_depend_on_the_number_of_threads():
     spec = ModelSpec("small_cnn", (1, 8, 8), CLASSES)
     model = nn.Sequential(build(spec, seed=0).freeze(), LastBits())
     images = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     group = images, torch.full((4,), 0.5), list(range(4))
-    threads(1)
+    torch.set_num_threads(1)
     expected = count(model, group)
     for number in (2, 3):
-        threads(number)
+        torch.set_num_threads(number)
         np.testing.assert_array_equal(count(model, group), expected)
 
 
@@ -228,7 +219,7 @@ class LastBits(nn.Module):
 
 
 def test_forward_passes_run_side_by_side_with_one_thread_each(group, threads, monkeypatch):
-    threads(2)
+    torch.set_num_threads(2)
     both, meets = (
         threading.Barrier(2, timeout=60),
         iter([False, False, True, True]),
@@ -248,8 +239,8 @@ def test_forward_passes_run_side_by_side_with_one_thread_each(group, threads, mo
     assert torch.get_num_threads() == 2
 
 
-def test_the_caller_keeps_its_threads_between_images(group, threads):
-    threads(2)
+def test_the_caller_keeps_its_threads_between_images(group):
+    torch.set_num_threads(2)
     for _ in Sampler(RowLinear(WEIGHT), num_classes=CLASSES, plan=PLAN).count(*group):
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 2
@@ -258,7 +249,7 @@ def test_the_caller_keeps_its_threads_between_images(group, threads):
 
 
 def test_a_policy_runs_with_one_thread_on_an_evaluated_model(group, training, threads):
-    threads(2)
+    torch.set_num_threads(2)
     seen = []
 
     def result(sigma):
@@ -303,10 +294,6 @@ def training():
     return model
 
 
-def modes(model):
-    return [module.training for module in model.modules()]
-
-
 def test_a_model_in_training_mode_is_evaluated(group, training):
     before, buffers = modes(training), {k: v.clone() for k, v in training.state_dict().items()}
     found = count(training, group)
@@ -331,7 +318,7 @@ def test_sigma_is_that_of_the_evaluated_model(group, training, policy):
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ModelError, RuntimeError])
 def test_after_an_error_the_mode_and_the_threads_are_those_before(group, training, threads, number, error):
-    threads(number)
+    torch.set_num_threads(number)
     before = modes(training)
     calls = []
 
@@ -350,7 +337,7 @@ def test_after_an_error_the_mode_and_the_threads_are_those_before(group, trainin
 
 @pytest.mark.parametrize("interruption", ["close", "exception", "dropped"])
 def test_a_run_that_is_left_stops_its_workers(group, training, threads, interruption):
-    threads(2)
+    torch.set_num_threads(2)
     before = modes(training)
     calls = []
     training.linear.register_forward_hook(lambda *_: calls.append(1))

@@ -41,15 +41,6 @@ INVALID = {
 LABELS = np.arange(40) % CLASSES
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(params=names("sigma"))
 def policy_class(request):
     return member("sigma", request.param)

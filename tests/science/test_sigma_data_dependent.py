@@ -14,15 +14,7 @@ from torch import nn
 from certsmooth.errors import ConfigError, ModelError
 from certsmooth.science.sigma.data_dependent import DataDependentSigma, probability_gap, radius_gradient
 from certsmooth.science.soft import quantile_gap
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from factories import Interval, quantiles, random_draw
 
 
 class Probit(nn.Module):
@@ -45,39 +37,14 @@ class Ball(nn.Module):
         return 100.0 * torch.stack([1 - inside, inside], dim=1)
 
 
-class Interval(nn.Module):
-    """A differentiable class 1 around 0 in one dimension."""
-
-    def forward(self, x):
-        score = 6 * (1 - x[:, 0].abs())
-        return torch.stack([-score, score], dim=1)
-
-
 def policy(**options):
     return DataDependentSigma(
         **({"sigma": 0.5, "iterations": 1, "class_samples": 1, "variant": "class_held"} | options)
     )
 
 
-def random_draw(samples, images, norm="l2"):
-    def draw(step):
-        generator = torch.Generator().manual_seed(1000 + step)
-        if norm == "l1":
-            return 2 * torch.rand(samples, *images.shape, generator=generator, dtype=images.dtype) - 1
-        return torch.randn(samples, *images.shape, generator=generator, dtype=images.dtype)
-
-    return draw
-
-
 def start(images, sigma=0.5):
     return torch.full((len(images),), sigma, dtype=torch.float64)
-
-
-def quantiles(n, images, norm="l2"):
-    """Return noise that integrates over a normal or (l1) uniform variable almost exactly: its quantiles."""
-    levels = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    points = torch.special.ndtri(levels) if norm == "l2" else 2 * levels - 1
-    return points.view(n, 1, 1).expand(n, *images.shape)
 
 
 @pytest.mark.parametrize("weight", [0.5, 2.0])

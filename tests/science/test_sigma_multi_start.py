@@ -12,37 +12,7 @@ from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
 from certsmooth.science.sigma.multi_start import MultiStartSigma
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-class Interval(nn.Module):
-    """Class 1 around 0 in one dimension."""
-
-    def forward(self, x):
-        score = 6 * (1 - x[:, 0].abs())
-        return torch.stack([-score, score], dim=1)
-
-
-def random_draw(samples, images):
-    def draw(step):
-        generator = torch.Generator().manual_seed(1000 + step)
-        return torch.randn(samples, *images.shape, generator=generator, dtype=images.dtype)
-
-    return draw
-
-
-def quantiles(n, images):
-    """Noise that integrates over a normal variable almost exactly: its quantiles."""
-    points = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n)
-    return points.view(n, 1, 1).expand(n, *images.shape)
+from factories import Interval, quantiles, random_draw
 
 
 def run(policy, model, images, draw):

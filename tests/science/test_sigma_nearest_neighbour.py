@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,8 +18,9 @@ from certsmooth.errors import ConfigError
 from certsmooth.science import datasets
 from certsmooth.science.sigma import _neighbours
 from certsmooth.science.sigma.nearest_neighbour import OFFSET_IMAGES, NearestNeighbourSigma
+from factories import REAL_IMAGES, LazyImages
 
-MNIST = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "mnist"
+MNIST = REAL_IMAGES / "mnist"
 
 
 def as_float(images):
@@ -218,30 +218,13 @@ def test_images_of_double_precision_are_not_rounded():
     assert sigma(policy, x).log().item() == pytest.approx(1 + 1e-12, rel=1e-15)
 
 
-class Files:
-    """Images that are read when they are asked for."""
-
-    def __init__(self, images):
-        self.images = images
-        self.largest = 0
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, positions):
-        self.largest = max(self.largest, len(positions))
-        block = self.images[positions]
-        block.setflags(write=False)
-        return block
-
-
 def test_files_are_read_in_blocks():
     generator = np.random.default_rng(0)
-    files = Files(random_images(generator, 5000))
+    files = LazyImages(random_images(generator, 5000))
     x = torch.from_numpy(random_images(generator, 5, kind=np.float32))
     policy = NearestNeighbourSigma(sigma=0.5, rate=0.1)
     assert torch.equal(sigma(policy.fit(files), x), sigma(policy.fit(files.images), x))
-    assert files.largest <= 2048
+    assert max(files.reads) <= 2048
 
 
 def test_byte_images_stay_bytes():

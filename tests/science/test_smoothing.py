@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,17 +31,11 @@ from certsmooth import (
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.science.certificates import Smoothing, cohen
 from certsmooth.science.theory.pixel_grid import PixelGrid
-from row_models import RowLinear, half_space
+from factories import ROOT, WEIGHT, RowLinear, half_space, images_of
 
-README = Path(__file__).resolve().parents[2] / "README.md"
-WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
-ADAPTIVE = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, variant="class_held", class_samples=4)
+ADAPTIVE = DataDependentSigma(sigma=0.3, iterations=5, step=0.01, class_samples=4)
 POLICIES = [FixedSigma(0.25), ADAPTIVE]
 FEW = {"n0": 20, "n": 120, "seed": 0}
-
-
-def images_of(number, seed=0):
-    return torch.rand(number, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
 
 
 def smooth(model=None, policy=POLICIES[0], **options):
@@ -255,7 +248,7 @@ def test_a_policy_that_is_not_fitted_is_refused(policy, message):
 
 
 def test_the_python_of_the_readme_runs():
-    (code,) = re.findall(r"^```python\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
     names = {
         "model": RowLinear(torch.rand(10, 4)),
         "images": images_of(2),
@@ -285,13 +278,14 @@ def test_dir_lists_the_public_names():
         _ = certsmooth.smoothing
 
 
+@pytest.mark.slow
 def test_looking_at_the_package_does_not_load_torch():
     code = "import sys, certsmooth; dir(certsmooth); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_the_stub_is_shipped():
-    data = tomllib.loads((README.parent / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert {"py.typed", "__init__.pyi"} <= set(data["certsmooth"])
 
 

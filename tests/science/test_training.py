@@ -27,20 +27,12 @@ from certsmooth.science.objectives import gaussian
 from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
 from certsmooth.science.training import Recipe, train
 from certsmooth.science.training.batches import augment
+from factories import LazyImages
 
 FIXED = fixed.FixedSigma(0.25)
 ADAPTIVE = data_dependent.DataDependentSigma(sigma=0.25, iterations=2, step=0.05, variant="class_held", class_samples=2)
 SGD = Recipe(epochs=4, batch_size=20, learning_rate=0.05, schedule="step", milestones=(2,))
 ADAMW = dataclasses.replace(SGD, optimizer="adamw", learning_rate=0.01, augmentation=("crop", "flip"), padding=1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Tiny tensors: more threads only wait for each other, and the bytes may depend on their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def digits(first=0, last=70):
@@ -262,23 +254,10 @@ def test_every_epoch_takes_each_example_once_in_a_new_order(tmp_path):
     assert len({tuple(order) for order in orders}) == 4
 
 
-@dataclass(frozen=True)
-class Files:
-    """Images that are read when they are asked for."""
-
-    images: np.ndarray
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, positions):
-        return self.images[positions]
-
-
 def test_images_from_files_train_the_same_model(tmp_path):
     arrays, files = digits(), digits(70, 100)
-    lazy = Split(Files(arrays.images), arrays.labels, arrays.index, arrays.fingerprint)
-    validation = Split(Files(files.images), files.labels, files.index, files.fingerprint)
+    lazy = Split(LazyImages(arrays.images), arrays.labels, arrays.index, arrays.fingerprint)
+    validation = Split(LazyImages(files.images), files.labels, files.index, files.fingerprint)
     (tmp_path / "lazy").mkdir()
     (tmp_path / "array").mkdir()
     found = run(tmp_path / "lazy", training=lazy, validation=validation, recipe=ADAMW)

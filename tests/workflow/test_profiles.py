@@ -5,7 +5,8 @@ import re
 import pytest
 import yaml
 
-from workflow_project import ROOT, call, copy_project, edit, only_table1
+from factories import ROOT
+from workflow_project import call, copy_project, edit, only_table1
 
 PROFILES = ROOT / "workflow" / "profiles"
 TARGET = "results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors"

@@ -5,10 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import CountsPart, write_counts
-from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import read_params
@@ -16,10 +14,10 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import certificates_path
 from certsmooth.experiment.steps.certify import gather
 from certsmooth.experiment.steps.gathered import Counted
-from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.models import ModelSpec
 from certsmooth.science.sampling.sampler import GROUP
-from shipped import shipped_content
-from workflow_project import only_table1, plain_yaml
+from factories import save_classifier, shipped_content, write_params
+from workflow_project import only_table1
 
 METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memory
 
@@ -32,8 +30,7 @@ def asked(folder, shards):
     only_table1(content)
     content["datasets"]["digits"]["certification"] |= {"n0": 20, "n": 150, "shards": shards}
     content["methods"]["cohen-ds"]["policy"]["options"] |= {"iterations": 2, "step": 0.01, "class_samples": 1}
-    (params / "params.yaml").write_text(plain_yaml(content))
-    return Experiment(read_params(params / "params.yaml")), folder / "results"
+    return Experiment(read_params(write_params(params, content))), folder / "results"
 
 
 def call(verb, name, folder, shards, *more):
@@ -51,20 +48,9 @@ def sampled(tmp_path_factory):
         parts = read_record(results / "data" / "digits.json")["parts"]
         spec, *others = [part.base for name in METHODS for part in experiment.sample_batch("digits", name, (0,)).parts]
         assert others == [spec] * 3
-        classifier = build(ModelSpec("small_cnn", (1, 8, 8), 10), seed=0)
-        header = checkpoint.CheckpointHeader(
-            model=classifier.spec,
-            spec=spec.identity,
-            sigma=0.25,
-            dataset_fingerprint=parts["training"]["fingerprint"],
-            images=parts["training"]["images"],
-            images_fingerprint=parts["training"]["fingerprint"],
-            pixel_range=(0.0, 1.0),
-            device="cpu",
-            **vars(made_by()),
-        )
-        (results / spec.path).parent.mkdir(parents=True)
-        checkpoint.save(results / spec.path, classifier, header)
+        data = {"dataset_fingerprint": parts["training"]["fingerprint"], "images": parts["training"]["images"]}
+        data |= {"images_fingerprint": parts["training"]["fingerprint"], "spec": spec.identity}
+        save_classifier(results / spec.path, ModelSpec("small_cnn", (1, 8, 8), 10), **data)
         yield folder, {method: result(folder, method, 1) for method in METHODS}
 
 

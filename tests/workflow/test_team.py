@@ -20,8 +20,8 @@ from moto.server import ThreadedMotoServer
 
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params, read_params
-from shipped import shipped_content
-from workflow_project import ROOT, TARGETS, call, edit, planned
+from factories import ROOT, shipped_content
+from workflow_project import TARGETS, call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,

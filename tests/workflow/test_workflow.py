@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from certsmooth.artefacts.counts import read_counts
-from workflow_project import call, edit, plain_yaml, planned
+from factories import plain_yaml
+from workflow_project import call, edit, planned
 
 pytestmark = [
     pytest.mark.workflow,
@@ -127,22 +128,22 @@ def sampled(folder):
     return found
 
 
-def test_editing_alpha_samples_and_attacks_no_image_again(clone):
-    edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
-    assert planned(clone, "results/table1.md") == {"certify": 4, "certified": 1, "shown": 1}  # a job for each method
+def test_editing_alpha_samples_and_attacks_no_image_again(edited):
+    edit(edited, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
+    assert planned(edited, "results/table1.md") == {"certify": 4, "certified": 1, "shown": 1}  # a job for each method
     audits = {"order_cost": 1, "break_certificates": 1, "soundness": 1}  # it is these certificates that are attacked
     # The half-labelled data are like these: one more method and table.
-    assert planned(clone) == {"certify": 5, "certified": 2, "empirical": 1, "high_dimension": 1, **audits}
+    assert planned(edited) == {"certify": 5, "certified": 2, "empirical": 1, "high_dimension": 1, **audits}
 
 
-def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(clone):
-    edit(clone, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"grid": 5}))
-    assert planned(clone) == {"certify": 1, "certified": 1}
+def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(edited):
+    edit(edited, lambda params: params["methods"]["t-certify"]["certificate"].update(options={"split": 0.3}))
+    assert planned(edited) == {"certify": 1, "certified": 1}
 
 
-def test_another_certificate_costs_no_samples(clone):
-    edit(clone, lambda params: params["methods"]["toy-cohen"].update(certificate={"name": "renyi"}))
-    assert planned(clone) == {"certify": 1, "accuracy": 1, "toy": 1}
+def test_another_certificate_costs_no_samples(edited):
+    edit(edited, lambda params: params["methods"]["toy-cohen"].update(certificate={"name": "renyi"}))
+    assert planned(edited) == {"certify": 1, "accuracy": 1, "toy": 1}
 
 
 def test_what_a_reader_asks_for_is_the_table_itself(clone):
@@ -158,53 +159,53 @@ def test_what_a_reader_asks_for_is_the_table_itself(clone):
     assert "Another" in shown.read_text()
 
 
-def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(clone):
-    library = clone / "config" / "methods.yaml"
+def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(edited):
+    library = edited / "config" / "methods.yaml"
     before = library.read_text()
     methods = yaml.safe_load(before)
     methods["methods"]["cohen-ds"]["certification"] = {"alpha": 0.01}
     library.write_text(plain_yaml(methods))
     jobs = {"certify": 1, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1}
-    assert planned(clone) == jobs
+    assert planned(edited) == jobs
     library.write_text(before)
-    params = clone / "params.yaml"
+    params = edited / "params.yaml"
     own = yaml.safe_load(params.read_text())
     params.write_text(plain_yaml(own | {"methods": {"cohen-ds": {"certification": {"alpha": 0.01}}}}))
-    assert planned(clone) == jobs
+    assert planned(edited) == jobs
     params.write_text(plain_yaml(own | {"methods": {"t-certify": {"like": "cohen", "label": "Another"}}}))
-    assert planned(clone, "results/data/digits.json") == {}
+    assert planned(edited, "results/data/digits.json") == {}
     params.write_text(plain_yaml(own))
-    assert planned(clone) == {}
+    assert planned(edited) == {}
 
 
-def test_words_for_people_certify_nothing_again(clone):
-    edit(clone, lambda params: params["methods"]["t-certify"].update(label="T"))
-    assert planned(clone) == {"certified": 1}
+def test_words_for_people_certify_nothing_again(edited):
+    edit(edited, lambda params: params["methods"]["t-certify"].update(label="T"))
+    assert planned(edited) == {"certified": 1}
 
 
-def test_editing_the_recipe_of_one_training_reruns_what_follows_from_it(clone):
+def test_editing_the_recipe_of_one_training_reruns_what_follows_from_it(edited):
     edit(
-        clone,
+        edited,
         lambda params: params["datasets"]["digits"]["trainings"].update({"gaussian-ds": {"recipe": {"epochs": 3}}}),
     )
-    assert planned(clone) == {"train": 1, "sample": 2, "certify": 1, "certified": 1}
+    assert planned(edited) == {"train": 1, "sample": 2, "certify": 1, "certified": 1}
 
 
-def test_editing_another_data_set_reruns_nothing(clone):
-    edit(clone, lambda params: params["datasets"]["mnist"]["recipe"].update(epochs=3))
-    assert planned(clone) == {}
+def test_editing_another_data_set_reruns_nothing(edited):
+    edit(edited, lambda params: params["datasets"]["mnist"]["recipe"].update(epochs=3))
+    assert planned(edited) == {}
 
 
-def test_code_that_a_step_depends_on_reruns_it(clone):
+def test_code_that_a_step_depends_on_reruns_it(edited):
     # The workflow hashes the package that is installed; a stored hash that differs is the same as code that changed.
-    rule = clone / "workflow" / "rules" / "certify.smk"
+    rule = edited / "workflow" / "rules" / "certify.smk"
     rule.write_text(rule.read_text().replace("source_digest(", '"0" + source_digest('))
-    assert planned(clone, "results/tables/table1.md") == {"certify": 4, "certified": 1}
+    assert planned(edited, "results/tables/table1.md") == {"certify": 4, "certified": 1}
 
 
-def test_a_mistake_in_params_stops_before_anything_runs(clone):
-    edit(clone, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(iteratons=5))
-    text = call(clone, "snakemake", "--cores", "1", "results/table1.md", ok=False)
+def test_a_mistake_in_params_stops_before_anything_runs(edited):
+    edit(edited, lambda params: params["methods"]["cohen-ds"]["policy"]["options"].update(iteratons=5))
+    text = call(edited, "snakemake", "--cores", "1", "results/table1.md", ok=False)
     assert "methods.cohen-ds.policy.options: unknown key 'iteratons'; did you mean 'iterations'" in text
     assert "Traceback" not in text
 

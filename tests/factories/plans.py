@@ -5,32 +5,20 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from certsmooth.artefacts.records import RECORD
 from certsmooth.experiment.plan import Job, jobs, make_plan
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import DataSpec
+from factories.artefacts import DIGEST, write_record
 
 RESULTS = Path("results")
 BENCHMARKS = Path("logs", "benchmarks")
-IMAGES = {"training": 200, "validation": 24, "test": 60}
-_HASH = f"sha256:{'0' * 64}"
+IMAGES_OF_PARTS = {"training": 200, "validation": 24, "test": 60}
 
 
-def write_record(data: DataSpec, **images: int) -> Path:
+def record_images(data: DataSpec, **images: int) -> Path:
     """Write the record of a data set of as many images."""
-    content = {
-        "spec": data.identity,
-        "name": data.member,
-        "description": f"{data.member}, made for a test",
-        "image_shape": [2],
-        "num_classes": 2,
-        "pixel_range": None,
-        "parts": {part: {"images": n, "fingerprint": _HASH, "content": None} for part, n in images.items()},
-    }
-    path = RESULTS / data.path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    RECORD.write_json(path, content)
-    return path
+    parts = {part: {"images": n, "fingerprint": DIGEST, "content": None} for part, n in images.items()}
+    return write_record(RESULTS / data.path, data, parts)
 
 
 def benchmark(job: Job, seconds: float) -> dict[str, object]:
@@ -58,26 +46,26 @@ def write_benchmark(job: Job, seconds: float) -> Path:
     return path
 
 
-def make(job: Job) -> None:
+def leave_output(job: Job) -> None:
     """Leave a file where the job would."""
     path = RESULTS / job.output
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
 
 
-def plan(made):
+def golden_plan(made):
     """What is planned where nothing was measured, and where a job of each rule was, some of them of the past."""
     experiment = Experiment(made.params)
     settings = {"results": RESULTS, "benchmarks": BENCHMARKS}
     nothing = make_plan(experiment, **settings, devices=1, limit=1.0)
     for dataset in ("digits", "cifar10-small"):
-        write_record(experiment.data(dataset), **IMAGES)
+        record_images(experiment.data(dataset), **IMAGES_OF_PARTS)
     found = list(jobs(experiment))
     for number, rule in enumerate(("train", "sample", "certify", "attack", "order_cost", "break_certificates")):
         measured = next(job for job in found if job.rule == rule)
         write_benchmark(measured, 100.0 + number)
         if rule != "attack":  # as its benchmark stays, when an attack is deleted
-            make(measured)
+            leave_output(measured)
     measured = make_plan(experiment, **settings, devices=4, limit=0.02)
 
     def write():

@@ -1,4 +1,4 @@
-"""Small copies of the data sets in every form that is read, for the tests of certsmooth.science.datasets."""
+"""Images: a few of noise, and small copies of the data sets in every form that is read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+def images_of(number: int, seed: int = 0) -> torch.Tensor:
+    """Return grey images of two by two pixels, [number, 1, 2, 2]."""
+    return torch.rand(number, 1, 2, 2, generator=torch.Generator().manual_seed(seed))
+
+
+class LazyImages:
+    """Images that are read when they are asked for.
+
+    Attributes:
+        reads: how many were asked for each time.
+    """
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images = images
+        self.reads: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, positions: np.ndarray) -> np.ndarray:
+        self.reads.append(len(positions))
+        block = self.images[positions]
+        block.setflags(write=False)
+        return block
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,20 @@
-"""A configuration with one of everything, small enough to be checked hundreds of times."""
+"""Configurations: the shipped one, the same with little work, and one with one of everything that is checked fast."""
 
 from __future__ import annotations
 
 import copy
+import json
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 
+from certsmooth.experiment.library import read_content
 from certsmooth.experiment.like import written_out
+from factories.places import ROOT
 
-TEXT = """\
+SMALL = """\
 dataset: digits
 seed: 0
 training_seeds: [0]
@@ -77,40 +82,81 @@ high_dimension:
   radii: [0, 0.5]
 """
 
-Path = tuple[str | int, ...]
+Key = str | tuple[str | int, ...]
+"""Of a value: its parts, or these with dots between them."""
 
 
-def content() -> dict[str, Any]:
-    """Return the configuration; no part of it is in two places."""
-    loaded: dict[str, Any] = _apart(written_out(yaml.safe_load(TEXT)))
-    return loaded
+def small_content() -> dict[str, Any]:
+    """Return the configuration with one of everything; no part of it is in two places."""
+    return json.loads(_small())
 
 
-def _apart(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _apart(each) for key, each in value.items()}
-    return [_apart(each) for each in value] if isinstance(value, list) else value
+def shipped_content() -> dict[str, Any]:
+    """Return params.yaml and its library as the content of one params.yaml; no part of it is in two places."""
+    return json.loads(_shipped())
 
 
-def changed(whole: dict[str, Any], path: Path, value: object) -> dict[str, Any]:
-    """Return a copy with another value at a path, or a new one."""
+@cache
+def _small() -> str:
+    return json.dumps(written_out(yaml.safe_load(SMALL)))
+
+
+@cache
+def _shipped() -> str:
+    """As JSON: YAML is slow to read."""
+    return json.dumps(read_content(ROOT / "params.yaml").whole())
+
+
+def digits_content(*, epochs: int = 2, sigma: float = 0.25, **certification: Any) -> dict[str, Any]:
+    """Return the shipped configuration with one sigma for digits and few epochs, the last with a sigma per image.
+
+    Args:
+        epochs: of each training.
+        sigma: the only one.
+        certification: what else than the shipped values digits are certified with.
+    """
+    content = shipped_content()
+    digits = content["datasets"]["digits"]  # digits-half-labelled is like it
+    digits["sigmas"] = [sigma]
+    digits["recipe"] |= {"epochs": epochs, "adaptive_from_epoch": epochs - 1}
+    digits["certification"] |= certification
+    return content
+
+
+def plain_yaml(content: Any) -> str:
+    """Return content as YAML in which nothing stands for something else, whatever it shares."""
+    return yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, allow_unicode=True)
+
+
+def write_params(folder: Path, content: Any) -> Path:
+    """Write content as the params.yaml of a folder without a library; return its path."""
+    path = folder / "params.yaml"
+    path.write_text(plain_yaml(content))
+    return path
+
+
+def changed(whole: dict[str, Any], key: Key, value: object) -> dict[str, Any]:
+    """Return a copy with another value at a key, or a new one."""
     result = copy.deepcopy(whole)
-    _at(result, path[:-1])[path[-1]] = value
+    here, last = _at(result, key)
+    here[last] = value
     return result
 
 
-def renamed(whole: dict[str, Any], path: Path, name: object) -> dict[str, Any]:
-    """Return a copy with the last key of a path renamed, in its place."""
+def renamed(whole: dict[str, Any], key: Key, name: object) -> dict[str, Any]:
+    """Return a copy with the last part of a key renamed, in its place."""
     result = copy.deepcopy(whole)
-    here = _at(result, path[:-1])
+    here, last = _at(result, key)
     items = list(here.items())
     here.clear()
-    here.update((name if key == path[-1] else key, value) for key, value in items)
+    here.update((name if each == last else each, value) for each, value in items)
     return result
 
 
-def _at(whole: dict[str, Any], path: Path) -> Any:
+def _at(whole: dict[str, Any], key: Key) -> tuple[Any, str | int]:
+    """Return what holds a value, and the last part of its key."""
+    *path, last = key.split(".") if isinstance(key, str) else key
     here: Any = whole
     for part in path:
         here = here[part]
-    return here
+    return here, last

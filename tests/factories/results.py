@@ -48,11 +48,9 @@ from certsmooth.science.datasets import fingerprint
 from certsmooth.science.models import ModelSpec
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.theory.pixel_grid import grid_of
+from factories.artefacts import image_shape, log, num_classes, write_record
+from factories.plans import IMAGES_OF_PARTS as IMAGES
 
-IMAGES = {"training": 200, "validation": 24, "test": 60}
-"""Of a part of each data set, as far as its stride leaves them."""
-
-SHAPES = {"digits": (1, 8, 8), "cifar10": (3, 32, 32)}
 SPREAD = {"digits-float": 8}  # in sixteenths: farther apart than any two balls reach
 HARDNESS = {"smoothadv": 0.7, "adre": 0.9}  # of a training, 1 for the others
 
@@ -88,18 +86,7 @@ class MadeResults:
             }
             for name, count in images.items()
         }
-        content = {
-            "spec": data.identity,
-            "name": data.member,
-            "description": f"{data.member}, made for a test",
-            "image_shape": list(_shape(data)),
-            "num_classes": _classes(data),
-            "pixel_range": None if data.member == "cones" else [0.0, 1.0],
-            "parts": parts,
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        RECORD.write_json(path, content)
-        return path
+        return write_record(path, data, parts)
 
     def counts(self, batch: Batch[SampleSpec]) -> Path:
         """Write the counts of a method, and their log."""
@@ -167,7 +154,7 @@ class MadeResults:
         asked = self.experiment.certify(run, "test").identity
         frame = find_certificates(path, read_certificates(path), asked).frame.iloc[:: spec.stride]
         results = dict.fromkeys((m if r > 0 else 0, r) for m in spec.samples for r in spec.radii)
-        classes = _classes(spec.sampled.base.data)
+        classes = num_classes(spec.sampled.base.data)
         rows = [row for m, r in results for row in _attacked(frame, m, r, spec.n, contradicted, classes)]
         counts = AttackCounts.from_lists([{column: [row[column] for row in rows] for column in rows[0]}])
         return counts, self._identity(spec, spec.sampled)
@@ -194,7 +181,7 @@ class MadeResults:
     def _sampled(self, spec: SampleSpec, method: str) -> CountsPart:
         policy = build("sigma", spec.policy, sigma=spec.base.sigma, key="policy")
         identity = {**self._identity(spec, spec), "shard": [0, 1], "semi_elasticity": policy.semi_elasticity}
-        return CountsPart(_made_counts(spec, self._run_name(spec, method)), identity)
+        return CountsPart(_counts(spec, self._run_name(spec, method)), identity)
 
     def _run_name(self, spec: SampleSpec, method: str) -> str:
         """Return the name that made counts depend on: that of the run of a method which they are sampled for."""
@@ -212,7 +199,7 @@ class MadeResults:
             path.write_text(f"the weights of {base.name}, made for a test")
         return {
             **sources(sampled, read_record(self.record(base.data)), file_digest(path)),
-            "model": asdict(ModelSpec(base.architecture, _shape(base.data), _classes(base.data))),
+            "model": ModelSpec(base.architecture, image_shape(base.data), num_classes(base.data)).to_dict(),
             "device": "cpu",
             "torch": VERSIONS["torch"],
             "spec": spec.identity,
@@ -232,24 +219,16 @@ def _keep(data: DataSpec, split: str, index: np.ndarray) -> str:
 def _pixels(data: DataSpec, count: int) -> np.ndarray:
     """Return grey images of noise in sixteenths; unless they are far apart, some are next to the one before."""
     spread = SPREAD.get(data.dataset, 5)
-    images = 8 + _rng(data.dataset, "pixels").integers(-spread, spread + 1, (IMAGES["test"], *_shape(data)))
+    images = 8 + _rng(data.dataset, "pixels").integers(-spread, spread + 1, (IMAGES["test"], *image_shape(data)))
     if data.dataset not in SPREAD:
         images[1::10] = images[::10]
         images.reshape(len(images), -1)[1::10, 0] += 5
     return images[:count].astype(np.float32) / 16
 
 
-def _shape(data: DataSpec) -> tuple[int, ...]:
-    return SHAPES.get(data.member) or (int(data.options["dimension"]),)
-
-
-def _classes(data: DataSpec) -> int:
-    return 2 if data.member == "cones" else 10
-
-
-def _made_counts(spec: SampleSpec, name: str) -> Counts:
+def _counts(spec: SampleSpec, name: str) -> Counts:
     """Return counts that depend on the image, on sigma, and on the run: the right class wins where it is easy."""
-    data, sigma0, classes = spec.base.data, spec.base.sigma, _classes(spec.base.data)
+    data, sigma0, classes = spec.base.data, spec.base.sigma, num_classes(spec.base.data)
     index = np.arange(IMAGES[spec.split], dtype=np.int64) * spec.stride
     images, noise = _rng(data.dataset, spec.split), _rng(name, spec.split)
     label = images.integers(0, classes, len(index))
@@ -273,8 +252,7 @@ def _made_counts(spec: SampleSpec, name: str) -> Counts:
 
 def _log(seconds: Sequence[float], *, in_image: bool = False) -> Log:
     image = IMAGE if in_image else None
-    made_by = MadeBy(versions=VERSIONS, git_commit=COMMIT, image=image)
-    return Log(seconds=list(seconds), device="cpu", threads=2, made_by=made_by)
+    return log(list(seconds), threads=2, versions=VERSIONS, git_commit=COMMIT, image=image)
 
 
 def _attacked(

@@ -1,7 +1,10 @@
-"""Base classifiers for tests of the sampling."""
+"""Base classifiers whose smoothed versions are known."""
 
 import torch
 from torch import nn
+
+WEIGHT = torch.tensor([[2.0, -1.0, 0.5, 0.0], [-1.0, 1.5, 0.0, 1.0], [0.0, 0.3, -2.0, 1.0]])
+"""Of a `RowLinear` with three classes, for images of four pixels."""
 
 
 class RowLinear(nn.Module):
@@ -38,3 +41,16 @@ def half_space(direction, offset):
     """Class 1 where <direction, x> > offset, else class 0."""
     direction = torch.as_tensor(direction, dtype=torch.float32)
     return RowLinear(torch.stack([-direction, direction]), torch.tensor([offset, -offset], dtype=torch.float32))
+
+
+class Interval(nn.Module):
+    """A differentiable class 1 around 0 in one dimension."""
+
+    def forward(self, x):
+        score = 6 * (1 - x[:, 0].abs())
+        return torch.stack([-score, score], dim=1)
+
+
+def modes(model):
+    """Return which modules are in training mode."""
+    return [module.training for module in model.modules()]
