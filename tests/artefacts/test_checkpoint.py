@@ -19,10 +19,11 @@ from torch import nn
 import certsmooth.science.models
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.checkpoint import load, save, start_from
+from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import Image
 from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
-from factories import DIGEST, checkpoint_header
+from factories import DIGEST, checkpoint_header, made_by
 
 SPEC = ModelSpec("mlp", (2,), 3, Normalisation((0.0, 0.5), (1.0, 2.0)))
 TRAINED = {
@@ -34,7 +35,7 @@ TRAINED = {
     "recipe": {"epochs": 3, "milestones": [1, 2]},
 }
 IMAGE = Image(commit="0" * 40, definition=DIGEST, packages={"debian:libc6": "2.36"})
-HEADER = checkpoint_header(SPEC, spec=TRAINED, pixel_range=None, image=IMAGE)
+HEADER = checkpoint_header(SPEC, spec=TRAINED, pixel_range=None, made_by=made_by(image=IMAGE))
 
 
 @pytest.fixture(scope="module")

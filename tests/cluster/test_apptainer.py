@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.checkpoint import read_header
+from certsmooth.artefacts.checkpoint import load
 from factories import ROOT
 from slurm_cluster import cluster, slurm
 from workflow_project import call, copy_project, edit, only_table1, planned

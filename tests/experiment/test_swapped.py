@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 import torch
 
-from certsmooth._internal.storage import read_json, write_json
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import ORDER, Broken
 from certsmooth.artefacts.certificates import CERTIFICATES, TYPES
@@ -46,6 +45,7 @@ from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.experiment.steps.sample import sample_shard
 from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.train import train_model
+from certsmooth.science.sampling.counts import Counts
 from factories import small_content
 
 RESULTS = Path("results")

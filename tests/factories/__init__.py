@@ -11,6 +11,7 @@ from factories.artefacts import (
     certificates_provenance,
     checkpoint_header,
     log,
+    made_by,
     random_counts,
     save_classifier,
 )

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from certsmooth._internal.storage import write_json
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import PROVENANCE_KEYS
 from certsmooth.artefacts.checkpoint import CheckpointHeader
-from certsmooth.artefacts.records import Log
+from certsmooth.artefacts.provenance import MadeBy
+from certsmooth.artefacts.records import RECORD, Log
 from certsmooth.experiment.specs import DataSpec
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.sampling.counts import Counts
@@ -25,7 +25,10 @@ IDENTITY = {"dataset": "digits", "n": 100, "policy": {"name": "fixed", "sigma": 
 SHAPES = {"digits": (1, 8, 8), "mnist": (1, 28, 28), "cifar10": (3, 32, 32), "imagenet": (3, 224, 224)}
 CLASSES = {"cones": 2, "imagenet": 1000}  # of the others, 10
 
-MADE_BY: dict[str, Any] = {"versions": {"torch": "2.15.0"}, "git_commit": None, "image": None}
+
+def made_by(**changes: Any) -> MadeBy:
+    """Return what made an artefact."""
+    return MadeBy(**{"versions": {"torch": "2.15.0"}, "git_commit": None, "image": None} | changes)
 
 
 def random_counts(images: int = 4, classes: int = 3, seed: int = 0) -> Counts:
@@ -42,9 +45,9 @@ def random_counts(images: int = 4, classes: int = 3, seed: int = 0) -> Counts:
     )
 
 
-def log(seconds: list[float], **changes: Any) -> Log:
-    """Return the log of counts."""
-    return Log(**{"seconds": seconds, "device": "cpu", "threads": 1} | MADE_BY | changes)
+def log(seconds: list[float], *, threads: int = 1, **made: Any) -> Log:
+    """Return the log of counts that were made by such a program."""
+    return Log(seconds=seconds, device="cpu", threads=threads, made_by=made_by(**made))
 
 
 def certificates_frame(**changes: object) -> pd.DataFrame:
@@ -83,7 +86,7 @@ def checkpoint_header(model: ModelSpec, **changes: Any) -> CheckpointHeader:
         "images_fingerprint": DIGEST,
         "pixel_range": (0.0, 1.0),
         "device": "cpu",
-        **MADE_BY,
+        "made_by": made_by(),
     }
     return CheckpointHeader(model=model, **values | changes)
 
@@ -117,5 +120,5 @@ def write_record(path: Path, data: DataSpec, parts: Mapping[str, Any]) -> Path:
         "parts": parts,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, content)
+    RECORD.write_json(path, content)
     return path

@@ -20,8 +20,8 @@ from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken
 from certsmooth.artefacts.certificates import find_certificates, read_certificates
 from certsmooth.artefacts.counts import CountsPart, write_counts
-from certsmooth.artefacts.provenance import Image, MadeBy
-from certsmooth.artefacts.records import RECORD, Log, read_record, write_logs
+from certsmooth.artefacts.provenance import Image
+from certsmooth.artefacts.records import Log, read_record, write_logs
 from certsmooth.experiment.build import build
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
@@ -199,7 +199,7 @@ class MadeResults:
             path.write_text(f"the weights of {base.name}, made for a test")
         return {
             **sources(sampled, read_record(self.record(base.data)), file_digest(path)),
-            "model": ModelSpec(base.architecture, image_shape(base.data), num_classes(base.data)).to_dict(),
+            "model": asdict(ModelSpec(base.architecture, image_shape(base.data), num_classes(base.data))),
             "device": "cpu",
             "torch": VERSIONS["torch"],
             "spec": spec.identity,

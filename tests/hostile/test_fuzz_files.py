@@ -27,6 +27,8 @@ from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, OrderPart, read_order_cost, write_order_costs
 from certsmooth.artefacts.certificates import (
+    CERTIFICATES,
+    TYPES,
     CertificatesPart,
     export_certificates,
     read_certificates,
@@ -37,6 +39,7 @@ from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, 
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.artefacts.records import log_path, read_logs, read_record, write_logs
+from certsmooth.artefacts.tensors import read_tensors, write_tensors
 from certsmooth.artefacts.training_state import EpochLog, load_state, save_state
 from certsmooth.errors import CertsmoothError
 from certsmooth.experiment.specs import DataSpec
