@@ -15,7 +15,7 @@ from itertools import chain
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record, certified, holm, mcnemar
 from certsmooth.analysis.published import published_rows
-from certsmooth.analysis.result import SelectedOn, Source, TableResult, tidy
+from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
 from certsmooth.errors import ConfigError, CountsError, nearest
 
@@ -87,7 +87,7 @@ def certified_table(
             "memory": tidy(_memory_effects(runs), _MEMORY),
         },
         views={"gains": tidy(_gains(rows), ("method", "metric", "radius", "gain"))},
-        sources=[Source.of(run) for run in runs],
+        sources=[source(run) for run in runs],
     )
 
 

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Int
 from certsmooth.analysis import Record
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, over_all
 from certsmooth.analysis.metrics import accuracy_record
-from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.result import TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.certificates import cohen
@@ -92,8 +92,8 @@ def empirical_table(
         },
         values=tidy((shared | row for row in _rows(methods, attacks, radii, answers)), _COLUMNS),
         more={"verdicts": tidy((run_columns(run) | asdict(verdict) for run, verdict in verdicts), _VERDICTS)},
-        sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
+        sources=[source(each.run) for each in runs],
+        attack_sources=[source(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
     )
 
 

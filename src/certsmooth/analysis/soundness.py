@@ -22,7 +22,7 @@ from certsmooth._internal.checks import check_alpha
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.contradictions import contradiction_p_value
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.result import TableResult, source, tidy
 from certsmooth.analysis.runs import SHARED, name_of, run_columns
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import ConfigError, CountsError
@@ -114,8 +114,8 @@ def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
                 (row | score for row, each in zip(rows, runs, strict=True) for score in _scores(each.order)), _ORDER
             ),
         },
-        sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of(each.run, "break", each.provenance) for each in runs],
+        sources=[source(each.run) for each in runs],
+        attack_sources=[source(each.run, "break", each.provenance) for each in runs],
     )
 
 
