@@ -218,7 +218,7 @@ def test_columns_without_the_baseline_have_no_difference():
         (
             {DIGITS: [make_run(FIRST), make_run(FIRST, method="nn", seed=1)]},
             ConfigError,
-            r"training seeds \[1\], but \[0\]",
+            r"training seeds is \[1\], but \[0\]",
         ),
     ],
 )
