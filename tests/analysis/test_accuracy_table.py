@@ -18,7 +18,8 @@ from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.runs import collect
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.report.figures.accuracy_curves import seed_curves, write_accuracy_curves
+from certsmooth.report.figures.accuracy_curves import accuracy_curves, seed_curves
+from certsmooth.report.figures.curves import write_figure
 from certsmooth.report.render import write_table
 from factories import REFERENCE, certified_run, column, needs_reference, row, rows
 
@@ -194,7 +195,7 @@ def test_columns_without_the_baseline_have_no_difference():
         (
             {DIGITS: [make_run(FIRST), make_run(FIRST, method="nn", seed=1)]},
             ConfigError,
-            r"training seeds \[1\], but \[0\]",
+            r"training seeds is \[1\], but \[0\]",
         ),
     ],
 )
@@ -250,13 +251,13 @@ def test_curves_are_the_certified_accuracy_of_each_seed():
 
 def test_figure_has_a_panel_per_column_and_a_line_per_row(tmp_path):
     runs = example() | {Column("digits", 0.25): [make_run(FIRST, sigma=0.25), make_run(FIRST, sigma=0.25, seed=1)]}
-    paths = write_accuracy_curves(runs, tmp_path, name="figure4", title="Figure 4")
+    paths = write_figure(lambda: accuracy_curves(runs, title="Figure 4"), tmp_path, name="figure4")
     assert [path.name for path in paths] == ["figure4.svg", "figure4.png"]
     svg = paths[0].read_text()
     for shown in ("σ = 0.12", "σ = 0.25", "Cohen (global)", "IDRS; rate 0.01 (global)", "thin: each seed"):
         assert f"<!-- {shown}" in svg or shown in svg
     before = svg
-    write_accuracy_curves(runs, tmp_path, name="figure4", title="Figure 4")
+    write_figure(lambda: accuracy_curves(runs, title="Figure 4"), tmp_path, name="figure4")
     assert paths[0].read_text() == before
 
 

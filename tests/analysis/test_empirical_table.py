@@ -18,11 +18,11 @@ from certsmooth._internal.registry import member
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, contradiction_p_value, over_all
 from certsmooth.analysis.empirical import ShownAttack, empirical_table
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.runs import collect
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
-from certsmooth.report.figures import empirical as figure
+from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.empirical import empirical_curves
 from certsmooth.report.render import render, write_table
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
@@ -307,7 +307,7 @@ def test_the_three_files_say_the_same(tmp_path):
 def test_the_figure_shows_each_curve_at_its_radii(tmp_path):
     runs = [*example(), attacked([0.3] * 4, method="smoothadv", sigma=0.25), attacked([0.3] * 4, method="smoothadv")]
     result, certified = build(runs), [run.run for run in runs]
-    drawn = figure._draw(result, collect(certified, "test"))
+    drawn = empirical_curves(result, certified)
     assert [axis.get_title() for axis in drawn.axes] == ["Cohen", "SmoothAdv"]
     lines = {line.get_label(): line for line in drawn.axes[0].get_lines()}
     assert list(lines) == list(CURVES)
@@ -320,7 +320,7 @@ def test_the_figure_shows_each_curve_at_its_radii(tmp_path):
     assert height[np.searchsorted(grid, 1.0)] == 50
     assert len({(line.get_color(), line.get_marker()) for line in lines.values()}) == len(lines)
     (tmp_path / "again").mkdir()
-    first = figure.write_empirical_curves(result, certified, tmp_path)
-    second = figure.write_empirical_curves(result, certified, tmp_path / "again")
+    first = write_figure(lambda: empirical_curves(result, certified), tmp_path, name="t")
+    second = write_figure(lambda: empirical_curves(result, certified), tmp_path / "again", name="t")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert ET.parse(first[0]).getroot().tag == "{http://www.w3.org/2000/svg}svg"

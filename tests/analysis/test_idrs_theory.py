@@ -22,7 +22,8 @@ from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.theory import write_theory
-from certsmooth.report.figures.high_dimension import write_high_dimension_curves
+from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.high_dimension import high_dimension_curves
 from certsmooth.report.figures.idrs_theory import half_space, linear_radius, worst_case_ball, worst_case_radius
 from certsmooth.report.render import write_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
@@ -190,7 +191,8 @@ def test_high_dimension_table(tmp_path):
     lines = list(csv.DictReader(paths[1].read_text().splitlines()))
     stored = json.loads(paths[2].read_text())
     assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
-    assert [path.name for path in write_high_dimension_curves(result, tmp_path)] == ["imagenet.svg", "imagenet.png"]
+    figures = write_figure(lambda: high_dimension_curves(result), tmp_path, name="imagenet")
+    assert [path.name for path in figures] == ["imagenet.svg", "imagenet.png"]
 
 
 def test_high_dimension_refuses():

@@ -103,7 +103,7 @@ def test_paired_tests_use_the_validation_choice_first():
 def test_several_seeds_are_averaged():
     runs = [make_run(r, seed=s) for s, r in enumerate([[1.0, 1.0, -1, 0.2], [1.0, -1, -1, 0.6]])]
     runs.append(make_run([1.0, 1.0, 1.0, 1.0], seed=0, method="cohen_ds"))
-    with pytest.raises(ConfigError, match=r"cohen_ds.*training seeds \[0\], but \[0, 1\] for cohen"):
+    with pytest.raises(ConfigError, match=r"cohen_ds.*training seeds is \[0\], but \[0, 1\] for cohen"):
         build(runs)
     runs.append(make_run([1.0, -1, 1.0, 1.0], seed=1, method="cohen_ds"))
     result = build(runs)

@@ -15,6 +15,10 @@ from certsmooth.report.figures import curves
 from factories import certified_run
 
 
+def write(runs, folder, name="t"):
+    return curves.write_figure(lambda: curves.certified_curves(runs, title="T"), folder, name=name)
+
+
 def example(sigmas=(0.25, 0.5)):
     rng = np.random.default_rng(0)
     return [
@@ -26,8 +30,8 @@ def example(sigmas=(0.25, 0.5)):
 
 def test_equal_runs_give_equal_bytes_without_dates(tmp_path):
     (tmp_path / "again").mkdir()
-    first = curves.write_curves(example(), tmp_path, name="t", title="T")
-    second = curves.write_curves(example(), tmp_path / "again", name="t", title="T")
+    first = write(example(), tmp_path)
+    second = write(example(), tmp_path / "again")
     assert [p.name for p in first] == ["t.svg", "t.png"]
     assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "t.png", "t.svg"]
@@ -39,12 +43,9 @@ def test_equal_runs_give_equal_bytes_without_dates(tmp_path):
 
 def test_other_runs_give_other_files(tmp_path):
     runs = example()
-    first = curves.write_curves(runs, tmp_path, name="a", title="T")
-    second = curves.write_curves(
-        [*runs[:-1], certified_run([0.1] * 40, method="cohen_ds", grid={"iterations": 400})],
-        tmp_path,
-        name="b",
-        title="T",
+    first = write(runs, tmp_path, name="a")
+    second = write(
+        [*runs[:-1], certified_run([0.1] * 40, method="cohen_ds", grid={"iterations": 400})], tmp_path, name="b"
     )
     assert first[0].read_bytes() != second[0].read_bytes()
     assert first[1].read_bytes() != second[1].read_bytes()
@@ -56,7 +57,7 @@ def lines_of(axis):
 
 @pytest.mark.parametrize(("sigmas", "panels"), [((0.5,), 1), ((0.25, 0.5), 3), ((0.12, 0.25, 0.5, 1.0), 5)])
 def test_one_panel_per_sigma_and_the_envelope(sigmas, panels):
-    figure = curves._draw(collect(example(sigmas), "test"), title="T", norm="l2")
+    figure = curves.certified_curves(example(sigmas), title="T")
     titles = [axis.get_title() for axis in figure.axes]
     assert titles == [f"σ = {s:g}" for s in sigmas] + ["Envelope"] * (len(sigmas) > 1)
     assert len(figure.axes) == panels
@@ -68,7 +69,7 @@ def test_one_panel_per_sigma_and_the_envelope(sigmas, panels):
 
 def test_lines_are_the_best_certified_accuracy_at_each_radius():
     runs = example()
-    figure = curves._draw(collect(runs, "test"), title="T", norm="l2")
+    figure = curves.certified_curves(runs, title="T")
     for axis, sigma in zip(figure.axes, (0.25, 0.5, None), strict=True):
         lines = lines_of(axis)
         assert len(lines) == 2
@@ -88,7 +89,7 @@ def test_envelope_and_its_band_by_hand():
 
 
 def test_runs_without_any_certified_image_can_be_drawn(tmp_path):
-    paths = curves.write_curves([certified_run([-1.0, -1.0, -1.0])], tmp_path, name="t", title="T")
+    paths = write([certified_run([-1.0, -1.0, -1.0])], tmp_path)
     assert all(path.stat().st_size > 1000 for path in paths)
 
 
@@ -96,12 +97,12 @@ def test_settings_of_matplotlib_are_left_alone(tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    curves.write_curves(example(), tmp_path, name="t", title="T")
+    write(example(), tmp_path)
     assert dict(matplotlib.rcParams) == before
 
 
 def test_errors(tmp_path):
     with pytest.raises(ConfigError, match="no runs on the test part"):
-        curves.write_curves([certified_run([1.0, 1.0], part="validation")], tmp_path, name="t", title="T")
+        write([certified_run([1.0, 1.0], part="validation")], tmp_path)
     with pytest.raises(CertsmoothError, match="cannot be written"):
-        curves.write_curves(example(), tmp_path / "absent", name="t", title="T")
+        write(example(), tmp_path / "absent")

@@ -123,8 +123,8 @@ def test_every_file_of_the_package_is_installed():
 
 
 def test_numbers_as_people_read_them():
-    assert formats.interval(62.5, 50.04, 70.06, "certified_accuracy") == "62.5 [50.0, 70.1]"
-    assert formats.interval(0.5, None, None, "acr") == "0.500"
+    assert formats.interval(62.5, "certified_accuracy", 50.04, 70.06) == "62.5 [50.0, 70.1]"
+    assert formats.interval(0.5, "acr") == "0.500"
     assert [formats.signed(value) for value in (1.25, -0.04, 0.0, -3.0)] == ["+1.2", "0.0", "0.0", "-3.0"]
     assert formats.difference(-0.001, 0.5, "clean_accuracy") == "+0.00 ± 0.50"
     assert [formats.p_value(value) for value in (0.0009, 0.001, 1.0)] == ["< 0.001", "0.001", "1.000"]

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.published import published_numbers
-from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.result import TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, setting_of
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.science.certificates import ABSTAIN
@@ -149,7 +149,7 @@ def accuracy_table(
         about={"baseline": shown[0], "columns": [asdict(column) for column in columns]},
         values=tidy([*(row | shared for row in rows), *theirs], _COLUMNS),
         more={"by_seed": tidy(_by_seed(rows), _BY_SEED)},
-        sources=[Source.of(run) for run in {(run.provenance["dataset"], name_of(run)): run for run in every}.values()],
+        sources=[source(run) for run in {(run.provenance["dataset"], name_of(run)): run for run in every}.values()],
     )
 
 

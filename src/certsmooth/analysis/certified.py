@@ -8,27 +8,25 @@ had one. ``gains``: what the choice on the test images adds to the one on the va
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import chain
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+
+import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record, certified, holm, mcnemar
 from certsmooth.analysis.published import published_rows
-from certsmooth.analysis.result import SelectedOn, Source, TableResult, tidy
+from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
 from certsmooth.errors import ConfigError, CountsError, nearest
-
-Choice = Callable[[float | None], Outcome]
-"""The outcome that a row shows at a radius, or for the ACR (None)."""
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
     *("lower", "upper", "kind", "guarantee", "selected_on", "chosen_sigma", "chosen_grid", "seeds", "images"),
 )
 _TESTS = (
-    *("method", "baseline", "radius", "selected_on", "difference", "method_only", "baseline_only", "p_value"),
-    "p_holm",
+    *("method", "baseline", "radius", "selected_on", "difference", "method_only", "baseline_only"),
+    *("p_value", "p_holm"),
 )
 _MEMORY = (
     *("method", "sigma", "grid", "seed", "order", "images", "conflicts", "capped", "repredicted", "changed"),
@@ -66,11 +64,17 @@ def certified_table(
             a method's settings on the two parts differ, or there is no such published table.
         CountsError: runs are not about the same images, or were not certified with the same numbers.
     """
-    test = _tested(runs, name, baseline_method)
-    choices = _choices(test, collect(runs, "validation"))
-    rows = list(_rows(test, choices, radii, norm))
+    test, validation = ({method.key: method for method in collect(runs, part)} for part in ("test", "validation"))
+    if not test:
+        raise ConfigError(f"{name}: no runs on the test part; a table needs at least one")
+    if baseline_method not in test:
+        raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, test)}")
+    _check_parts(test, validation)
+    judges: dict[SelectedOn, dict[str, Method]] = {"test": test, "validation": validation}
+    ours = [{"table": name, **row} for row in _rows(judges, radii, norm)]
     theirs = published_rows(*published) if published else []
-    tests = (_tests(test, choices[part], baseline_method, radii, part) for part in ("validation", "test"))
+    tests = [row for part in ("validation", "test") for row in _tests(judges, part, baseline_method, radii)]
+    values = tidy([*ours, *theirs], _COLUMNS)
     return TableResult(
         kind="certified",
         name=name,
@@ -79,48 +83,52 @@ def certified_table(
             "data": data or str(runs[0].provenance["dataset"]),
             "norm": norm,
             "radii": [float(radius) for radius in radii],
-            "baseline": next(m.label for m in test if m.key == baseline_method),
+            "baseline": test[baseline_method].label,
         },
-        values=tidy([*({"table": name, **row} for row in rows), *theirs], _COLUMNS),
-        more={
-            "tests": tidy(chain(*tests), _TESTS),
-            "memory": tidy(_memory_effects(runs), _MEMORY),
-        },
-        views={"gains": tidy(_gains(rows), ("method", "metric", "radius", "gain"))},
-        sources=[Source.of(run) for run in runs],
+        values=values,
+        more={"tests": tidy(tests, _TESTS), "memory": tidy(_memory_effects(runs), _MEMORY)},
+        views={"gains": _gains(values)},
+        sources=[source(run) for run in runs],
     )
 
 
-def _tested(runs: Sequence[CertifiedRun], name: str, baseline: str) -> tuple[Method, ...]:
-    test = collect(runs, "test")
-    if not test:
-        raise ConfigError(f"{name}: no runs on the test part; a table needs at least one")
-    if baseline not in (keys := [method.key for method in test]):
-        raise ConfigError(f"{name}: baseline_method {baseline!r} has no runs; {nearest(baseline, keys)}")
-    return test
-
-
-def _choices(test: Sequence[Method], validation: Sequence[Method]) -> dict[SelectedOn, dict[str, Choice]]:
-    """Return how each method chooses, on the test images and, where it has validation runs, on those."""
-    judges = {method.key: method for method in validation}
-    _check_parts(test, judges)
-    return {
-        "test": {m.key: partial(_best, m, m) for m in test},
-        "validation": {m.key: partial(_best, m, judges[m.key]) for m in test if m.key in judges},
-    }
-
-
-def _check_parts(test: Sequence[Method], validation: Mapping[str, Method]) -> None:
+def _check_parts(test: Mapping[str, Method], validation: Mapping[str, Method]) -> None:
     """Raise ConfigError unless the settings and seeds on the validation part are those on the test part."""
-    settings = {m.key: {(o.setting, seed) for o in m.outcomes for seed in o.seeds} for m in test}
-    for key, method in validation.items():
-        found = {(o.setting, seed) for o in method.outcomes for seed in o.seeds}
-        for setting, seed in sorted(found ^ settings.get(key, set()), key=str):
-            part = "validation" if (setting, seed) in found else "test"
-            raise ConfigError(
-                f"{key}, sigma {setting}, seed {seed}: certified on the {part} part only; a choice made on "
-                "the validation part needs every setting on both"
-            )
+    found, expected = (
+        {(key, o.setting, s) for key, m in part.items() if key in validation for o in m.outcomes for s in o.seeds}
+        for part in (validation, test)
+    )
+    for key, setting, seed in sorted(found ^ expected, key=str):
+        part = "validation" if (key, setting, seed) in found else "test"
+        raise ConfigError(
+            f"{key}, sigma {setting}, seed {seed}: certified on the {part} part only; a choice made on "
+            "the validation part needs every setting on both"
+        )
+
+
+def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[float], norm: str) -> Iterator[Record]:
+    """Yield the numbers of all rows: those whose setting is chosen, then every setting."""
+    methods = judges["test"].values()
+    for part, judge in judges.items():
+        for method in methods:
+            if method.key in judge:
+                yield from _row(method, judge[method.key], radii, {"norm": norm, "sigma": "best", "selected_on": part})
+    for one in (one for method in methods for one in method.settings()):
+        sigma = f"{one.outcomes[0].setting.sigma:g}"
+        yield from _row(one, one, radii, {"norm": norm, "sigma": sigma, "selected_on": "none"})
+
+
+def _row(method: Method, judge: Method, radii: Sequence[float], said: Record) -> Iterator[Record]:
+    """Yield the numbers of one row: the accuracy at each radius, and the ACR."""
+    dataset = str(method.outcomes[0].runs[0].provenance["dataset"])
+    for radius in (*radii, None):
+        chosen = _best(method, judge, radius)
+        if radius is None:
+            number = acr_record(chosen.correct, chosen.radius, said["norm"])
+        else:
+            number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
+        setting = {"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options}
+        yield {**method.described, **said, **number, **setting, "dataset": dataset, "kind": "measured"}
 
 
 def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
@@ -128,68 +136,33 @@ def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
     return method.at(judge.best(Outcome.acr if radius is None else lambda outcome: outcome.accuracy(radius)).setting)
 
 
-def _rows(
-    methods: Sequence[Method],
-    choices: Mapping[SelectedOn, Mapping[str, Choice]],
-    radii: Sequence[float],
-    norm: str,
-) -> Iterator[Record]:
-    """Yield the numbers of all rows: those whose setting is chosen, then every setting."""
-    for part, chosen in choices.items():
-        for method in (m for m in methods if m.key in chosen):
-            for row in _row(method, chosen[method.key], radii, norm):
-                yield row | {"selected_on": part}
-    for method in methods:
-        for one in method.settings():
-            for row in _row(one, partial(_best, one, one), radii, norm):
-                yield row | {"selected_on": "none", "sigma": f"{one.outcomes[0].setting.sigma:g}"}
-
-
-def _row(method: Method, choice: Choice, radii: Sequence[float], norm: str) -> Iterator[Record]:
-    """Yield the numbers of one row: the accuracy at each radius, and the ACR."""
-    dataset = str(method.outcomes[0].runs[0].provenance["dataset"])
-    shared = {**method.described, "dataset": dataset, "norm": norm, "kind": "measured", "sigma": "best"}
-    for radius in (*radii, None):
-        chosen = choice(radius)
-        if radius is None:
-            number = acr_record(chosen.correct, chosen.radius, norm)
-        else:
-            number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
-        yield {**shared, **number, "chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options}
-
-
-def _gains(rows: Sequence[Record]) -> Iterator[Record]:
-    """Yield what the choice on the test images adds to each number chosen on the validation part."""
-    at = {(row["method"], row["radius"]): row["value"] for row in rows if row["selected_on"] == "test"}
-    for row in rows:
-        if row["selected_on"] == "validation":
-            yield row | {"gain": at[row["method"], row["radius"]] - row["value"]}
+def _gains(values: pd.DataFrame) -> pd.DataFrame:
+    """Return what the choice on the test images adds to each number chosen on the validation part."""
+    test, validation = (values[values["selected_on"] == part] for part in ("test", "validation"))
+    both = validation.merge(test[["method", "radius", "value"]], on=["method", "radius"], suffixes=("", "_on_test"))
+    return both.assign(gain=both["value_on_test"] - both["value"])
 
 
 def _tests(
-    methods: Sequence[Method],
-    choices: Mapping[str, Choice],
-    baseline: str,
-    radii: Sequence[float],
-    selected_on: SelectedOn,
+    judges: Mapping[SelectedOn, Mapping[str, Method]], part: SelectedOn, baseline: str, radii: Sequence[float]
 ) -> list[Record]:
     """Test each method against the baseline at each radius, where both have a choice."""
-    if baseline not in choices:
+    methods, judge = judges["test"], judges[part]
+    if baseline not in judge:
         return []
-    labels = {method.key: method.label for method in methods}
     compared: list[Record] = []
-    for key in (k for k in choices if k != baseline):
-        for radius in radii:
-            ours, theirs = choices[key](radius), choices[baseline](radius)
-            pair = mcnemar(*(certified(each.correct, each.radius, radius) for each in (ours, theirs)))
-            compared.append(
-                {
-                    **{"method": labels[key], "baseline": labels[baseline], "radius": float(radius)},
-                    "selected_on": selected_on,
-                    "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius)),
-                    **{"method_only": pair.first_only, "baseline_only": pair.second_only, "p_value": pair.p_value},
-                }
-            )
+    for key, radius in product(methods, radii):
+        if key == baseline or key not in judge:
+            continue
+        ours, theirs = (_best(methods[each], judge[each], radius) for each in (key, baseline))
+        pair = mcnemar(*(certified(each.correct, each.radius, radius) for each in (ours, theirs)))
+        compared.append(
+            {
+                **{"method": methods[key].label, "baseline": methods[baseline].label, "radius": float(radius)},
+                **{"selected_on": part, "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius))},
+                **{"method_only": pair.first_only, "baseline_only": pair.second_only, "p_value": pair.p_value},
+            }
+        )
     adjusted = holm([row["p_value"] for row in compared])
     return [row | {"p_holm": p_holm} for row, p_holm in zip(compared, adjusted, strict=True)]
 

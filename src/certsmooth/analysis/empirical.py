@@ -11,14 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 
 import numpy as np
-from jaxtyping import Bool, Int
 
 from certsmooth.analysis import Record
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, over_all
 from certsmooth.analysis.metrics import accuracy_record
-from certsmooth.analysis.result import Source, TableResult, tidy
+from certsmooth.analysis.result import TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.certificates import cohen
@@ -80,7 +80,7 @@ def empirical_table(
     checked = [(each.run, check_certificates(each, alpha=alpha)) for each in runs]
     verdicts = [(run, verdict) for run, verdict in checked if verdict is not None]
     every = over_all([verdict for _, verdict in verdicts])
-    answers = {name_of(attacked.run): _answers(attacked, attacks, radii, alpha) for attacked in runs}
+    shares = {key: share for each in runs for key, share in _shares(each, attacks, radii, alpha)}
     shared = {"table": name, "dataset": str(runs[0].run.provenance["dataset"]), "norm": "l2"}
     return TableResult(
         kind="empirical",
@@ -90,72 +90,63 @@ def empirical_table(
             **{"dataset": shared["dataset"], "radii": [float(radius) for radius in radii], "n": _predict_samples(runs)},
             **{"alpha": alpha, "attacks": [asdict(attack) for attack in attacks], "verdict": every and asdict(every)},
         },
-        values=tidy((shared | row for row in _rows(methods, attacks, radii, answers)), _COLUMNS),
+        values=tidy((shared | row for row in _rows(methods, attacks, radii, shares)), _COLUMNS),
         more={"verdicts": tidy((run_columns(run) | asdict(verdict) for run, verdict in verdicts), _VERDICTS)},
-        sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
+        sources=[source(each.run) for each in runs],
+        attack_sources=[source(each.run, key, each.provenance[key]) for each in runs for key in each.attacks],
     )
 
 
-Answers = Mapping[tuple[str, int, float], Bool[np.ndarray, " n"]]
-"""By attack, noise samples and radius: whether PREDICT gives the label at the images, in increasing order of idx."""
+_Key = tuple[str, str, int, float]
+"""A run's name, an attack's key, its noise samples, and a radius."""
 
 
-def _answers(attacked: AttackedRun, attacks: Sequence[ShownAttack], radii: Sequence[float], alpha: float) -> Answers:
-    frame = attacked.run.frame.sort_values("idx")
-    found = {}
+def _shares(
+    attacked: AttackedRun, attacks: Sequence[ShownAttack], radii: Sequence[float], alpha: float
+) -> Iterator[tuple[_Key, float]]:
+    """Yield the share of the images of a run at which PREDICT gives the label."""
+    name = name_of(attacked.run)
+    images = attacked.run.frame.sort_values("idx")[["idx", "label"]].to_numpy()
     for attack in attacks:
         counts = attacked.attacks[attack.key]
         correct = cohen.predict(counts.counts, alpha=alpha) == counts.label
-        for samples, radius in ((m, r) for m in attack.samples for r in radii):
+        for samples, radius in product(attack.samples, radii):
             # At radius 0 nothing is attacked: one answer stands for every number of samples.
-            rows = np.flatnonzero((counts.samples == (samples if radius > 0 else 0)) & (counts.epsilon == radius))
-            rows = rows[np.argsort(counts.index[rows])]
-            for column, values in (("idx", counts.index[rows]), ("label", counts.label[rows])):
-                _check_same(frame[column].to_numpy(), values, f"{attack.key} at radius {radius:g}", attacked)
-            found[attack.key, samples, radius] = correct[rows]
-    return found
-
-
-def _check_same(
-    expected: Int[np.ndarray, " n"], found: Int[np.ndarray, " m"], what: str, attacked: AttackedRun
-) -> None:
-    if not np.array_equal(expected, found):
-        raise CountsError(
-            f"{name_of(attacked.run)}: attack {what}: {len(found)} images; must be the {len(expected)} certified "
-            "ones, with their labels: attack again"
-        )
+            rows = (counts.samples == (samples if radius > 0 else 0)) & (counts.epsilon == radius)
+            found = np.stack([counts.index, counts.label], axis=1)[rows]
+            if not np.array_equal(images, found[found[:, 0].argsort()]):
+                raise CountsError(
+                    f"{name}: attack {attack.key} at radius {radius:g}: {len(found)} images; must be the {len(images)} "
+                    "certified ones, with their labels: attack again"
+                )
+            yield (name, attack.key, samples, radius), float(correct[rows].mean())
 
 
 def _rows(
-    methods: Sequence[Method], attacks: Sequence[ShownAttack], radii: Sequence[float], answers: Mapping[str, Answers]
+    methods: Sequence[Method], attacks: Sequence[ShownAttack], radii: Sequence[float], shares: Mapping[_Key, float]
 ) -> Iterator[Record]:
     """Yield the numbers of all curves: those whose setting is chosen, then every setting."""
     shown: list[tuple[ShownAttack, int] | None] = [None, *((a, m) for a in attacks for m in a.samples)]
-    for method in methods:
-        for row in (row for chosen in shown for row in _curve(method, chosen, radii, answers)):
+    for method, curve in product(methods, shown):
+        for row in _curve(method, curve, radii, shares):
             yield row | {"sigma": "best", "selected_on": "test"}
-    for method in methods:
-        for one in method.settings():
-            for row in (row for chosen in shown for row in _curve(one, chosen, radii, answers)):
-                yield row | {"sigma": f"{one.outcomes[0].setting.sigma:g}", "selected_on": "none"}
+    for one, curve in product((one for method in methods for one in method.settings()), shown):
+        for row in _curve(one, curve, radii, shares):
+            yield row | {"sigma": f"{one.outcomes[0].setting.sigma:g}", "selected_on": "none"}
 
 
 def _curve(
-    method: Method,
-    chosen: tuple[ShownAttack, int] | None,
-    radii: Sequence[float],
-    answers: Mapping[str, Answers],
+    method: Method, curve: tuple[ShownAttack, int] | None, radii: Sequence[float], shares: Mapping[_Key, float]
 ) -> Iterator[Record]:
     """Yield certified accuracy (None), or accuracy under one attack, at the best outcome of each radius."""
-    attack, samples = chosen or (None, 0)
+    attack, samples = curve or (None, 0)
     metric = "empirical_accuracy" if attack else "certified_accuracy"
     shown = {"attack": attack.label, "samples": samples} if attack else {}
 
     def score(radius: float, outcome: Outcome) -> float:
         if attack is None:
             return outcome.accuracy(radius)
-        return float(np.mean([answers[name_of(run)][attack.key, samples, radius].mean() for run in outcome.runs]))
+        return float(np.mean([shares[name_of(run), attack.key, samples, radius] for run in outcome.runs]))
 
     for radius in radii:
         best = method.best(partial(score, radius))

@@ -13,9 +13,9 @@ image in the order of the certificates, 0 where the prediction is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from scipy.special import ndtr
 
@@ -32,9 +32,6 @@ from certsmooth.analysis.result import TableResult, tidy
 from certsmooth.artefacts.certificates import rounding
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.theory.worst_case import semi_elastic_radius
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 IMAGENET = 3 * 224 * 224
 """Numbers per ImageNet image: 150,528."""

@@ -19,46 +19,15 @@ Rows of ``values`` are numbers, in long form; a column means the same in every k
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension"]
 SelectedOn = Literal["test", "validation", "none", "published"]
-
-
-@dataclass(frozen=True)
-class Source:
-    """How the certificates of one run, or an attack on them, were made.
-
-    Attributes:
-        method: label of the method.
-        sigma: of the run.
-        grid: its options.
-        seed: training seed.
-        part: ``test`` or ``validation``.
-        attack: which one; None for the certificates.
-        provenance: as in the sidecar of its certificates, or as the attack says.
-    """
-
-    method: str
-    sigma: float
-    grid: Mapping[str, int | float | str]
-    seed: int
-    part: str
-    attack: str | None
-    provenance: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Source:
-        """Return how the certificates of a run were made, or an attack on them."""
-        made = dict(run.provenance if provenance is None else provenance)
-        return cls(run.label, run.sigma, dict(run.grid), run.seed, run.part, attack, made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +42,8 @@ class TableResult:
         values: every number, in long form: the CSV file.
         more: further frames, by name.
         views: numbers of ``values`` once more, as people read them; in no file but the Markdown.
-        sources: how the certificates were made.
-        attack_sources: how attacks on them were made.
+        sources: how the certificates were made, by `source`.
+        attack_sources: how attacks on them were made, likewise.
     """
 
     kind: Kind
@@ -84,37 +53,35 @@ class TableResult:
     values: pd.DataFrame
     more: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     views: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    sources: Sequence[Source] = ()
-    attack_sources: Sequence[Source] = ()
+    sources: Sequence[Record] = ()
+    attack_sources: Sequence[Record] = ()
 
     def content(self) -> dict[str, Any]:
         """Return the table as JSON values; an absent number is None."""
         return {
             **{"kind": self.kind, "name": self.name, "title": self.title, **self.about},
             **{name: records(frame) for name, frame in {"values": self.values, **self.more}.items()},
-            "sources": [asdict(source) for source in self.sources],
-            "attack_sources": [asdict(source) for source in self.attack_sources],
+            "sources": list(self.sources),
+            "attack_sources": list(self.attack_sources),
         }
+
+
+def source(run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Record:
+    """Return how the certificates of a run were made, or an attack on them (its key, and its own provenance)."""
+    return {
+        **{"method": run.label, "sigma": run.sigma, "grid": dict(run.grid), "seed": run.seed, "part": run.part},
+        **{"attack": attack, "provenance": dict(run.provenance if provenance is None else provenance)},
+    }
 
 
 def tidy(rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> pd.DataFrame:
     """Return a frame with these columns; what a row has beside them is left out, and what it lacks is absent."""
-    import pandas as pd
-
     frame = pd.DataFrame(list(rows), columns=list(columns), dtype=object)
-    return frame.astype({name: _dtype(frame[name].dropna()) for name in columns})
+    dtypes = {"integer": "Int64", "floating": "float64", "mixed-integer-float": "float64"}
+    return frame.astype({name: dtypes.get(pd.api.types.infer_dtype(frame[name]), "object") for name in columns})
 
 
-def _dtype(values: Iterable[object]) -> str:
-    found = list(values)
-    if not found or not all(isinstance(value, Real) for value in found):
-        return "object"
-    return "Int64" if all(isinstance(value, Integral) for value in found) else "float64"
-
-
-def records(frame: pd.DataFrame | Sequence[Record]) -> list[Record]:
-    """Return the rows of a frame; an absent value is None. Rows stay as they are."""
-    if isinstance(frame, Sequence):
-        return list(frame)
+def records(frame: pd.DataFrame) -> list[Record]:
+    """Return the rows of a frame; an absent value is None."""
     rows = frame.astype(object).where(frame.notna(), None).itertuples(index=False)
     return [dict(zip(map(str, frame.columns), row, strict=True)) for row in rows]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -139,14 +139,19 @@ def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:
         CountsError: two runs differ in images, labels or one of `SHARED`, or an image has no label.
     """
     chosen = [run for run in runs if run.part == part]
-    _check_comparable(chosen)
-    groups: dict[str, dict[Setting, dict[int, CertifiedRun]]] = {}
     for run in chosen:
-        by_seed = groups.setdefault(run.method, {}).setdefault(setting_of(run), {})
-        if run.seed in by_seed:
-            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and part")
-        by_seed[run.seed] = run
-    _check_seeds(groups)
+        _check_complete(run)
+    check_alike(chosen, [{key: run.provenance[key] for key in SHARED} for run in chosen])
+    for run in chosen[1:]:
+        _check_same_images(run, chosen[0])
+    check_given_once(chosen)
+    groups: dict[str, dict[Setting, list[CertifiedRun]]] = {}
+    for run in chosen:
+        groups.setdefault(run.method, {}).setdefault(setting_of(run), []).append(run)
+    # Means over different numbers of seeds are not alike even if the methods are: a paired test would see it.
+    of_setting = [found for settings in groups.values() for found in settings.values()]
+    seeds = [{"list of training seeds": sorted(run.seed for run in found)} for found in of_setting]
+    check_alike([found[0] for found in of_setting], seeds, ConfigError)
     methods: dict[str, Method] = {}
     for key, settings in groups.items():
         method = _method(key, settings)
@@ -165,16 +170,33 @@ def name_of(run: CertifiedRun) -> str:
     return f"{run.method}, sigma {setting_of(run)}, seed {run.seed}, {run.part}"
 
 
-def _method(key: str, settings: dict[Setting, dict[int, CertifiedRun]]) -> Method:
-    runs = [run for by_seed in settings.values() for run in by_seed.values()]
-    _check_same(runs, "label, train and certify", ConfigError, lambda run: (run.label, run.train, run.certify))
-    outcomes = [_outcome(setting, by_seed) for setting, by_seed in settings.items()]
-    outcomes.sort(key=lambda outcome: outcome.setting.sigma)
-    return Method(key, runs[0].label, runs[0].train, runs[0].certify, tuple(outcomes))
+def check_given_once(runs: Sequence[CertifiedRun]) -> None:
+    """Raise ConfigError if two runs are the same."""
+    for name, times in Counter(map(name_of, runs)).items():
+        if times > 1:
+            raise ConfigError(f"{name}: given twice; must be one run per method, sigma, grid, seed and part")
 
 
-def _outcome(setting: Setting, by_seed: dict[int, CertifiedRun]) -> Outcome:
-    runs = tuple(by_seed[seed] for seed in sorted(by_seed))
+def check_alike(
+    runs: Sequence[CertifiedRun], told: Sequence[Mapping[str, object]], error: type[CertsmoothError] = CountsError
+) -> None:
+    """Raise an error unless what is told of each run is told of the first."""
+    for run, entries in zip(runs, told, strict=True):
+        for what, value in entries.items():
+            if value != (first := told[0][what]):
+                raise error(f"{name_of(run)}: {what} is {value}, but {first} for {name_of(runs[0])}; must be the same")
+
+
+def _method(key: str, settings: Mapping[Setting, Sequence[CertifiedRun]]) -> Method:
+    runs = [run for found in settings.values() for run in found]
+    policies = [(run.label, run.train, run.certify) for run in runs]
+    check_alike(runs, [{"label, train and certify": each} for each in policies], ConfigError)
+    outcomes = [_outcome(setting, found) for setting, found in settings.items()]
+    return Method(key, *policies[0], tuple(sorted(outcomes, key=lambda outcome: outcome.setting.sigma)))
+
+
+def _outcome(setting: Setting, found: Sequence[CertifiedRun]) -> Outcome:
+    runs = tuple(sorted(found, key=lambda run: run.seed))
     frames = [run.frame.sort_values("idx") for run in runs]
     return Outcome(
         setting,
@@ -184,26 +206,17 @@ def _outcome(setting: Setting, by_seed: dict[int, CertifiedRun]) -> Outcome:
     )
 
 
-def _check_comparable(runs: Sequence[CertifiedRun]) -> None:
-    """Raise CountsError unless all runs have the same labelled images, certified with the same numbers."""
-    for run in runs:
-        idx, label = run.frame["idx"], run.frame["label"]
-        if idx.duplicated().any():
-            raise CountsError(f"{name_of(run)}: idx {idx[idx.duplicated()].iloc[0]} occurs twice; must be unique")
-        if (label < 0).any():
-            raise CountsError(f"{name_of(run)}: {(label < 0).sum()} images without a label; a table needs all labels")
-        if len(idx) < 2:
-            raise CountsError(f"{name_of(run)}: {len(idx)} image; an interval needs at least 2")
-        if missing := [key for key in TOLD if key not in run.provenance]:
-            raise CountsError(f"{name_of(run)}: provenance lacks {', '.join(missing)}; must have it")
-    for key in SHARED:
-        _check_same(runs, key, CountsError, partial(_provenance, key))
-    for run in runs[1:]:
-        _check_same_images(run, runs[0])
-
-
-def _provenance(key: str, run: CertifiedRun) -> object:
-    return run.provenance[key]
+def _check_complete(run: CertifiedRun) -> None:
+    """Raise CountsError unless a run has labelled images, and says all that a table tells."""
+    name, idx, label = name_of(run), run.frame["idx"], run.frame["label"]
+    if idx.duplicated().any():
+        raise CountsError(f"{name}: idx {idx[idx.duplicated()].iloc[0]} occurs twice; must be unique")
+    if (label < 0).any():
+        raise CountsError(f"{name}: {(label < 0).sum()} images without a label; a table needs all labels")
+    if len(idx) < 2:
+        raise CountsError(f"{name}: {len(idx)} image; an interval needs at least 2")
+    if missing := [key for key in TOLD if key not in run.provenance]:
+        raise CountsError(f"{name}: provenance lacks {', '.join(missing)}; must have it")
 
 
 def _check_same_images(run: CertifiedRun, other: CertifiedRun) -> None:
@@ -220,28 +233,3 @@ def _check_same_images(run: CertifiedRun, other: CertifiedRun) -> None:
         raise CountsError(
             f"{name_of(run)}: idx {i} has label {labels[i]}, but {others[i]} in {name_of(other)}; must be the same"
         )
-
-
-def _check_seeds(groups: Mapping[str, Mapping[Setting, Mapping[int, CertifiedRun]]]) -> None:
-    # Means over different numbers of seeds are not alike even if the methods are: a paired test would see it.
-    all_runs = [by_seed for settings in groups.values() for by_seed in settings.values()]
-    for by_seed in all_runs:
-        if by_seed.keys() != all_runs[0].keys():
-            run, other = next(iter(by_seed.values())), next(iter(all_runs[0].values()))
-            raise ConfigError(
-                f"{run.method}, sigma {setting_of(run)}, {run.part}: training seeds {sorted(by_seed)}, but "
-                f"{sorted(all_runs[0])} for {other.method}, sigma {setting_of(other)}; must be the same"
-            )
-
-
-def _check_same(
-    runs: Sequence[CertifiedRun],
-    what: str,
-    error: type[CertsmoothError],
-    value: Callable[[CertifiedRun], object],
-) -> None:
-    for run in runs[1:]:
-        if value(run) != value(runs[0]):
-            raise error(
-                f"{name_of(run)}: {what} is {value(run)}, but {value(runs[0])} for {name_of(runs[0])}; must be the same"
-            )

@@ -22,8 +22,8 @@ from certsmooth._internal.checks import check_alpha
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.contradictions import contradiction_p_value
 from certsmooth.analysis.metrics import accuracy_interval
-from certsmooth.analysis.result import Source, TableResult, tidy
-from certsmooth.analysis.runs import SHARED, name_of, run_columns
+from certsmooth.analysis.result import TableResult, source, tidy
+from certsmooth.analysis.runs import SHARED, check_alike, check_given_once, name_of, run_columns
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.audit.break_certificates import KINDS
@@ -86,7 +86,9 @@ def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
     alpha = check_alpha(alpha)
     if not runs:
         raise ConfigError(f"{name}: no runs; a table needs at least one")
-    _check_alike(runs)
+    certified = [audited.run for audited in runs]
+    check_given_once(certified)
+    check_alike(certified, [_told(audited) for audited in runs])
     for audited in runs:
         _check_audits(audited)
     first, rows = runs[0], [_row(audited, alpha) for audited in runs]
@@ -114,25 +116,18 @@ def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
                 (row | score for row, each in zip(rows, runs, strict=True) for score in _scores(each.order)), _ORDER
             ),
         },
-        sources=[Source.of(each.run) for each in runs],
-        attack_sources=[Source.of(each.run, "break", each.provenance) for each in runs],
+        sources=[source(run) for run in certified],
+        attack_sources=[source(each.run, "break", each.provenance) for each in runs],
     )
 
 
-def _check_alike(runs: Sequence[AuditedRun]) -> None:
-    names = [name_of(audited.run) for audited in runs]
-    for i, (audited, run_name) in enumerate(zip(runs, names, strict=True)):
-        if run_name in names[:i]:
-            raise ConfigError(f"{run_name}: given twice; must be one run per method, sigma, grid and seed")
-        found, first = (
-            {key: each.run.provenance[key] for key in SHARED}
-            | {"radii": each.order.radii, "stride": each.provenance["stride"]}
-            | {key: each.provenance["plan"][key] for key in ("n", "seed", "steps", "samples", "screen")}
-            for each in (audited, runs[0])
-        )
-        for key, value in found.items():
-            if value != first[key]:
-                raise CountsError(f"{run_name}: {key} is {value}, but {first[key]} for {names[0]}; must be the same")
+def _told(audited: AuditedRun) -> Record:
+    """Return what all runs must have in common."""
+    return {
+        **{key: audited.run.provenance[key] for key in SHARED},
+        **{"radii": audited.order.radii, "stride": audited.provenance["stride"]},
+        **{key: audited.provenance["plan"][key] for key in ("n", "seed", "steps", "samples", "screen")},
+    }
 
 
 def _check_audits(audited: AuditedRun) -> None:

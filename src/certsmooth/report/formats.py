@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from certsmooth._internal.labels import legend
-from certsmooth.analysis import Record
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ABSENT = "–"
 _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
-_PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
 _DIGITS = {"acr": 3, "classwise_accuracy_std": 3, "certified_accuracy": 1, "empirical_accuracy": 1, "acr_kept": 1}
 """Decimals of a metric; 2 for the others."""
 
@@ -23,7 +21,7 @@ def policies_of(rows: pd.DataFrame) -> str:
     return legend(label for pair in zip(rows["train"], rows["certify"], strict=True) for label in pair)
 
 
-def interval(value: float | None, lower: float | None, upper: float | None, metric: str) -> str:
+def interval(value: float | None, metric: str, lower: float | None = None, upper: float | None = None) -> str:
     """Return a value and, in brackets, its interval if it has one."""
     digits = _digits(metric)
     if value is None:
@@ -45,21 +43,6 @@ def difference(value: float | None, error: float | None, metric: str) -> str:
     digits = _digits(metric)
     # Adding 0.0 to what rounds to zero from below makes "-0.00" into "+0.00".
     return f"{round(value, digits) + 0.0:+.{digits}f} ± {error:.{digits}f}"
-
-
-def number(value: float, metric: str) -> str:
-    """Return a value alone."""
-    return interval(value, None, None, metric)
-
-
-def share(part: int, whole: int) -> str:
-    """Return how much of a whole it is."""
-    return f"{100 * part / whole:.1f} %" if whole else ABSENT
-
-
-def printed_threshold(ours: float, theirs: float | None) -> str:
-    """Return a threshold and, in brackets, how a paper prints it."""
-    return f"{ours:.5f} ({ABSENT if theirs is None else f'{theirs:.3f}'})"
 
 
 def signed(value: float, metric: str = "certified_accuracy") -> str:
@@ -113,21 +96,6 @@ def at_columns(columns: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float | 
     return {pair: heading(*pair) for pair in ((column["dataset"], column["sigma"]) for column in columns)}
 
 
-def printed_column(name: str, sigma: str) -> str:
-    """Return the heading of a column of a published table."""
-    return f"{dataset(name)}, σ = {sigma}"
-
-
-def at_metric(metric: str, radius: float | None) -> str:
-    """Return the heading of the column of a metric at a radius."""
-    return {"acr": "ACR", "acr_kept": "ACR kept (%)"}.get(metric) or f"R={radius:g}"
-
-
-def paper(name: str) -> str:
-    """Return the name of a paper as people write it."""
-    return _PAPERS.get(name, name)
-
-
 def distinct(values: Iterable[object], between: str = ", ") -> str:
     """Return different values in the order in which they first appear."""
     return between.join(dict.fromkeys(map(str, values)))
@@ -159,15 +127,10 @@ def versions(made_by: Iterable[Mapping[str, Any]]) -> str:
     return distinct(f"{package} {version}" for each in found for package, version in each)
 
 
-def with_chance(rows: Sequence[Record], baseline: str) -> list[Record]:
+def with_chance(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Return class-wise deviations, and a row of what the finite test set alone would show."""
-    chance = {"row": "(classes equally accurate)", "guarantee": "", "seed_sd": None, "image_error": None}
-    return [*rows, *(row | chance | {"value": row["chance_std"]} for row in rows if row["row"] == baseline)]
-
-
-def noise(step: object) -> str:
-    """Return how noisy images were rounded."""
-    return "float32 noise" if step is None else f"noisy images rounded to multiples of {step}"
+    chance = rows[rows["row"] == baseline].assign(row="(classes equally accurate)", guarantee="")
+    return pd.concat([rows, chance.assign(value=chance["chance_std"], seed_sd=np.nan, image_error=np.nan)])
 
 
 def curve(attack: str | None, samples: int | None) -> str:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from tabulate import tabulate
 
@@ -20,9 +21,6 @@ from certsmooth.analysis import Record
 from certsmooth.analysis.result import TableResult, records
 from certsmooth.artefacts.provenance import Image, made_by
 from certsmooth.report import formats
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Show = str | tuple[str | Callable[..., str], ...]
 """What a cell shows of a row: a column, or columns and how they are written (``"{:.1f} ({})"``, or a function)."""
@@ -119,7 +117,7 @@ def rows(frame: pd.DataFrame, *columns: Mapping[str, Show], text: int) -> str:
 
 
 def grid(
-    frame: pd.DataFrame | Sequence[Record],
+    frame: pd.DataFrame,
     lines: Mapping[str, Show],
     across: str | tuple[str, ...],
     columns: Mapping[Any, str] | Show,

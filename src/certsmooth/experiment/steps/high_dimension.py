@@ -13,7 +13,8 @@ from certsmooth.experiment.members import check_high_dimension
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import high_dimension_runs
 from certsmooth.experiment.steps.certified import Certified
-from certsmooth.report.figures.high_dimension import write_high_dimension_curves
+from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.high_dimension import high_dimension_curves
 from certsmooth.report.render import write_table
 
 
@@ -59,5 +60,5 @@ def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
         radii=chosen.radii,
         dimension=chosen.dimension,
     )
-    write_high_dimension_curves(result, figures)
+    write_figure(lambda: high_dimension_curves(result), figures, name=result.name)
     write_table(result, folder, figure="../figures/idrs/imagenet.svg")

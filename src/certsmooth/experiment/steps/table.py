@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import CertifiedRun
@@ -34,15 +34,18 @@ from certsmooth.experiment.runs import CertificationRun, table_choice, table_run
 from certsmooth.experiment.specs import SPLITS, audit_path
 from certsmooth.experiment.steps.certified import Certified, attack_provenance
 from certsmooth.experiment.steps.certify import certificate_of
-from certsmooth.report.figures.accuracy_curves import write_accuracy_curves
-from certsmooth.report.figures.curves import write_curves
-from certsmooth.report.figures.empirical import write_empirical_curves
+from certsmooth.report.figures.accuracy_curves import accuracy_curves
+from certsmooth.report.figures.curves import certified_curves, write_figure
+from certsmooth.report.figures.empirical import empirical_curves
 from certsmooth.report.render import write_table
 from certsmooth.science.certificates import guarantee, linf_radius
 from certsmooth.science.theory.pixel_grid import grid_of
 
-Draw = Callable[[Path], object]
-"""Writes the figure of a table to a folder."""
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Draw = Callable[[], "Figure"]
+"""Draws the figure of a table."""
 
 
 def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
@@ -72,7 +75,7 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if draw:
         (folder / "figures").mkdir(exist_ok=True)
-        draw(folder / "figures")
+        write_figure(draw, folder / "figures", name=name)
     markdown, *_ = write_table(result, folder, figure=f"figures/{name}.svg" if draw else None)
     if result.kind == "certified":
         _write_metrics(result, results)
@@ -98,7 +101,7 @@ def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[
         norm=norm,
         data=dataset,
     )
-    return result, lambda folder: write_curves(runs, folder, name=name, title=table.title, norm=norm)
+    return result, lambda: certified_curves(runs, title=table.title, norm=norm)
 
 
 def _in_linf(run: CertifiedRun) -> CertifiedRun:
@@ -133,7 +136,7 @@ def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[Ta
         columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
     published = [(each.paper, each.table) for each in table.published]
     result = accuracy_table(columns, name=name, title=table.title, baseline_method=table.baseline, published=published)
-    return result, lambda folder: write_accuracy_curves(columns, folder, name=name, title=table.title)
+    return result, lambda: accuracy_curves(columns, title=table.title)
 
 
 def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[TableResult, Draw]:
@@ -147,7 +150,7 @@ def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
     )
-    return result, lambda folder: write_empirical_curves(result, [attacked.run for attacked in runs], folder)
+    return result, lambda: empirical_curves(result, [attacked.run for attacked in runs])
 
 
 def _shown(key: str, choice: AttackChoice) -> ShownAttack:

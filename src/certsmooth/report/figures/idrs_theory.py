@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import ncx2, norm
 
 from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
-from certsmooth.report.figures.curves import COLOURS, LINES, panels_figure, write_figure
+from certsmooth.report.figures.curves import COLOURS, LINES, line, panels_figure, write_figure
 from certsmooth.science.certificates.renyi import renyi_radius
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
@@ -110,32 +110,31 @@ def linear_radius(
 
 def _figure2() -> Figure:
     """Decision regions of the worst-case classifier in two dimensions."""
-    distance, p_a = 1.0, 0.9
+    angle = np.linspace(0, 2 * np.pi, 181)
 
-    def draw(axis: Axes, number: int) -> None:
-        sigma1 = (0.8, 1.25)[number]
-        _region(axis, *worst_case_ball(distance, SIGMA_0, sigma1, 2, p_a), complement=sigma1 > SIGMA_0)
-        for point, name, sigma in ((0.0, r"$x_0$", SIGMA_0), (distance, r"$x_1$", sigma1)):
-            colour = COLOURS[0] if point == 0 else COLOURS[2]
-            angle = np.linspace(0, 2 * np.pi, 181)
-            label = rf"{name}, and the circle of radius $\sigma_{int(point > 0)}$ around it"
-            axis.plot(point + sigma * np.cos(angle), sigma * np.sin(angle), color=colour, linestyle=":", linewidth=1)
-            axis.lines[-1].set_label(label)
-            axis.plot([point], [0], "o", color=colour, markersize=4, label=label)
-            axis.annotate(name, (point, 0), xytext=(4, 4), textcoords="offset points", color=colour)
-        axis.set_aspect("equal")
-        axis.set_xlim(-4.6, 4.6)
-        axis.set_ylim(-3.4, 3.4)
+    def draw(axis: Axes, sigma1: float) -> None:
+        _region(axis, *worst_case_ball(1.0, SIGMA_0, sigma1, 2, 0.9), complement=sigma1 > SIGMA_0)
+        for number, (sigma, colour) in enumerate(((SIGMA_0, COLOURS[0]), (sigma1, COLOURS[2]))):
+            name = f"$x_{number}$"
+            style: dict[str, Any] = {
+                "color": colour,
+                "label": rf"{name}, and the circle of radius $\sigma_{number}$ around it",
+            }
+            axis.plot(number + sigma * np.cos(angle), sigma * np.sin(angle), linestyle=":", linewidth=1, **style)
+            axis.plot([number], [0], "o", markersize=4, **style)
+            axis.annotate(name, (number, 0), xytext=(4, 4), textcoords="offset points", color=colour)
+        axis.set(aspect="equal", xlim=(-4.6, 4.6), ylim=(-3.4, 3.4))
 
-    headings = [r"$\sigma_1 = 0.8\,\sigma_0$: a ball", r"$\sigma_1 = 1.25\,\sigma_0$: the complement of a ball"]
     return panels_figure(
-        headings,
+        [
+            (r"$\sigma_1 = 0.8\,\sigma_0$: a ball", 0.8),
+            (r"$\sigma_1 = 1.25\,\sigma_0$: the complement of a ball", 1.25),
+        ],
         draw,
         columns=2,
-        panel=(3.6, 2.7),
+        size=(3.6, 2.7),
         title="Where the worst-case classifier answers B (shaded), two dimensions, $p_A = 0.9$",
         labels=(r"in units of $\sigma_0$", ""),
-        legend="",
     )
 
 
@@ -150,53 +149,43 @@ def _region(axis: Axes, centre: float, radius: float, *, complement: bool) -> No
 
 def _figure3() -> Figure:
     """Threshold of Theorem 2.4 and exact threshold against dimension."""
-    probabilities = 0.9, 0.999
     dimensions = np.unique(np.geomspace(2, 2e5, 121).astype(int))
+    curves = {"Theorem 2.4": theorem_thresholds, r"exact: $\xi_>(0) = 1/2$": exact_thresholds}
 
-    def draw(axis: Axes, number: int) -> None:
-        for k, (label, thresholds) in enumerate(
-            (("Theorem 2.4", theorem_thresholds), (r"exact: $\xi_>(0) = 1/2$", exact_thresholds))
-        ):
-            smaller = [thresholds(probabilities[number], int(n)).smaller for n in dimensions]
-            axis.plot(dimensions, smaller, color=COLOURS[k], linestyle=LINES[k], linewidth=1.5, label=label)
-        axis.set_xscale("log")
-        axis.set_ylim(0, 1)
+    def draw(axis: Axes, p_a: float) -> None:
+        for number, (label, thresholds) in enumerate(curves.items()):
+            axis.plot(dimensions, [thresholds(p_a, int(n)).smaller for n in dimensions], **line(number), label=label)
+        axis.set(xscale="log", ylim=(0, 1))
 
     return panels_figure(
-        [f"$p_A = {p_a}$" for p_a in probabilities],
+        [(f"$p_A = {p_a}$", p_a) for p_a in (0.9, 0.999)],
         draw,
         columns=2,
-        panel=(3.3, 2.6),
+        size=(3.3, 2.6),
         title=r"No certificate where $\sigma_1 / \sigma_0$ is below the threshold",
         labels=("Dimension N", r"Threshold of $\sigma_1 / \sigma_0$"),
-        legend="",
     )
 
 
 def _figure11() -> Figure:
     """Certified radius against dimension: Renyi divergence and Neyman-Pearson."""
-    p_a, sigma1 = 0.99, 0.8
     dimensions = np.arange(1, 121)
-    by_divergence = [float(renyi_radius(p_a, 1 - p_a, SIGMA_0, sigma1, int(n))) for n in dimensions]
-    by_worst_case = [worst_case_radius(p_a, SIGMA_0, sigma1, int(n)) for n in dimensions]
 
-    def draw(axis: Axes, number: int) -> None:
+    def draw(axis: Axes, p_a: float) -> None:
         axis.axhline(norm.ppf(p_a), color=COLOURS[3], linestyle=LINES[3], label=r"constant $\sigma = \sigma_0$ (Cohen)")
-        for k, (label, radius) in enumerate(
-            (("Neyman-Pearson (Theorem 2.2)", by_worst_case), ("Rényi divergence (Theorem B.5)", by_divergence))
-        ):
-            axis.plot(dimensions, radius, color=COLOURS[k], linestyle=LINES[k], linewidth=1.5, label=label)
-        axis.set_xlim(0, dimensions[-1])
-        axis.set_ylim(0, 2.5)
+        by_worst_case = [worst_case_radius(p_a, SIGMA_0, 0.8, int(n)) for n in dimensions]
+        by_divergence = [float(renyi_radius(p_a, 1 - p_a, SIGMA_0, 0.8, int(n))) for n in dimensions]
+        axis.plot(dimensions, by_worst_case, **line(0), label="Neyman-Pearson (Theorem 2.2)")
+        axis.plot(dimensions, by_divergence, **line(1), label="Rényi divergence (Theorem B.5)")
+        axis.set(xlim=(0, dimensions[-1]), ylim=(0, 2.5))
 
     return panels_figure(
-        [r"$p_A = 0.99$, $\sigma_0 = 1$, $\sigma_1 = 0.8$"],
+        [(r"$p_A = 0.99$, $\sigma_0 = 1$, $\sigma_1 = 0.8$", 0.99)],
         draw,
         columns=1,
-        panel=(5.8, 2.8),
+        size=(5.8, 2.8),
         title="Certified radius against dimension",
         labels=("Dimension N", r"Certified $\ell_2$ radius"),
-        legend="",
     )
 
 
@@ -229,13 +218,12 @@ def _figure12() -> Figure:
     for axis, (heading, curves) in zip(axes.flatten(), _PANELS, strict=True):
         for k, (label, sigma1, dimension, p_b) in enumerate(curves):
             values = xi(distance, SIGMA_0, sigma1, dimension, 1 - p_b)
-            axis.plot(distance, values, color=COLOURS[k], linestyle=LINES[k], linewidth=1.4, label=label)
+            axis.plot(distance, values, **line(k), linewidth=1.4, label=label)
             linear = half_space(distance, SIGMA_0, sigma1, 1 - p_b)
             axis.plot(distance, linear, color=COLOURS[k], linewidth=0.6, alpha=0.6)
         axis.axhline(0.5, color="#888888", linewidth=0.8)
         axis.set_title(heading, fontsize=10)
-        axis.set_xlim(0, distance[-1])
-        axis.set_ylim(0, 1)
+        axis.set(xlim=(0, distance[-1]), ylim=(0, 1))
         axis.legend(frameon=False, fontsize=8)
     figure.suptitle(
         r"$\xi$, the largest probability of class B at $x_1$ ($\sigma_0 = 1$): certified where it is below 1/2."
@@ -249,24 +237,21 @@ def _figure12() -> Figure:
 
 def _figure13() -> Figure:
     """Certified radius against the distance from a linear boundary."""
-    sigmas, dimension = (0.12, 0.5), 3072
-    rates: Sequence[float] = (0.0, 0.005, 0.01, 0.02, 0.05)
+    dimension, distance = 3072, np.linspace(0, 6, 241)
 
-    def draw(axis: Axes, number: int) -> None:
-        sigma = sigmas[number]
-        distance = np.linspace(0, 6, 241)
-        for k, rate in enumerate(rates):
-            label = f"r = {rate:g}" if rate else "constant σ"
+    def draw(axis: Axes, sigma: float) -> None:
+        for number, rate in enumerate((0.0, 0.005, 0.01, 0.02, 0.05)):
             radius = linear_radius(distance * sigma, sigma, rate, dimension) / sigma
-            axis.plot(distance, radius, color=COLOURS[k], linestyle=LINES[k % len(LINES)], linewidth=1.4, label=label)
+            label = f"r = {rate:g}" if rate else "constant σ"
+            axis.plot(distance, radius, **line(number), linewidth=1.4, label=label)
         axis.set_xlim(0, distance[-1])
         axis.set_ylim(bottom=0)
 
     return panels_figure(
-        [rf"$\sigma_b = {sigma:g}$" for sigma in sigmas],
+        [(rf"$\sigma_b = {sigma:g}$", sigma) for sigma in (0.12, 0.5)],
         draw,
         columns=2,
-        panel=(3.3, 2.7),
+        size=(3.3, 2.7),
         title=f"Linear boundary, N = {dimension:,}, n = {SAMPLES:,}, α = {ALPHA:g}: constant σ and r-semi-elastic σ(x)",
         labels=(r"Distance from the boundary / $\sigma_b$", r"Certified $\ell_2$ radius / $\sigma_b$"),
         legend=r"σ(x) = $\sigma_b$ at every point shown: the lines differ by what the certificate pays for r alone.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtr, ndtri
 from scipy.stats import qmc
 
-from certsmooth.report.figures.curves import COLOURS, LINES
+from certsmooth.report.figures.curves import COLOURS, line
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def figure_1(plane: Plane, constant: Smoothed, dependent: Smoothed) -> Figure:
     grid = square(zoom)
     for number, smoothed in enumerate((constant, dependent)):
         high = probability(plane.classify, grid, smoothed.sigma(grid))
-        _boundary(axes[1], high.reshape(_PIXELS, _PIXELS), zoom, COLOURS[number], LINES[number], smoothed.name)
+        _boundary(axes[1], high.reshape(_PIXELS, _PIXELS), zoom, line(number), smoothed.name)
     _frame(axes[1], zoom, "Decision boundaries of the smoothed classifiers")
     _curves(axes[2], {each.name: each.frame for each in (constant, dependent)})
     return figure
@@ -165,7 +165,7 @@ def figure_8(plane: Plane, constant: Mapping[float, pd.DataFrame]) -> Figure:
     _scatter(axes[1], plane)
     _circles(axes[1], plane.points, frame["radius"].to_numpy(), "#555555")
     high = constant_probability(plane.classify, sigma, plane.half_width)
-    _boundary(axes[1], high, plane.half_width, COLOURS[0], "-", "boundary")
+    _boundary(axes[1], high, plane.half_width, line(0), "boundary")
     _frame(axes[1], plane.half_width, f"Certified balls and decision boundary, σ = {sigma:g}")
     return figure
 
@@ -179,7 +179,7 @@ def figure_9(plane: Plane, sigmas: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0,
         axis.grid(visible=False)
         image = axis.imshow(high, origin="lower", extent=edge, cmap="RdYlBu", vmin=0, vmax=1)
         if high.min() < 0.5 and high.max() > 0.5:
-            _boundary(axis, high, plane.half_width, "black", "-", "boundary")
+            _boundary(axis, high, plane.half_width, line(0), "boundary")
         _frame(axis, plane.half_width, f"σ = {sigma:g}" if sigma else "base classifier", legend=False)
     figure.colorbar(image, ax=axes, label="probability of class 1", shrink=0.8)
     return figure
@@ -214,10 +214,12 @@ def _circles(axis: Axes, centres: Float[np.ndarray, "m 2"], radii: Float[np.ndar
         axis.add_patch(Circle((float(x), float(y)), float(radius), fill=False, color=colour, linewidth=0.5))
 
 
-def _boundary(axis: Axes, high: Float[np.ndarray, "m m"], half_width: float, colour: str, line: str, name: str) -> None:
+def _boundary(
+    axis: Axes, high: Float[np.ndarray, "m m"], half_width: float, style: Mapping[str, Any], name: str
+) -> None:
     side = np.linspace(-half_width, half_width, len(high))
-    axis.contour(side, side, high, levels=[0.5], colors=colour, linestyles=line, linewidths=1.4)
-    axis.plot([], [], color=colour, linestyle=line, label=name)
+    axis.contour(side, side, high, levels=[0.5], colors=style["color"], linestyles=style["linestyle"], linewidths=1.4)
+    axis.plot([], [], **style, label=name)
 
 
 def _curves(axis: Axes, frames: Mapping[str, pd.DataFrame]) -> None:
@@ -225,8 +227,7 @@ def _curves(axis: Axes, frames: Mapping[str, pd.DataFrame]) -> None:
     for number, (name, frame) in enumerate(frames.items()):
         right = np.sort(frame["radius"].to_numpy()[frame["correct"].to_numpy() == 1])
         share = 100 * np.arange(len(right), 0, -1) / len(frame)
-        colour, line = COLOURS[number % len(COLOURS)], LINES[number % len(LINES)]
-        axis.step([0, *right], [*share, 0], where="post", color=colour, linestyle=line, label=name)
+        axis.step([0, *right], [*share, 0], where="post", **line(number), label=name)
     axis.set(xlabel=r"$\ell_2$ radius", ylabel="certified accuracy (%)", ylim=(0, 100))
     axis.set_xlim(left=0)
     axis.legend(fontsize=8)
