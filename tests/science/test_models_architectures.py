@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -34,7 +36,8 @@ def input_of(module: nn.Module, run: nn.Module, shape: tuple[int, ...]) -> torch
         ("lenet", (1, 28, 28), 10, 61_706),
         # He et al. 2016 give 0.27 and 1.7 million.
         ("resnet20", CIFAR, 10, 269_722),
-        ("resnet110", CIFAR, 10, 1_727_962),
+        ("resnet110", CIFAR, 10, 1_730_714),  # 2,752 in two projections
+        ("resnet18_ddrs", CIFAR, 10, 11_181_514),
         # Torchvision's documentation of its weights.
         ("resnet18", (3, 224, 224), 1000, 11_689_512),
         ("resnet50", (3, 224, 224), 1000, 25_557_032),
@@ -69,13 +72,16 @@ def test_small_cnn_takes_even_and_odd_sides(shape):
 @pytest.mark.parametrize("depth", [20, 110])
 def test_cifar_resnet_has_6n_plus_2_weighted_layers_and_ends_at_8x8(depth):
     net = network(f"resnet{depth}", CIFAR)
-    assert sum(isinstance(m, nn.Conv2d | nn.Linear) for m in net.modules()) == depth
+    weighted = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    projections = [m for m in weighted if isinstance(m, nn.Conv2d) and m.kernel_size == (1, 1)]
+    assert len(weighted) - len(projections) == depth
+    assert len(projections) == (2 if depth == 110 else 0)
     pool = next(m for m in net.modules() if isinstance(m, nn.AdaptiveAvgPool2d))
     assert input_of(pool, net, CIFAR) == (64, 8, 8)
 
 
 def test_shortcut_of_option_a_drops_pixels_and_adds_zero_channels():
-    block = _Block(16, 32, stride=2).eval()
+    block = _Block(16, 32, 2, projection=False).eval()
     nn.init.zeros_(block.bn2.weight)  # the residual branch is 0: only the shortcut is left
     inputs = torch.rand(2, 16, 7, 8)
     with torch.no_grad():
@@ -85,8 +91,17 @@ def test_shortcut_of_option_a_drops_pixels_and_adds_zero_channels():
     assert not outputs[:, 16:].any()
 
 
+def test_shortcut_of_option_b_is_a_normalised_projection():
+    block = _Block(16, 32, 2, projection=True).eval()
+    nn.init.zeros_(block.bn2.weight)
+    inputs = torch.rand(2, 16, 7, 8)
+    with torch.no_grad():
+        mixed = torch.einsum("oi,bihw->bohw", block.projection[0].weight[:, :, 0, 0], inputs[:, :, ::2, ::2])
+        assert torch.allclose(block(inputs), torch.relu(mixed / math.sqrt(1 + 1e-5)), atol=1e-6)
+
+
 def test_block_without_new_channels_adds_its_input():
-    block = _Block(16, 16, stride=1).eval()
+    block = _Block(16, 16, 1, projection=True).eval()
     inputs = torch.rand(2, 16, 5, 5)
     with torch.no_grad():
         hidden = torch.relu(block.bn1(block.conv1(inputs)))
@@ -135,6 +150,7 @@ def test_the_families_members_are_the_architectures_and_no_helpers():
         "resnet110",
         "resnet18",
         "resnet18_cifar",
+        "resnet18_ddrs",
         "resnet20",
         "resnet50",
         "small_cnn",

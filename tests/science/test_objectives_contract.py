@@ -232,8 +232,15 @@ def fixed_attack(monkeypatch):
         monkeypatch.setattr(member("attacks", attacker), "__call__", call)
 
 
-def loss_at(objective, model, images, labels, sigma, *, seed=7, **noise):
-    return objective(model, Batch(images, labels, sigma, drawing(images, seed, **noise), LATE))
+def loss_at(objective, model, images, labels, sigma, *, seed=7, label_smoothing=0.0, **noise):
+    return objective(model, Batch(images, labels, sigma, drawing(images, seed, **noise), LATE, label_smoothing))
+
+
+def test_smoothed_labels_mix_the_cross_entropies_of_all_classes(objective, case):
+    """It is linear in the share; attacks, and what rewards a radius, know the label itself."""
+    sharp, some, more = (loss_at(objective, *case, label_smoothing=share) for share in (0.0, 0.1, 0.2))
+    torch.testing.assert_close(more - sharp, 2 * (some - sharp), rtol=1e-6, atol=1e-9)
+    assert ((some - sharp).abs() > 1e-6).all()
 
 
 def test_one_finite_loss_per_example(objective, case):

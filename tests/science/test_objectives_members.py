@@ -330,3 +330,11 @@ def test_bad_options_are_named(make, options, message):
 def test_an_attack_without_an_option_that_training_needs_is_named():
     with pytest.raises(ConfigError, match="attacker: 'base_pgd' has no option 'estimator'"):
         smoothadv.SmoothAdv(epsilon=0.5, attacker="base_pgd")
+
+
+def test_smoothed_labels_of_gaussian_augmentation():
+    model, images, labels, sigma = constant_case([[2.0, 0.0, -1.0]], torch.float64)
+    batch = Batch(images, labels, sigma, lambda m: torch.zeros(m, *images.shape, dtype=images.dtype), 0, 0.3)
+    log_p = model.logits.log_softmax(1)[0]
+    expected = -(0.7 * log_p[0] + 0.1 * log_p.sum())
+    assert gaussian.GaussianAugmentation()(model, batch).item() == pytest.approx(expected.item(), rel=1e-12)

@@ -12,7 +12,7 @@ from torch import nn
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.training import Recipe
-from certsmooth.science.training.batches import augment, random_crop, random_flip
+from certsmooth.science.training.batches import augment, random_crop, random_flip, random_resized_crop
 
 
 def recipe(**options):
@@ -46,6 +46,10 @@ def recipe(**options):
         {"augmentation": ("flip", "flip")},
         {"padding": 0},
         {"adaptive_from_epoch": -1},
+        {"warmup_epochs": -1},
+        {"warmup_epochs": 90},
+        {"label_smoothing": 1.0},
+        {"label_smoothing": -0.1},
     ],
     ids=str,
 )
@@ -71,6 +75,17 @@ def test_learning_rates():
     assert cosine[45] == pytest.approx(0.05)
     assert all(np.diff(cosine) < 0)
     assert cosine[-1] > 0
+
+
+def test_learning_rates_after_a_warm_up():
+    warm = recipe(schedule="cosine", warmup_epochs=8)
+    rates = [warm.learning_rate_at(e) for e in range(90)]
+    assert rates[:8] == pytest.approx([0.0125 * (e + 1) for e in range(8)])
+    assert rates[8:] == [recipe(epochs=82, schedule="cosine").learning_rate_at(e) for e in range(82)]
+    step = recipe(schedule="step", milestones=(30, 60), warmup_epochs=2)
+    assert [step.learning_rate_at(e) for e in (0, 1, 2, 29, 30, 60)] == pytest.approx(
+        [0.05, 0.1, 0.1, 0.1, 0.01, 0.001]
+    )
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -120,3 +135,30 @@ def test_augmentation_is_what_was_asked_for():
     both = generator(3)
     expected = random_flip(random_crop(images, padding=1, generator=both), generator=both)
     assert torch.equal(augment(images, ("flip", "crop"), padding=1, generator=generator(3)), expected)
+
+
+def test_a_resized_crop_is_a_part_of_the_image_at_its_old_size():
+    """On an image that is linear in the coordinates, bilinear sampling is exact: each result is linear as well."""
+    b, side = 400, 16
+    x = torch.arange(side, dtype=torch.float64).expand(side, side)
+    images = torch.stack([x, x.T]).expand(b, 2, side, side)
+    cut = random_resized_crop(images, generator=torch.Generator().manual_seed(0))
+    assert cut.shape == images.shape
+    inner = cut[:, :, 4:12, 4:12]  # away from the border, where it is not linear
+    along, across = inner[:, 0].diff(dim=2), inner[:, 1].diff(dim=1)
+    width, height = along[:, 0, 0], across[:, 0, 0]
+    torch.testing.assert_close(along, width.view(-1, 1, 1).expand_as(along), rtol=0, atol=1e-5)
+    torch.testing.assert_close(across, height.view(-1, 1, 1).expand_as(across), rtol=0, atol=1e-5)
+    area, ratio = width * height, width / height
+    assert 0.08 - 1e-6 <= area.min() < 0.12
+    assert 0.9 < area.max() <= 1 + 1e-6
+    assert 0.75 - 1e-6 <= ratio.min() < 0.8
+    assert 1.25 < ratio.max() <= 4 / 3 + 1e-6
+    assert cut.min() >= 0
+    assert cut.max() <= side - 1
+
+
+def test_a_resized_crop_is_an_augmentation():
+    images = torch.rand(3, 1, 8, 8)
+    found = augment(images, ["resized_crop"], padding=1, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(found, random_resized_crop(images, generator=torch.Generator().manual_seed(1)))

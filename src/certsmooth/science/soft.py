@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -37,12 +36,6 @@ def noisy_logits(
         found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"the model returned {found}; must be logits [{n * b}, k], k >= 2")
     return logits.view(n, b, -1)
-
-
-def cross_entropies(logits: Float[Tensor, "m b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, "m b"]:
-    """Return the cross entropy at each noise sample, in the dtype of the logits."""
-    m, b = logits.shape[:2]
-    return F.cross_entropy(logits.flatten(0, 1), labels.repeat(m), reduction="none").view(m, b)
 
 
 def mean_log_probabilities(logits: Float[Tensor, "n b k"]) -> Float[Tensor, "b k"]:

@@ -1,7 +1,8 @@
 """The residual networks for 32x32 images.
 
 He et al. 2016, "Deep Residual Learning for Image Recognition", section 4.2: depth 6n + 2, three stages of n
-blocks with 16, 32 and 64 channels, shortcuts without parameters (option A).
+blocks with 16, 32 and 64 channels. Where the channels change, shortcuts have no parameters (option A), or are 1x1
+convolutions with batch normalisation (option B).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from certsmooth.science.models import check_images
 class _Block(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
 
-    def __init__(self, channels_in: int, channels_out: int, stride: int) -> None:
+    def __init__(self, channels_in: int, channels_out: int, stride: int, *, projection: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride=stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels_out)
@@ -24,20 +25,28 @@ class _Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels_out)
         self.stride = stride
         self.new_channels = channels_out - channels_in
+        self.projection: nn.Module | None = None
+        if projection and self.new_channels > 0:
+            convolution = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
+            self.projection = nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
 
     def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         hidden = F.relu(self.bn1(self.conv1(inputs)))
-        shortcut = inputs
-        if self.new_channels > 0:
-            # Option A: every second pixel, and zeros for the channels that the input does not have.
-            shortcut = F.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
-        return F.relu(self.bn2(self.conv2(hidden)) + shortcut)
+        return F.relu(self.bn2(self.conv2(hidden)) + self._shortcut(inputs))
+
+    def _shortcut(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        if self.projection is not None:
+            projected: Tensor = self.projection(inputs)
+            return projected
+        # Every second pixel, and zeros for the channels that the input does not have.
+        return F.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
 
 
-def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int, *, projection: bool = False) -> nn.Module:
     """Build the network of a depth, initialised as in He et al. 2015 (normal, fan-out).
 
-    The depth is 6n + 2. Images are (c, h, w) of at least 8x8 pixels; the paper's are (3, 32, 32).
+    The depth is 6n + 2; with ``projection``, shortcuts are of option B. Images are (c, h, w) of at least 8x8 pixels; the
+    paper's are (3, 32, 32).
 
     Raises:
         ConfigError: images of another shape.
@@ -52,7 +61,8 @@ def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int) -> 
     channels = 16
     for width in (16, 32, 64):
         for _ in range(blocks_per_stage):
-            layers.append(_Block(channels, width, stride=1 if channels == width else 2))
+            stride = 1 if channels == width else 2
+            layers.append(_Block(channels, width, stride, projection=projection))
             channels = width
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
     network = nn.Sequential(*layers)

@@ -1,7 +1,6 @@
-"""ResNet-110 for CIFAR-10 (He et al. 2016).
+"""ResNet-110 for CIFAR-10 (He et al. 2016) with 1x1 convolutions in its two down-sampling shortcuts (option B).
 
-The program of Cohen et al. 2019 has 1x1 convolutions in its two down-sampling shortcuts (option B), 2,752
-parameters more than the 1.7 million here; its weights do not fit this one.
+That of the program of Cohen et al. 2019, and of SmoothAdv, MACER and IDRS after it.
 """
 
 from __future__ import annotations
@@ -13,4 +12,4 @@ from certsmooth.science.models._resnet_cifar import cifar_resnet
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (c, h, w) images of at least 8x8 pixels."""
-    return cifar_resnet(110, image_shape, num_classes)
+    return cifar_resnet(110, image_shape, num_classes, projection=True)

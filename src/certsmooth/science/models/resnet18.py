@@ -1,7 +1,4 @@
-"""Torchvision's ResNet-18 as it is: the 7x7 stem with stride 2 and the max-pool are for ImageNet.
-
-DDRS (Alfarra et al. 2022) train it on the 32x32 images of CIFAR-10.
-"""
+"""Torchvision's ResNet-18 as it is: the 7x7 stem with stride 2 and the max-pool are for ImageNet."""
 
 from __future__ import annotations
 

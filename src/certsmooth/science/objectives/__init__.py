@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -32,6 +33,7 @@ class Batch:
         sigma: noise level of each example, pixel coordinates, float64.
         draw: where all randomness comes from.
         epoch: from 0; an attack radius may grow with it.
+        label_smoothing: share of each label that is spread evenly over all classes, in [0, 1).
     """
 
     images: Float[Tensor, " b *shape"]
@@ -39,6 +41,15 @@ class Batch:
     sigma: Float[Tensor, " b"]
     draw: DrawSamples
     epoch: int
+    label_smoothing: float = 0.0
+
+    def cross_entropies(self, logits: Float[Tensor, "*m b k"]) -> Float[Tensor, "*m b"]:
+        """Return the cross entropy of each example with its label, in the dtype of the logits."""
+        labels = self.labels.expand(logits.shape[:-1])
+        losses = F.cross_entropy(
+            logits.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=self.label_smoothing
+        )
+        return losses.view(labels.shape)
 
     def noise(self, samples: int) -> Float[Tensor, "m b *shape"]:
         """Draw new noise: some samples for each image, scaled by its sigma, in the dtype of the images."""

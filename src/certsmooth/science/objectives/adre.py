@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
-from certsmooth.science.soft import cross_entropies, mean_log_probabilities, noisy_logits
+from certsmooth.science.soft import mean_log_probabilities, noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class ADRE(TrainingObjective):
         attack = self._attack(radius_at(batch.epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
         images = attack(model, batch.images, labels, noise, loss=self._attack_loss())
         logits = noisy_logits(model, images, noise)
-        losses = cross_entropies(logits[:1] if self.single_loss_sample else logits, labels).mean(0)
+        losses = batch.cross_entropies(logits[:1] if self.single_loss_sample else logits).mean(0)
         reward = self.weight * _log_runner_up(mean_log_probabilities(logits), labels)
         return losses + reward.to(losses.dtype)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,4 +16,4 @@ class GaussianAugmentation(TrainingObjective):
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        return F.cross_entropy(model(batch.images + batch.noise(1)[0]), batch.labels, reduction="none")
+        return batch.cross_entropies(model(batch.images + batch.noise(1)[0]))

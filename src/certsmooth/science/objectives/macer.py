@@ -44,7 +44,8 @@ class MACER(TrainingObjective):
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
         logits = noisy_logits(model, batch.images, batch.noise(self.samples))
         log_g = mean_log_probabilities(logits)
-        classification = -log_g.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
+        of_label = log_g.gather(1, batch.labels.unsqueeze(1)).squeeze(1)
+        classification = -torch.lerp(of_label, log_g.mean(1), batch.label_smoothing)
         log_p = mean_log_probabilities(self.beta * logits.to(torch.float64))
         hinge = (self.gamma - quantile_gap(log_p, batch.labels)).clamp(min=0)
         hinge = torch.where(log_p.argmax(1) == batch.labels, hinge, 0.0)

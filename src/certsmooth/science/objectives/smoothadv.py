@@ -15,7 +15,7 @@ from certsmooth.science.attacks import L2Attack
 from certsmooth.science.attacks._gradients import Estimator
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
-from certsmooth.science.soft import cross_entropies, noisy_logits
+from certsmooth.science.soft import noisy_logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class SmoothAdv(TrainingObjective):
         attack = self._attack(radius_at(batch.epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
         seen = noise if self.target == "smoothed" else torch.zeros_like(noise[:1])
         adversarial = attack(model, batch.images, batch.labels, seen)
-        return cross_entropies(noisy_logits(model, adversarial, noise), batch.labels).mean(0)
+        return batch.cross_entropies(noisy_logits(model, adversarial, noise)).mean(0)
 
     def _attack(self, epsilon: float) -> L2Attack:
         return build_attack(

@@ -48,9 +48,9 @@ class Stability(TrainingObjective):
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        noise, labels = batch.noise(1), batch.labels
+        noise = batch.noise(1)
         if self.weight == 0:
-            return F.cross_entropy(noisy_logits(model, batch.images, noise)[0], labels, reduction="none")
+            return batch.cross_entropies(noisy_logits(model, batch.images, noise)[0])
         clean, noisy = noisy_logits(model, batch.images, torch.cat([torch.zeros_like(noise), noise]))
         stability = F.cross_entropy(noisy, clean.softmax(1), reduction="none")
-        return F.cross_entropy(noisy, labels, reduction="none") + self.weight * stability
+        return batch.cross_entropies(noisy) + self.weight * stability

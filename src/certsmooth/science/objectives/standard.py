@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -24,4 +23,4 @@ class Standard(TrainingObjective):
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        return F.cross_entropy(model(batch.images), batch.labels, reduction="none")
+        return batch.cross_entropies(model(batch.images))

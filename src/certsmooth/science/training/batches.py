@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 import numpy as np
@@ -37,11 +38,29 @@ def augment(
     images: Float[Tensor, "b c h w"], names: Collection[str], *, padding: int, generator: Generator
 ) -> Float[Tensor, "b c h w"]:
     """Return augmented images; see `certsmooth.science.training.Recipe` for the names."""
+    if "resized_crop" in names:
+        images = random_resized_crop(images, generator=generator)
     if "crop" in names:
         images = random_crop(images, padding=padding, generator=generator)
     if "flip" in names:
         images = random_flip(images, generator=generator)
     return images
+
+
+def random_resized_crop(images: Float[Tensor, "b c h w"], *, generator: Generator) -> Float[Tensor, "b c h w"]:
+    """Cut a part out of each image, and resize it to the old size (bilinear, not antialiased).
+
+    Area and ratio of the sides are those of ImageNet recipes: 8 to 100 % of the image, uniform, and 3/4 to 4/3, uniform
+    in the logarithm. A part that would be wider or higher than the image is as wide or high as that.
+    """
+    uniform = torch.rand(4, len(images), generator=generator, device=images.device, dtype=images.dtype)
+    area, ratio = 0.08 + 0.92 * uniform[0], torch.exp((2 * uniform[1] - 1) * math.log(4 / 3))
+    width, height = ((area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1))  # of the image's
+    centre_x, centre_y = (2 * uniform[2] - 1) * (1 - width), (2 * uniform[3] - 1) * (1 - height)
+    zero = torch.zeros_like(width)
+    rows = torch.stack([torch.stack([width, zero, centre_x], 1), torch.stack([zero, height, centre_y], 1)], 1)
+    grid = F.affine_grid(rows, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def random_crop(images: Float[Tensor, "b c h w"], *, padding: int, generator: Generator) -> Float[Tensor, "b c h w"]:

@@ -26,13 +26,17 @@ class Recipe(Member):
         optimizer: ``sgd`` with momentum, or ``adamw`` (beta_2 = 0.999).
         momentum: of ``sgd``; beta_1 of ``adamw``; in [0, 1).
         weight_decay: on all parameters, >= 0.
-        schedule: of the learning rate, by epoch e: ``constant``; ``step``, times ``factor`` at each
-            milestone; ``cosine``, times (1 + cos(pi e / epochs)) / 2.
+        schedule: of the learning rate, by epoch e: ``constant``; ``step``, times ``factor`` at each milestone;
+            ``cosine``, times (1 + cos(pi (e - w) / (epochs - w))) / 2 after w = ``warmup_epochs``.
+        warmup_epochs: in each of these the learning rate is (e + 1) / warmup_epochs of the first; below ``epochs``.
         milestones: increasing epochs, each in 1 .. epochs - 1; for ``step`` only.
         factor: of ``step``, in (0, 1).
-        augmentation: any of ``crop`` (pad with zeros by ``padding`` on each side, cut the old size out at a
-            uniform place) and ``flip`` (left to right with probability 1/2), in this order; images [b, c, h,
-            w] only.
+        label_smoothing: share of each label that is spread evenly over all classes where the objective takes the
+            cross entropy with it, in [0, 1); attacks see the label itself.
+        augmentation: any of ``resized_crop`` (8 to 100 % of the area, with sides in a ratio of 3/4 to 4/3, at a
+            uniform place, resized to the old size), ``crop`` (pad with zeros by ``padding`` on each side, cut the old
+            size out at a uniform place) and ``flip`` (left to right with probability 1/2), in this order; images [b, c,
+            h, w] only.
         padding: pixels, >= 1; for ``crop`` only.
         adaptive_from_epoch: epochs before this one use the policy's constant sigma0 (DDRS, Section 4.1: 50
             epochs of K = 0); from this one on the policy chooses the sigma of each batch (DDRS, Algorithm 2). A policy
@@ -48,7 +52,9 @@ class Recipe(Member):
     schedule: Literal["constant", "step", "cosine"] = "constant"
     milestones: tuple[Annotated[int, Ge(1)], ...] = ()
     factor: Annotated[float, Gt(0), Lt(1)] = 0.1
-    augmentation: tuple[Literal["crop", "flip"], ...] = ()
+    warmup_epochs: Annotated[int, Ge(0)] = 0
+    label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
+    augmentation: tuple[Literal["resized_crop", "crop", "flip"], ...] = ()
     padding: Annotated[int, Ge(1)] = 4
     adaptive_from_epoch: Annotated[int, Ge(0)] = 0
 
@@ -56,6 +62,8 @@ class Recipe(Member):
         super().__post_init__()
         if len(set(self.augmentation)) < len(self.augmentation):
             raise ConfigError(f"augmentation: {self.augmentation}; each name at most once")
+        if self.warmup_epochs and self.warmup_epochs >= self.epochs:
+            raise ConfigError(f"warmup_epochs: {self.warmup_epochs}; must be below epochs, {self.epochs}")
         self._check_milestones()
 
     def _check_milestones(self) -> None:
@@ -78,8 +86,11 @@ class Recipe(Member):
 
     def learning_rate_at(self, epoch: int) -> float:
         """Return the learning rate of an epoch."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * (epoch + 1) / self.warmup_epochs
         if self.schedule == "cosine":
-            return self.learning_rate * (1 + math.cos(math.pi * epoch / self.epochs)) / 2
+            done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+            return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
         return self.learning_rate * self.factor ** sum(milestone <= epoch for milestone in self.milestones)
 
     def make_optimizer(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -108,7 +108,7 @@ class TrainingRun:
             try:
                 sigma = self._sigma(images, positions, epoch, batch)
                 draw = partial(self._standard_noise, images, generator)
-                examples = Batch(images, self.labels[positions], sigma, draw, epoch)
+                examples = Batch(images, self.labels[positions], sigma, draw, epoch, self.recipe.label_smoothing)
                 loss = self.objective(self.model, examples).mean()
             except ModelError as error:
                 raise ModelError(f"epoch {epoch}, batch {batch}: {error}") from error
