@@ -13,7 +13,7 @@ from certsmooth._internal.options import make, option_descriptions, option_types
 from certsmooth._internal.registry import member, names
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.members import dataclass_schema, options_schema
-from certsmooth.science.training import Recipe
+from certsmooth.science.training.recipe import Recipe
 
 FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
 MEMBERS = [(family, name) for family in FAMILIES for name in names(family)]

@@ -25,8 +25,8 @@ from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.objectives import gaussian
 from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
-from certsmooth.science.training import Recipe
 from certsmooth.science.training.batches import augment
+from certsmooth.science.training.recipe import Recipe
 
 FIXED = fixed.FixedSigma(0.25)
 ADAPTIVE = data_dependent.DataDependentSigma(sigma=0.25, iterations=2, step=0.05, class_samples=2)

@@ -23,7 +23,9 @@ from certsmooth.errors import CheckpointError
 from certsmooth.science.datasets import Split
 from certsmooth.science.objectives import TrainingObjective
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import EpochLog, Keep, Keeper, Recipe, TrainingResult, train
+from certsmooth.science.training.log import EpochLog
+from certsmooth.science.training.loop import Keep, Keeper, TrainingResult, train
+from certsmooth.science.training.recipe import Recipe
 from certsmooth.science.training.run import TrainingRun
 
 _KIND = "certsmooth training state 1"
@@ -52,7 +54,7 @@ def train_resumably(
     model is stored elsewhere.
 
     Args:
-        model: as `certsmooth.science.training.train`, and so the rest; its initial weights are part of what
+        model: as `certsmooth.science.training.loop.train`, and so the rest; its initial weights are part of what
             identifies the run.
         training: images to train on.
         validation: images to measure accuracy on.

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from certsmooth._internal.options import make
 from certsmooth.science.models import ModelSpec, Normalisation
-from certsmooth.science.training import Recipe
+from certsmooth.science.training.recipe import Recipe
 
 
 class Described(Protocol):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.experiment import runs
@@ -52,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace, experiment: Experiment) -> None:
+    load_when_used("torch")
     from certsmooth.experiment.library import naming_files
     from certsmooth.experiment.members import check_members
     from certsmooth.experiment.steps.check import check_start

@@ -221,7 +221,7 @@ class DatasetParams:
         description="float32, tf32 or bfloat16: part of the base classifier",
     )
     channels_last: Flag = Field(default=False, description="memory format of the base classifier")
-    recipe: Options = Field(description="fields of certsmooth.science.training.Recipe")
+    recipe: Options = Field(description="fields of certsmooth.science.training.recipe.Recipe")
     certification: Certification = Field(description="how its images are certified")
     member: str | None = Field(
         default=None,

@@ -116,7 +116,7 @@ class TrainSpec(Spec):
         normalisation: mean and std per channel; None for none.
         numeric_type: float32, tf32 or bfloat16.
         channels_last: memory format.
-        recipe: fields of `certsmooth.science.training.Recipe`.
+        recipe: fields of `certsmooth.science.training.recipe.Recipe`.
         objective: what is minimised.
         policy: sigma of each training example.
         noise: a member of certsmooth.science.noise.

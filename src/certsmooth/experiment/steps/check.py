@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from certsmooth._internal.registry import member
-from certsmooth.artefacts import checkpoint
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.base_classifier import model_of, recipe_of
@@ -13,7 +12,7 @@ from certsmooth.experiment.build import under
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.data import load_data
-from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.models import ModelSpec, build, check_shape
 
 
 def check_start(params: Params) -> None:
@@ -42,7 +41,7 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
     if form is None or chosen.source is None:  # nothing is read: the data are made, or come by download
         form = under(f"{key}.source", load_data, data)
     spec = model_of(chosen, image_shape=form.image_shape, num_classes=form.num_classes, key=key)
-    under(f"{key}.architecture", lambda: build(spec, seed=0))
+    under(f"{key}.architecture", check_shape, spec)
     return spec
 
 
@@ -54,6 +53,8 @@ def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) ->
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
         _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)
     if training.start is not None and training.start.checkpoint is not None:
+        from certsmooth.artefacts import checkpoint  # here, as it loads torch
+
         path, classifier = Path(training.start.checkpoint), build(spec, seed=0)
         under(f"trainings.{name}.start.checkpoint", checkpoint.start_from, path, classifier)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from certsmooth.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_range(images: Float[Tensor, " b *shape"]) -> None:

@@ -10,8 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.models._shapes import check_images
-
 
 class _Block(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
@@ -41,11 +39,7 @@ def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int) -> 
         depth: 6n + 2.
         image_shape: (c, h, w) of at least 8x8 pixels; the paper's is (3, 32, 32).
         num_classes: number of logits.
-
-    Raises:
-        ConfigError: images of another shape.
     """
-    check_images(f"resnet{depth}", image_shape, smallest=8)
     blocks_per_stage = (depth - 2) // 6
     layers: list[nn.Module] = [
         nn.Conv2d(image_shape[0], 16, 3, padding=1, bias=False),

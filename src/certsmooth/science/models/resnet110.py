@@ -6,11 +6,17 @@ parameters more than the 1.7 million here; its weights do not fit this one.
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from certsmooth.science.models._resnet_cifar import cifar_resnet
+from certsmooth.science.models._shapes import check_images
+
+IMAGES: Final = {"smallest": 8}
 
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (c, h, w) images of at least 8x8 pixels."""
+    check_images("resnet110", image_shape, **IMAGES)
     return cifar_resnet(110, image_shape, num_classes)

@@ -5,14 +5,18 @@ DDRS (Alfarra et al. 2022) train it on the 32x32 images of CIFAR-10.
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from certsmooth.science.models._shapes import check_images
 
+IMAGES: Final = {"smallest": 32, "channels": 3}
+
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (3, h, w) images of at least 32x32 pixels."""
-    check_images("resnet18", image_shape, smallest=32, channels=3)
+    check_images("resnet18", image_shape, **IMAGES)
     from torchvision.models import resnet18  # here, as torchvision takes seconds
 
     network: nn.Module = resnet18(num_classes=num_classes)

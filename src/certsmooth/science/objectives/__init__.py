@@ -9,15 +9,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth._internal.options import Member
 from certsmooth.science.soft import scaled
 
-DrawSamples = Callable[[int], Float[Tensor, "m b *shape"]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DrawSamples = Callable[[int], "Float[Tensor, 'm b *shape']"]
 """Number of samples m -> standard noise (sigma = 1): m samples for each image of the batch, with the device and dtype
 of the images; each call draws new ones. The law is a member of `certsmooth.science.noise`, chosen by the training."""
 

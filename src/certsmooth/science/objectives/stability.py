@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.soft import noisy_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,9 @@ class Stability(TrainingObjective):
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
         noise, labels = batch.noise(1), batch.labels
         if self.weight == 0:
-            return F.cross_entropy(noisy_logits(model, batch.images, noise)[0], labels, reduction="none")
+            return torch.nn.functional.cross_entropy(
+                noisy_logits(model, batch.images, noise)[0], labels, reduction="none"
+            )
         clean, noisy = noisy_logits(model, batch.images, torch.cat([torch.zeros_like(noise), noise]))
-        stability = F.cross_entropy(noisy, clean.softmax(1), reduction="none")
-        return F.cross_entropy(noisy, labels, reduction="none") + self.weight * stability
+        stability = torch.nn.functional.cross_entropy(noisy, clean.softmax(1), reduction="none")
+        return torch.nn.functional.cross_entropy(noisy, labels, reduction="none") + self.weight * stability

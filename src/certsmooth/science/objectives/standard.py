@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.science.objectives import Batch, TrainingObjective
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,4 +26,4 @@ class Standard(TrainingObjective):
 
     def __call__(self, model: nn.Module, batch: Batch) -> Float[Tensor, " b"]:
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
-        return F.cross_entropy(model(batch.images), batch.labels, reduction="none")
+        return torch.nn.functional.cross_entropy(model(batch.images), batch.labels, reduction="none")
