@@ -153,7 +153,7 @@ def test_shipped_params_are_valid():
         ("high_dimension.rates", [-1], ["high_dimension.rates: [-1.0]", ">= 0"]),
         ("high_dimension.radii", [], ["high_dimension.radii: []", "one or more"]),
         ("high_dimension.published", ["a.tsv"], ["high_dimension.published.0: 'a.tsv'", "keys file, sigma, label"]),
-        ("high_dimension.published", [PUBLISHED | {"sigma": 0}], ["high_dimension.published.0.sigma: 0", "above 0"]),
+        ("high_dimension.published", [PUBLISHED | {"sigma": 0}], ["high_dimension.published.0.sigma: 0", "> 0"]),
         ("high_dimension.published", [PUBLISHED] * 2, ["high_dimension.published", "'Cohen' with sigma 0.5", "twice"]),
         ("datasets.digts", {}, ["datasets.digts"]),
         ("methods.a b", {}, ["methods.a b"]),

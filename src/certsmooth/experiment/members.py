@@ -38,7 +38,7 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    chosen = runs.at_grid_point(runs.resolved_method(params, run.dataset, run.method).policy, run.grid)
+    chosen = runs.at_grid_point(runs.resolved_policy(params, run.dataset, run.method), run.grid)
     return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
 
 
@@ -150,7 +150,7 @@ def check_toy(params: Params) -> None:
     if trainings[0] != trainings[1]:
         raise ConfigError(f"toy: methods with the trainings {trainings[0]!r} and {trainings[1]!r}; must be the same")
     for run in (constant, dependent):
-        if (stride := runs.certification(params, run).stride) != 1:
+        if (stride := params.certification(run.dataset, run.method).stride) != 1:
             raise ConfigError(f"toy: {run.method!r} is certified with stride {stride} on {toy.dataset}; must be 1")
 
 
@@ -187,7 +187,8 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     elif isinstance(table, AccuracyTable):
         _check_l2(f"{key}.methods", params, rows_of(table))
         for about in runs.table_choices(params, name):
-            runs.only_grid_point(params, about.dataset, table.baseline, key=f"{key}.baseline")
+            known = runs.grid_points(params, about.dataset, table.baseline)
+            runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
 
@@ -215,7 +216,7 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
-    entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
+    entry, method = params.datasets[dataset], params.methods[name]
     certificate = certificate_of(params, name)
     for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
         policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid))
@@ -229,8 +230,7 @@ def _check_enough_samples(params: Params) -> None:
     """Check that no certificate and no prediction abstains whatever the samples show."""
     certified: dict[tuple[Certificate, int, float], str] = {}
     for dataset, name in product(params.datasets, params.methods):
-        run = runs.CertificationRun(dataset, name, params.datasets[dataset].sigmas[0], params.training_seeds[0], ())
-        setting = runs.certification(params, run)
+        setting = params.certification(dataset, name)
         key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
     for (certificate, n, alpha), key in certified.items():
