@@ -150,7 +150,7 @@ def test_shipped_params_are_valid():
         ("high_dimension.rates", [], ["high_dimension.rates: []", "one or more"]),
         ("high_dimension.rates", [0, float("nan")], ["high_dimension.rates", "nan", "finite"]),
         ("high_dimension.rates", [float("inf")], ["high_dimension.rates", "inf", "finite"]),
-        ("high_dimension.rates", [-1], ["high_dimension.rates: [-1.0]", ">= 0"]),
+        ("high_dimension.rates", [-1], ["high_dimension.rates.0: -1", ">= 0"]),
         ("high_dimension.radii", [], ["high_dimension.radii: []", "one or more"]),
         ("high_dimension.published", ["a.tsv"], ["high_dimension.published.0: 'a.tsv'", "keys file, sigma, label"]),
         ("high_dimension.published", [PUBLISHED | {"sigma": 0}], ["high_dimension.published.0.sigma: 0", "> 0"]),

@@ -6,6 +6,7 @@ members (models, objectives, sigma policies, recipes) are checked by `certsmooth
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
@@ -60,29 +61,19 @@ def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     return valid
 
 
-def _file(value: str) -> str:
+def _is_file(value: str) -> bool:
     """A file may lie anywhere. Its name reaches commands, where Snakemake would take what is in braces for its own."""
-    if not value.isprintable() or value[:1] in ("", "-", "~") or {*value} & {*"{}"} or len(value) > _LONGEST_FILE:
-        right = "must be a path: printable, without braces, at most {longest} characters, the first neither '-' nor '~'"
-        raise PydanticCustomError("file", right, {"longest": _LONGEST_FILE})
-    return value
+    return value.isprintable() and value[:1] not in ("", "-", "~") and not {*value} & {*"{}"} and len(value) <= 1000
 
 
-def _text(value: str) -> str:
+def _is_text(value: str) -> bool:
     """Text for people: in tables '|' ends a column; in figures '$' starts a formula, and '_' in front hides a label."""
-    bad = not value.isprintable() or not value.strip() or value.startswith("_") or {*value} & {*"|$"}
-    if bad or len(value) > _LONGEST_TEXT:
-        right = (
-            "must be a line of printable text without '|' and '$', not starting with '_', at most {longest} characters"
-        )
-        raise PydanticCustomError("text", right, {"longest": _LONGEST_TEXT})
-    return value
+    shown = value.isprintable() and value.strip() and not value.startswith("_")
+    return bool(shown) and not {*value} & {*"|$"} and len(value) <= 200
 
 
-def _step(value: str) -> str:
-    if not re.fullmatch(r"1/[1-9][0-9]{0,5}", value):
-        raise PydanticCustomError("step", "must be 1 divided by a whole number up to 999999, as 1/255")
-    return value
+def _differ(values: Sequence[object]) -> bool:
+    return len(set(values)) == len(values) > 0
 
 
 def _names(key: str, given: Collection[str]) -> None:
@@ -91,32 +82,13 @@ def _names(key: str, given: Collection[str]) -> None:
             raise ValueError(f"{key}: bad name {_short(name)}; must be {_NAME_FORM}")
 
 
-def _sigmas(key: str, sigmas: Sequence[float]) -> None:
-    least, most = _SIGMAS
-    if not sigmas or any(not least <= sigma <= most for sigma in sigmas):
-        raise ValueError(f"{key}: {list(sigmas)}; must be one or more numbers > 0, from {least:g} to {most:g}")
-    if len(set(sigmas)) != len(sigmas):
-        raise ValueError(f"{key}: {list(sigmas)}; must differ")
+def _must_be(right: str, holds: Callable[[Any], object]) -> AfterValidator:
+    def checked(value: T) -> T:
+        if not holds(value):
+            raise PydanticCustomError("wrong", "must be {right}", {"right": right})
+        return value
 
-
-def _finite(key: str, given: Sequence[float]) -> None:
-    if not given or any(not 0 <= each < float("inf") for each in given):
-        raise ValueError(f"{key}: {list(given)}; must be one or more finite numbers >= 0")
-
-
-def _different(key: str, given: Sequence[object], of: str) -> None:
-    if not given or len(set(given)) != len(given):
-        raise ValueError(f"{key}: {list(given)}; must be one or more different {of}")
-
-
-def _some(key: str, given: Collection[object]) -> None:
-    if not given:
-        raise ValueError(f"{key}: none; must be one or more")
-
-
-def _share(key: str, share: float) -> None:
-    if not 0 < share < 1:
-        raise ValueError(f"{key}: {share}; must be in (0, 1)")
+    return AfterValidator(checked)
 
 
 def _by(check: Callable[..., object], **options: object) -> AfterValidator:
@@ -132,9 +104,6 @@ def _by(check: Callable[..., object], **options: object) -> AfterValidator:
     return AfterValidator(checked)
 
 
-_LONGEST_FILE, _LONGEST_TEXT = 1000, 200
-_SIGMAS = 1e-6, 1e6  # beyond these, noise in single precision is not Gaussian, or overflows in a network
-
 # Read as they stand: text is no number, a boolean no number, a number no boolean.
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
@@ -143,13 +112,24 @@ Natural = Annotated[Whole, _by(check_integer, minimum=0)]
 Count = Annotated[Whole, _by(check_integer, minimum=1)]
 Samples = Annotated[Whole, _by(check_samples)]
 Alpha = Annotated[Number, _by(lambda _, value: check_alpha(value))]
-Share = Annotated[Number, _by(_share)]
-Sigmas = Annotated[tuple[Number, ...], _by(_sigmas)]
-Radii = Annotated[tuple[Number, ...], _by(_finite)]
-Naturals = Annotated[tuple[Natural, ...], _by(_different, of="whole numbers >= 0")]
-File = Annotated[str, AfterValidator(_file)]
-Text = Annotated[str, AfterValidator(_text)]
-Step = Annotated[str, AfterValidator(_step)]
+Share = Annotated[Number, _must_be("in (0, 1)", lambda share: 0 < share < 1)]
+Naturals = Annotated[tuple[Natural, ...], _must_be("one or more different whole numbers >= 0", _differ)]
+# Beyond these, noise in single precision is not Gaussian, or overflows in a network.
+Sigma = Annotated[Number, _must_be("> 0, from 1e-06 to 1e+06", lambda sigma: 1e-6 <= sigma <= 1e6)]
+Sigmas = Annotated[tuple[Sigma, ...], _must_be("one or more numbers that differ", _differ)]
+FiniteNumber = Annotated[Number, _must_be("a finite number >= 0", lambda radius: 0 <= radius < math.inf)]
+Radii = Annotated[tuple[FiniteNumber, ...], _must_be("one or more numbers", bool)]
+File = Annotated[
+    str,
+    _must_be("a path: printable, without braces, at most 1000 characters, the first neither '-' nor '~'", _is_file),
+]
+Text = Annotated[
+    str,
+    _must_be("a line of printable text without '|' and '$', not starting with '_', at most 200 characters", _is_text),
+]
+Step = Annotated[
+    str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
+]
 _STRICT = ConfigDict(extra="forbid", strict=False)
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
 T = TypeVar("T")
@@ -398,7 +378,7 @@ class AccuracyTable(Table):
     training_seeds: Naturals | None = Field(
         default=None, description="instead of those that the other tables use; null for these"
     )
-    datasets: Annotated[tuple[str, ...], _by(_different, of="ones")] | None = Field(
+    datasets: Annotated[tuple[str, ...], _must_be("one or more different ones, or null", _differ)] | None = Field(
         default=None,
         description="what the table is about, whatever ``dataset`` says: entries of ``datasets``; null for that one",
     )
@@ -421,7 +401,7 @@ class SoundnessTable(Table):
     """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks."""
 
     kind: Literal["soundness"] = Field(description="soundness")
-    methods: Annotated[tuple[str, ...], _by(_some)] = Field(description="its rows")
+    methods: Annotated[tuple[str, ...], _must_be("one or more", bool)] = Field(description="its rows")
     predict: Predict = Field(description="how the attacked points are classified")
     stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
     shuffles: Count = Field(default=20, description="orders of arrival, besides the given one")
@@ -452,8 +432,10 @@ class EmpiricalTable(Table):
     """One table of certified against empirical accuracy."""
 
     kind: Literal["empirical"] = Field(description="empirical")
-    methods: Annotated[tuple[str, ...], _by(_some)] = Field(description="what is attacked")
-    attacks: Annotated[Mapping[str, AttackChoice], _by(_some), _by(_names)] = Field(description="by name")
+    methods: Annotated[tuple[str, ...], _must_be("one or more", bool)] = Field(description="what is attacked")
+    attacks: Annotated[Mapping[str, AttackChoice], _must_be("one or more", bool), _by(_names)] = Field(
+        description="by name"
+    )
     predict: Predict = Field(description="how attacked images are classified")
     stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
 
