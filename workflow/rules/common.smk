@@ -88,10 +88,14 @@ def seeds(w):
     return tuple(map(int, w.seeds.split("+")))
 
 
-def model(w):
+def model_run(w):
     """The base classifier that wildcards name."""
     grid = runs.find_grid_point(runs.training_grid_points(params, w.dataset, w.training), w.grid, key="grid point")
-    return experiment.train(runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid))
+    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid)
+
+
+def model(w):
+    return experiment.train(model_run(w))
 
 
 def bases(samples):

@@ -10,26 +10,27 @@ from typing import Annotated, Any, cast
 
 from pydantic import ConfigDict, Field, create_model
 
-from certsmooth._internal.options import option_descriptions, option_types
+from certsmooth._internal.options import make, option_descriptions, option_types
 from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
-from certsmooth.experiment.base_classifier import normalisation_of, recipe_of
 from certsmooth.experiment.build import build, under
 from certsmooth.experiment.config import (
     AccuracyTable,
     AnyTable,
     CertifiedTable,
     EmpiricalTable,
-    Member,
     Params,
     SoundnessTable,
     rows_of,
 )
+from certsmooth.experiment.specs import MemberSpec
 from certsmooth.science import datasets
 from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
+from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training.recipe import Recipe
 
 
 def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
@@ -59,7 +60,7 @@ def certificate_of(params: Params, method: str) -> Certificate:
     return certificate
 
 
-def _policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
+def _policy(chosen: MemberSpec, *, sigma: float, key: str) -> SigmaPolicy:
     policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
     return policy
 
@@ -118,8 +119,9 @@ def check_members(params: Params) -> None:
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
         datasets.check_options(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
-        recipe_of(dataset.recipe, key=f"{key}.recipe")
-        normalisation_of(dataset.normalisation, key=key)
+        make(Recipe, dataset.recipe, f"{key}.recipe")
+        if dataset.normalisation:
+            make(Normalisation, dataset.normalisation, f"{key}.normalisation")
         for training in params.trainings:
             _check_training(params, name, training)
         for method in params.methods:
@@ -202,9 +204,8 @@ def _check_norms(key: str, params: Params, table: CertifiedTable) -> None:
 
 def _check_training(params: Params, dataset: str, name: str) -> None:
     entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
-    changed = entry.trainings.get(name)
-    key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
-    recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
+    key = f"datasets.{dataset}.trainings.{name}" if name in entry.trainings else f"trainings.{name}"
+    make(Recipe, runs.recipe(params, dataset, name), f"{key}.recipe")
     for grid in runs.training_grid_points(params, dataset, name):
         objective = build("objectives", runs.at_grid_point(training.objective, grid), key=f"{key}.objective")
         if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, TypeVarTuple
 
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import EmpiricalTable, Member, Params, SoundnessTable, TrainingChanges
+from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
 from certsmooth.experiment.runs import CertificationRun, Demand, ModelRun
 from certsmooth.experiment.specs import (
     SPLITS,
@@ -23,9 +23,7 @@ from certsmooth.experiment.specs import (
     BreakSpec,
     CertifySpec,
     DataSpec,
-    GridPoint,
     LabelSpec,
-    MemberSpec,
     OrderSpec,
     SampleSpec,
     Spec,
@@ -87,7 +85,6 @@ class Experiment:
         """
         chosen = self.params.datasets[run.dataset]
         training = runs.resolved_training(self.params, run.dataset, run.training)
-        changes = chosen.trainings.get(run.training, TrainingChanges())
         start, teacher = (find(self.params, run) for find in (runs.start_run, runs.teacher_run))
         return TrainSpec(
             data=self.data(run.dataset),
@@ -98,9 +95,9 @@ class Experiment:
             normalisation=chosen.normalisation and dict(chosen.normalisation),
             numeric_type=chosen.numeric_type,
             channels_last=chosen.channels_last,
-            recipe={**chosen.recipe, **changes.recipe},
-            objective=_at(training.objective, run.grid),
-            policy=_at(training.policy, run.grid),
+            recipe=dict(runs.recipe(self.params, run.dataset, run.training)),
+            objective=runs.at_grid_point(training.objective, run.grid),
+            policy=runs.at_grid_point(training.policy, run.grid),
             noise=training.noise,
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
@@ -127,7 +124,7 @@ class Experiment:
         return SampleSpec(
             base=self.train(runs.model_run(self.params, run)),
             split=split,
-            policy=_at(policy, run.grid),
+            policy=runs.at_grid_point(policy, run.grid),
             noise=runs.noise_of(self.params.methods[run.method].certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
@@ -142,7 +139,7 @@ class Experiment:
         method = self.params.methods[run.method]
         return CertifySpec(
             sampled=self.sample(run, split),
-            certificate=_at(method.certificate, ()),
+            certificate=runs.at_grid_point(method.certificate, ()),
             alpha=self.params.certification(run.dataset, run.method).alpha,
             memory=method.memory,
             seed=self.params.seed,
@@ -156,7 +153,7 @@ class Experiment:
         return AttackSpec(
             sampled=self.sample(run, "test"),
             name=attack,
-            attack=_at(chosen.attacks[attack].attack, ()),
+            attack=runs.at_grid_point(chosen.attacks[attack].attack, ()),
             samples=chosen.attacks[attack].samples,
             radii=runs.table_choice(self.params, table).radii,
             n=chosen.predict.n,
@@ -303,12 +300,6 @@ class Experiment:
     def models(self) -> tuple[TrainSpec, ...]:
         """Return every base classifier, and those that they start from or learn from, once each."""
         return tuple(self.train(run) for run in runs.all_models(self.params))
-
-
-def _at(chosen: Member, point: GridPoint) -> MemberSpec:
-    """Return a member at a grid point."""
-    at = runs.at_grid_point(chosen, point)
-    return MemberSpec(at.name, dict(at.options))
 
 
 def _distinct(batches: Iterable[Batch[S]]) -> tuple[Batch[S], ...]:

@@ -25,7 +25,7 @@ from certsmooth.experiment.config import (
     rows_of,
 )
 from certsmooth.experiment.labels import labels_of
-from certsmooth.experiment.specs import SPLITS, GridPoint, Split, grid_name
+from certsmooth.experiment.specs import SPLITS, GridPoint, MemberSpec, Split, grid_name
 
 _MOST_GRID_POINTS = 10_000
 
@@ -74,6 +74,13 @@ def resolved_training(params: Params, dataset: str, name: str) -> Training:
         return chosen
     objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
     return replace(chosen, objective=objective, policy=policy)
+
+
+def recipe(params: Params, dataset: str, training: str) -> Options:
+    """Return the recipe of a training on a data set."""
+    entry = params.datasets[dataset]
+    changes = entry.trainings.get(training)
+    return {**entry.recipe, **changes.recipe} if changes else entry.recipe
 
 
 def resolved_policy(params: Params, dataset: str, method: str) -> Member:
@@ -145,11 +152,11 @@ def find_grid_point(known: Iterable[GridPoint], name: str, *, key: str) -> GridP
     return by_name[name]
 
 
-def at_grid_point(chosen: Member, grid: GridPoint) -> Member:
+def at_grid_point(chosen: Member, grid: GridPoint) -> MemberSpec:
     """Return a member whose options that are lists have the values of a grid point."""
     values = dict(grid)
     options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
-    return replace(chosen, options=options)
+    return MemberSpec(chosen.name, options)
 
 
 @dataclass(frozen=True)
