@@ -29,7 +29,8 @@ from certsmooth.artefacts.training_state import StateFile
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
 from certsmooth.science.objectives import TrainingObjective, gaussian, macer
-from certsmooth.science.training import Recipe, train
+from certsmooth.science.training.loop import train
+from certsmooth.science.training.recipe import Recipe
 
 SIGMA = 0.25
 PlainLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]

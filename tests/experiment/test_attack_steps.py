@@ -367,7 +367,10 @@ def test_help_describes_the_verb(capsys):
         ({"attacks": {"a": {"label": "x", "attack": {"name": "pdg"}}}}, ["attacks.a.attack.name", "'pgd'"]),
         ({"attacks": {"a": {"label": "x", "attack": {"name": "pgd"}, "samples": []}}}, ["samples: []"]),
         ({"attacks": {"a": {"label": "x", "attack": {"name": "pgd"}, "samples": [2, 2]}}}, ["samples: [2, 2]"]),
-        ({"attacks": {"a": {"label": "x", "attack": {"name": "pgd"}, "samples": [-1]}}}, ["samples: -1", "at least 0"]),
+        (
+            {"attacks": {"a": {"label": "x", "attack": {"name": "pgd"}, "samples": [-1]}}},
+            ["samples.0: -1", "at least 0"],
+        ),
         (
             {"attacks": {"a": {"label": "x", "attack": {"name": "pgd", "options": {"epsilon": 1}}}}},
             ["attacks.a", "epsilon: 1", "each radius"],

@@ -23,7 +23,7 @@ from certsmooth.experiment.specs import MemberSpec, audit_path, certificates_pat
 from certsmooth.experiment.steps import break_certificates as step
 from certsmooth.experiment.steps import certify
 from certsmooth.experiment.steps.break_certificates import break_batch
-from certsmooth.experiment.steps.certify import certificate_of, certify_batch, gather
+from certsmooth.experiment.steps.certify import certificate_of, certify_batch
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.experiment.steps.loaded import Loaded
@@ -116,7 +116,7 @@ def certified(experiment, method="ds"):
 
 
 def gathered(spec):
-    return gather(spec.sampled, spec.counts, Counted(RESULTS), record(spec))
+    return Counted(RESULTS).gather(spec.sampled, spec.counts, record(spec))
 
 
 def bound(spec):
@@ -244,7 +244,7 @@ def test_the_nearest_image_is_of_another_class(folder, monkeypatch):
     spec = certified(make_experiment())
     images_of, (counts, certificates) = split(spec), bound(spec)
     certified_images = step._Certified.of(images_of, counts, certificates, 1)
-    group = certified_images.attacked[0]
+    group = certified_images.attacked[:50]
     balls = certified_images.balls(group, "l2", CPU)
     images = images_of.batch(certified_images.positions).flatten(1).to(torch.float64)
     for row, ball in zip(group, balls.nearest.flatten(1).to(torch.float64), strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,3 +136,12 @@ def test_unlabelled_images_are_needed_where_a_teacher_labels_them(content, check
     assert "datasets.digits.unlabelled.source: 'images.npz'; no such file or folder" in check(content)
     Path("images.npz").touch()
     assert check(content) == ""
+
+
+@pytest.mark.slow
+def test_torch_is_not_loaded_for_what_certsmooth_ships():
+    code = (
+        "import sys; from certsmooth.experiment.cli import main; assert main(['check']) == 0; "
+        "assert not {'torch._C', 'torchvision', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

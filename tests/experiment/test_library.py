@@ -120,7 +120,7 @@ def test_a_short_key_that_is_null_changes_nothing(tmp_path):
         ({"n": "5,000"}, ["params.yaml: n: '5,000'; must be a whole number, without separators: 5000"]),
         ({"n": 0}, ["params.yaml: n: 0; must be a whole number, at least 1"]),
         ({"alpha": 2}, ["params.yaml: alpha: 2.0; must be in (0, 1)"]),
-        ({"sigmas": [0]}, ["params.yaml: sigmas: [0.0]", "> 0"]),
+        ({"sigmas": [0]}, ["params.yaml: sigmas.0: 0;", "> 0"]),
         ({"nn": 3}, ["params.yaml: unknown key nn; did you mean 'n'?"]),
         ({"dataset": "digts"}, ["params.yaml: dataset: unknown 'digts'; did you mean 'digits'?"]),
         ({"dataset": ["digits"]}, ["params.yaml: dataset: ['digits']"]),

@@ -13,7 +13,7 @@ from certsmooth._internal.options import make, option_descriptions, option_types
 from certsmooth._internal.registry import member, names
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.members import dataclass_schema, options_schema
-from certsmooth.science.training import Recipe
+from certsmooth.science.training.recipe import Recipe
 
 FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
 MEMBERS = [(family, name) for family in FAMILIES for name in names(family)]
@@ -108,7 +108,7 @@ def test_a_schema_in_full():
     recipe = dataclass_schema(Recipe)
     assert recipe["required"] == ["epochs", "batch_size", "learning_rate"]
     assert recipe["properties"]["milestones"]["items"] == {"minimum": 1, "type": "integer"}
-    assert recipe["properties"]["augmentation"]["items"] == {"enum": ["crop", "flip"], "type": "string"}
+    assert recipe["properties"]["augmentation"]["items"] == {"enum": ["resized_crop", "crop", "flip"], "type": "string"}
 
 
 def test_lists_are_tuples():

@@ -39,7 +39,7 @@ from certsmooth.experiment.specs import (
     grid_name,
     sources,
 )
-from certsmooth.experiment.steps.certify import certificate_of, certify_batch, gather
+from certsmooth.experiment.steps.certify import certificate_of, certify_batch
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
@@ -162,7 +162,7 @@ class MadeResults:
     def _broken(self, spec: BreakSpec) -> tuple[Broken, dict[str, Any]]:
         sampled, certificate = spec.certified.sampled, certificate_of(spec.certified)
         record = read_record(self.record(sampled.base.data))
-        gathered = gather(sampled, spec.certified.counts, Counted(self.results), record)
+        gathered = Counted(self.results).gather(sampled, spec.certified.counts, record)
         bound = gathered.bound(certificate, alpha=spec.certified.alpha, image_shape=record["image_shape"])
         plan = BreakPlan(
             n=spec.n,

@@ -36,7 +36,7 @@ from certsmooth.science.datasets import split_validation
 from certsmooth.science.memory import shuffled_order
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
-from certsmooth.science.training import Recipe
+from certsmooth.science.training.recipe import Recipe
 
 INTEGERS = {
     "int8": np.int8,

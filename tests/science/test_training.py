@@ -25,8 +25,9 @@ from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import ModelSpec, Normalisation, build
 from certsmooth.science.objectives import gaussian
 from certsmooth.science.sigma import SigmaPolicy, data_dependent, fixed
-from certsmooth.science.training import Recipe, train
 from certsmooth.science.training.batches import augment
+from certsmooth.science.training.loop import train
+from certsmooth.science.training.recipe import Recipe
 from factories import LazyImages
 
 FIXED = fixed.FixedSigma(0.25)

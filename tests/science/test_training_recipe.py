@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from certsmooth.errors import ConfigError
-from certsmooth.science.training import Recipe
 from certsmooth.science.training.batches import augment, random_crop, random_flip, random_resized_crop
+from certsmooth.science.training.recipe import Recipe
 
 
 def recipe(**options):

@@ -12,7 +12,6 @@ from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import certificates_path
-from certsmooth.experiment.steps.certify import gather
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.models import ModelSpec
 from certsmooth.science.sampling.sampler import GROUP
@@ -63,7 +62,7 @@ def result(folder, method, shards):
     record, counted, gathered = read_record(results / "data" / "digits.json"), Counted(results), folder / "all.parquet"
     specs = experiment.certify_batch("digits", method, (0,)).parts
     assert [spec.sampled.split for spec in specs] == ["test", "validation"]
-    found = [gather(spec.sampled, spec.counts, counted, record) for spec in specs]
+    found = [counted.gather(spec.sampled, spec.counts, record) for spec in specs]
     assert [len(part.counts) for part in found] == [360, 144]
     write_counts(gathered, [CountsPart(part.counts, part.identity) for part in found])
     assert call("certify", name, folder, shards) == 0

@@ -13,17 +13,19 @@ from certsmooth.experiment import runs, specs
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
 from certsmooth.experiment.library import naming_files
 from certsmooth.errors import CertsmoothError
+from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.registry import names
 from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
 from certsmooth.experiment.resolve import Experiment
 
 
 def read_and_check():
-    """Read params.yaml; check the options of all members once per content of it and of the code (that imports torch)."""
+    """Read params.yaml; check the options of all members once per content of it and of the code."""
     params = read_params(Path("params.yaml"))
     content = f"{params!r} {source_digest('experiment.members')}".encode()
     stamp = Path(".snakemake", "certsmooth", hashlib.sha256(content).hexdigest()[:16])
     if not stamp.exists():
+        load_when_used("torch")
         from certsmooth.experiment.members import check_members
 
         with naming_files(Path("params.yaml")):
@@ -86,10 +88,14 @@ def seeds(w):
     return tuple(map(int, w.seeds.split("+")))
 
 
-def model(w):
+def model_run(w):
     """The base classifier that wildcards name."""
     grid = runs.find_grid_point(runs.training_grid_points(params, w.dataset, w.training), w.grid, key="grid point")
-    return experiment.train(runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid))
+    return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid)
+
+
+def model(w):
+    return experiment.train(model_run(w))
 
 
 def bases(samples):

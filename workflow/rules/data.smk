@@ -3,7 +3,7 @@ rule data:
         record="results/data/{dataset}.json",
         log="results/data/{dataset}.log.json",
     params:
-        spec=lambda w: {**experiment.data(w.dataset).identity, "source": experiment.data(w.dataset).source},
+        spec=lambda w: experiment.data(w.dataset).asked,
         code=lambda w: source_digest(*data_code(experiment.data(w.dataset))),
     localrule: True
     log:

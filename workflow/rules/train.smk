@@ -58,10 +58,7 @@ rule label:
     output:
         "results/checkpoints/{dataset}/{training}/sigma={sigma}/seed={seed}/{grid}/pseudo_labels.json",
     params:
-        spec=lambda w: {
-            "teacher": model(w).identity,
-            "source": params.datasets[w.dataset].unlabelled and params.datasets[w.dataset].unlabelled.source,
-        },
+        spec=lambda w: experiment.labels(model_run(w)).asked,
         code=lambda w: source_digest(
             "experiment.steps.label", f"science.models.{model(w).architecture}", *data_code(model(w).data)
         ),

@@ -68,13 +68,14 @@ def function(family: str, name: str, attribute: str) -> Callable[..., Any]:
     return found  # type: ignore[no-any-return]
 
 
+@cache
 def literal(family: str, name: str, attribute: str, *, default: object = None) -> object:
-    """Return a class attribute of a member that its file gives as a literal, without importing the file.
+    """Return an annotated attribute of a member, or of its module, that is a literal, without importing the file.
 
     Args:
         family: the name of a sub-package of certsmooth.science.
         name: the member.
-        attribute: of its class.
+        attribute: of its class or its module.
         default: where the file does not give it; None if it must.
 
     Raises:
@@ -83,7 +84,7 @@ def literal(family: str, name: str, attribute: str, *, default: object = None) -
     _check_name(family, name)
     path = _FOLDER / family / f"{name}.py"
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ClassDef):
+        if isinstance(node, ast.ClassDef | ast.Module):
             for each in node.body:
                 target = getattr(each, "target", None)
                 if isinstance(each, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == attribute:

@@ -23,8 +23,8 @@ from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import versions
 from certsmooth.artefacts.tensors import read_tensors, serialized, write_tensors
 from certsmooth.errors import CheckpointError
-from certsmooth.science.training import EpochLog, Keep, Keeper
-from certsmooth.science.training.run import TrainingRun
+from certsmooth.science.training.loop import Keep, Keeper
+from certsmooth.science.training.run import EpochLog, TrainingRun
 
 FORM = Form("training state 2", "delete it to train from the beginning", CheckpointError)
 

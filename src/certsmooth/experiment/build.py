@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from certsmooth._internal.options import make
 from certsmooth._internal.registry import member
 from certsmooth.errors import CertsmoothError, ConfigError
 
+if TYPE_CHECKING:
+    from certsmooth.experiment.config import Member
+    from certsmooth.experiment.specs import MemberSpec
+
 T = TypeVar("T")
 
 
-class Chosen(Protocol):
-    """A member of a family: its name and its options."""
-
-    @property
-    def name(self) -> str:
-        """Of its module."""
-
-    @property
-    def options(self) -> Mapping[str, Any]:
-        """Arguments."""
-
-
-def build(family: str, chosen: Chosen, *, key: str, **given: object) -> Any:  # noqa: ANN401 - of any family
+def build(family: str, chosen: Member | MemberSpec, *, key: str, **given: object) -> Any:  # noqa: ANN401 - of any family
     """Build a member of a family.
 
     Args:

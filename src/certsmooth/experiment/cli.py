@@ -10,10 +10,12 @@ import re
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth.errors import CertsmoothError, ConfigError, nearest
 from certsmooth.experiment import runs
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace, experiment: Experiment) -> None:
+    load_when_used("torch")
     from certsmooth.experiment.library import naming_files
     from certsmooth.experiment.members import check_members
     from certsmooth.experiment.steps.check import check_start
@@ -105,8 +108,7 @@ def _attack(options: argparse.Namespace, experiment: Experiment) -> None:
     tables = experiment.params.of_kind(EmpiricalTable)
     table = _key("--table", options.table, tables)
     attack = _key("--attack", options.attack, tables[table].attacks)
-    dataset, method, seeds = _batch(options.name)
-    batch = _of_seeds(experiment.attacks(table, attack, dataset, method), seeds)
+    batch = _row(options, partial(experiment.attacks, table, attack))
     attack_batch(table, batch, results=options.results, device=_device(options))
 
 
@@ -114,16 +116,14 @@ def _order_cost(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.order_cost import cost_orders
 
     table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
-    dataset, method, seeds = _batch(options.name)
-    cost_orders(table, _of_seeds(experiment.orders(table, dataset, method), seeds), results=options.results)
+    cost_orders(table, _row(options, partial(experiment.orders, table)), results=options.results)
 
 
 def _break_certificates(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.break_certificates import break_batch
 
     table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
-    dataset, method, seeds = _batch(options.name)
-    batch = _of_seeds(experiment.breakings(table, dataset, method), seeds)
+    batch = _row(options, partial(experiment.breakings, table))
     break_batch(table, batch, results=options.results, device=_device(options))
 
 
@@ -193,7 +193,10 @@ def _batch(name: str) -> tuple[str, str, tuple[int, ...]]:
     return found["dataset"], found["method"], seeds
 
 
-def _of_seeds(batch: Batch[S], seeds: tuple[int, ...]) -> Batch[S]:
+def _row(options: argparse.Namespace, of_table: Callable[[str, str], Batch[S]]) -> Batch[S]:
+    """Return what is made for a row of a table."""
+    dataset, method, seeds = _batch(options.name)
+    batch = of_table(dataset, method)
     if batch.seeds != seeds:
         asked = "+".join(map(str, seeds))
         raise ConfigError(f"seed={asked}: the table has {batch.name}; must be that")

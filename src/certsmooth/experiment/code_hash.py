@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
-import tokenize
+import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
+_STRING_OR_COMMENT = re.compile(
+    r"""(?P<string>
+      \"{3} (?:[^"\\]|\\.|"(?!""))* \"{3} | " (?:[^"\\]|\\.)* "
+    | '{3} (?:[^'\\]|\\.|'(?!''))* '{3} | ' (?:[^'\\]|\\.)* '
+    ) | \#[^\n]*""",
+    re.DOTALL | re.VERBOSE,
+)
 
 
 @cache
@@ -27,7 +33,7 @@ def source_digest(*modules: str) -> str:
         modules: module names without the package's, for example ``"science.training"``.
     """
     files = _with_data(_closure(*modules))
-    return _digest(files, lambda path: _module(path).code if path.suffix == ".py" else path.read_bytes())
+    return _digest(files, lambda path: _module(path)[0] if path.suffix == ".py" else path.read_bytes())
 
 
 def depends_on(module: str, other: str) -> bool:
@@ -49,38 +55,32 @@ def _with_data(modules: Iterable[Path]) -> set[Path]:
     return found | {each for folder in folders for pattern in patterns for each in folder.glob(pattern)}
 
 
-@dataclass(frozen=True)
-class _Module:
-    """A module.
-
-    Attributes:
-        code: a hash of its code.
-        imports: files of this package that it imports.
-    """
-
-    code: bytes
-    imports: tuple[Path, ...]
-
-
 @cache
-def _module(path: Path) -> _Module:
+def _module(path: Path) -> tuple[bytes, tuple[Path, ...]]:
+    """Return a hash of the code of a module, and the files of this package that it imports."""
     text = path.read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    imports = tuple(_path(parts) for node in _executed(tree) for parts in _names(node))
-    return _Module(hashlib.sha256(_code(text, tree)).digest(), imports)
+    statements = list(_statements(ast.parse(text)))
+    imports = tuple(_path(parts) for statement in statements for parts in _imported(statement))
+    return hashlib.sha256(_code(text, statements)).digest(), imports
 
 
-def _code(text: str, tree: ast.Module) -> bytes:
+def _statements(block: ast.AST) -> Iterator[ast.stmt]:
+    """Yield all statements of a block, but not what is imported for the types alone: it changes no result."""
+    parts = [getattr(block, name, ()) for name in ("body", "orelse", "handlers", "finalbody", "cases")]
+    for child in chain.from_iterable(parts):
+        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
+            if isinstance(child, ast.stmt):
+                yield child
+            yield from _statements(child)
+
+
+def _code(text: str, statements: Iterable[ast.stmt]) -> bytes:
     """Return the lines of a module without comments and strings that stand alone, which are docstrings.
 
     The text, not the syntax tree: that differs between versions of Python.
     """
-    lines = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text if "#" in text else "").readline):  # it is slow
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    for node in ast.walk(tree):
+    lines = _STRING_OR_COMMENT.sub(lambda found: found["string"] or "", text).splitlines()
+    for node in statements:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
             before, after = lines[first].encode()[: node.col_offset], lines[last].encode()[node.end_col_offset :]
@@ -97,35 +97,20 @@ def _closure(*modules: str) -> set[Path]:
         path = todo.pop()
         if path not in seen:
             seen.add(path)
-            todo.extend(_module(path).imports)
+            todo.extend(_module(path)[1])
     return seen
 
 
-def _executed(node: ast.AST) -> Iterator[ast.AST]:
-    """Yield a node and all below it, but not what is imported for the types alone: it changes no result."""
-    yield node
-    for child in ast.iter_child_nodes(node):
-        if not (isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"):
-            yield from _executed(child)
-
-
-def _names(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Yield the modules of this package that a node imports, as parts of their names."""
+def _imported(node: ast.stmt) -> Iterator[tuple[str, ...]]:
+    """Yield the modules of this package that a statement imports, as parts of their names."""
     if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "certsmooth":
         base = tuple(node.module.split(".")[1:])
         yield base
-        for alias in node.names:
-            if _exists((*base, alias.name)):
-                yield (*base, alias.name)
+        yield from ((*base, alias.name) for alias in node.names if _path((*base, alias.name)).is_file())
     elif isinstance(node, ast.Import):
-        for alias in node.names:
-            if alias.name.split(".")[0] == "certsmooth":
-                yield tuple(alias.name.split(".")[1:])
-
-
-def _exists(parts: tuple[str, ...]) -> bool:
-    path = _ROOT.joinpath(*parts)
-    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+        for package, *parts in (alias.name.split(".") for alias in node.names):
+            if package == "certsmooth":
+                yield tuple(parts)
 
 
 def _path(parts: tuple[str, ...]) -> Path:

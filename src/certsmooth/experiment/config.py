@@ -6,12 +6,13 @@ members (models, objectives, sigma policies, recipes) are checked by `certsmooth
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import cache
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -27,10 +28,9 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from certsmooth._internal.checks import (
-    LARGEST_INTEGER,
-    MAX_SAMPLES,
     check_alpha,
     check_integer,
+    check_number,
     check_samples,
     number_meant,
     whole_number_meant,
@@ -39,7 +39,7 @@ from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.library import SHORT, Content, read_content
 from certsmooth.experiment.like import modified
-from certsmooth.experiment.specs import Arrival
+from certsmooth.experiment.specs import Arrival, NumericType, Option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
@@ -61,43 +61,76 @@ def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
     return valid
 
 
-def _file(value: str) -> str:
+def _is_file(value: str) -> bool:
     """A file may lie anywhere. Its name reaches commands, where Snakemake would take what is in braces for its own."""
-    if not value.isprintable() or value[:1] in ("", "-", "~") or {*value} & {*"{}"} or len(value) > _LONGEST_FILE:
-        right = "must be a path: printable, without braces, at most {longest} characters, the first neither '-' nor '~'"
-        raise PydanticCustomError("file", right, {"longest": _LONGEST_FILE})
-    return value
+    return value.isprintable() and value[:1] not in ("", "-", "~") and not {*value} & {*"{}"} and len(value) <= 1000
 
 
-def _text(value: str) -> str:
+def _is_text(value: str) -> bool:
     """Text for people: in tables '|' ends a column; in figures '$' starts a formula, and '_' in front hides a label."""
-    bad = not value.isprintable() or not value.strip() or value.startswith("_") or {*value} & {*"|$"}
-    if bad or len(value) > _LONGEST_TEXT:
-        right = (
-            "must be a line of printable text without '|' and '$', not starting with '_', at most {longest} characters"
-        )
-        raise PydanticCustomError("text", right, {"longest": _LONGEST_TEXT})
-    return value
+    shown = value.isprintable() and value.strip() and not value.startswith("_")
+    return bool(shown) and not {*value} & {*"|$"} and len(value) <= 200
 
 
-def _step(value: str) -> str:
-    if not re.fullmatch(r"1/[1-9][0-9]{0,5}", value):
-        raise PydanticCustomError("step", "must be 1 divided by a whole number up to 999999, as 1/255")
-    return value
+def _differ(values: Sequence[object]) -> bool:
+    return len(set(values)) == len(values) > 0
 
 
-_LONGEST_FILE, _LONGEST_TEXT = 1000, 200
-_SIGMAS = 1e-6, 1e6  # beyond these, noise in single precision is not Gaussian, or overflows in a network
+def _names(key: str, given: Collection[str]) -> None:
+    for name in given:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{key}: bad name {_short(name)}; must be {_NAME_FORM}")
+
+
+def _must_be(right: str, holds: Callable[[Any], object]) -> AfterValidator:
+    def checked(value: T) -> T:
+        if not holds(value):
+            raise PydanticCustomError("wrong", "must be {right}", {"right": right})
+        return value
+
+    return AfterValidator(checked)
+
+
+def _by(check: Callable[..., object], **options: object) -> AfterValidator:
+    """Return the check of a value by a function of a key, which its errors start with, and of the value."""
+
+    def checked(value: T) -> T:
+        try:
+            check("", value, **options)
+        except ValueError as error:
+            raise PydanticCustomError("check", "{said}", {"said": str(error).partition(": ")[2]}) from None
+        return value
+
+    return AfterValidator(checked)
+
 
 # Read as they stand: text is no number, a boolean no number, a number no boolean.
 Whole = Annotated[int, Strict()]
 Number = Annotated[float, Strict()]
 Flag = Annotated[bool, Strict()]
-File = Annotated[str, AfterValidator(_file)]
-Text = Annotated[str, AfterValidator(_text)]
-Step = Annotated[str, AfterValidator(_step)]
+Natural = Annotated[Whole, _by(check_integer, minimum=0)]
+Count = Annotated[Whole, _by(check_integer, minimum=1)]
+Samples = Annotated[Whole, _by(check_samples)]
+Alpha = Annotated[Number, _by(lambda _, value: check_alpha(value))]
+Share = Annotated[Number, _must_be("in (0, 1)", lambda share: 0 < share < 1)]
+Naturals = Annotated[tuple[Natural, ...], _must_be("one or more different whole numbers >= 0", _differ)]
+# Beyond these, noise in single precision is not Gaussian, or overflows in a network.
+Sigma = Annotated[Number, _must_be("> 0, from 1e-06 to 1e+06", lambda sigma: 1e-6 <= sigma <= 1e6)]
+Sigmas = Annotated[tuple[Sigma, ...], _must_be("one or more numbers that differ", _differ)]
+FiniteNumber = Annotated[Number, _must_be("a finite number >= 0", lambda radius: 0 <= radius < math.inf)]
+Radii = Annotated[tuple[FiniteNumber, ...], _must_be("one or more numbers", bool)]
+File = Annotated[
+    str,
+    _must_be("a path: printable, without braces, at most 1000 characters, the first neither '-' nor '~'", _is_file),
+]
+Text = Annotated[
+    str,
+    _must_be("a line of printable text without '|' and '$', not starting with '_', at most 200 characters", _is_text),
+]
+Step = Annotated[
+    str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
+]
 _STRICT = ConfigDict(extra="forbid", strict=False)
-Option = bool | int | float | str | None
 Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
 T = TypeVar("T")
 
@@ -117,53 +150,33 @@ class Member:
 class Certification:
     """How images are certified."""
 
-    n0: Whole = Field(description="selection samples")
-    n: Whole = Field(description="estimation samples")
-    alpha: Number = Field(description="each certificate is wrong with at most this probability")
-    stride: Whole = Field(default=1, description="every stride-th image of the test split")
-    shards: Whole = Field(default=1, description="jobs that the sampling of a part of the data is split into")
+    n0: Samples = Field(description="selection samples")
+    n: Samples = Field(description="estimation samples")
+    alpha: Alpha = Field(description="each certificate is wrong with at most this probability")
+    stride: Count = Field(default=1, description="every stride-th image of the test split")
+    shards: Annotated[Whole, _by(check_integer, minimum=1, maximum=10_000)] = Field(
+        default=1, description="jobs that the sampling of a part of the data is split into"
+    )
 
-    def __post_init__(self) -> None:
-        for name, most in (("n0", MAX_SAMPLES), ("n", MAX_SAMPLES), ("stride", LARGEST_INTEGER), ("shards", 10_000)):
-            check_integer(name, getattr(self, name), minimum=1, maximum=most)
-        check_alpha(self.alpha)
+
+_SHORT = "short for datasets.NAME.{}, where NAME is what ``dataset`` says; null: as the data set says"
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Short:
-    """Keys of params.yaml that are short for longer ones: of the data set that the tables are about."""
+    """Keys of params.yaml that are short for longer ones: of the data set NAME that ``dataset`` says."""
 
-    sigmas: tuple[Number, ...] | None = Field(
-        default=None,
-        description="short for datasets.NAME.sigmas, where NAME is what ``dataset`` says; null: as the data set says",
-    )
-    n0: Whole | None = Field(
-        default=None,
-        description="short for datasets.NAME.certification.n0; null: as the data set says",
-    )
-    n: Whole | None = Field(
-        default=None,
-        description="short for datasets.NAME.certification.n; null: as the data set says",
-    )
-    alpha: Number | None = Field(
-        default=None,
-        description="short for datasets.NAME.certification.alpha; null: as the data set says",
-    )
-
-    def __post_init__(self) -> None:
-        _check_sigmas_and_radii(self.sigmas, None)
-        for name in ("n0", "n"):
-            if (value := getattr(self, name)) is not None:
-                check_integer(name, value, minimum=1, maximum=MAX_SAMPLES)
-        if self.alpha is not None:
-            check_alpha(self.alpha)
+    sigmas: Sigmas | None = Field(default=None, description=_SHORT.format("sigmas"))
+    n0: Samples | None = Field(default=None, description=_SHORT.format("certification.n0"))
+    n: Samples | None = Field(default=None, description=_SHORT.format("certification.n"))
+    alpha: Alpha | None = Field(default=None, description=_SHORT.format("certification.alpha"))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Unlabelled:
     """Images without labels (SmoothAdv, Section 4.2): a share of the training split, or a file."""
 
-    share: Number | None = Field(
+    share: Share | None = Field(
         default=None,
         description="of each class of the training split, without the validation part; no training sees these labels",
     )
@@ -172,8 +185,6 @@ class Unlabelled:
     def __post_init__(self) -> None:
         if (self.share is None) == (self.source is None):
             raise ValueError(f"unlabelled: share {self.share}, source {self.source!r}; must be one of the two")
-        if self.share is not None and not 0 < self.share < 1:
-            raise ValueError(f"share: {self.share}; must be in (0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -199,11 +210,9 @@ class DatasetParams:
 
     source: File | None = Field(default=None, description="a local copy; null for the data set's own way")
     options: Options = Field(default_factory=dict, description="of the data set's member")
-    validation: Number = Field(description="share of the training split that is held back to choose sigma and K")
-    sigmas: tuple[Number, ...] = Field(description="the noise levels trained and certified")
-    radii: tuple[Number, ...] = Field(
-        description="at which tables give certified accuracy, in pixel coordinates [0, 1]",
-    )
+    validation: Share = Field(description="share of the training split that is held back to choose sigma and K")
+    sigmas: Sigmas = Field(description="the noise levels trained and certified")
+    radii: Radii = Field(description="at which tables give certified accuracy, in pixel coordinates [0, 1]")
     architecture: str = Field(description="a member of certsmooth.science.models")
     normalisation: Mapping[str, tuple[Number, ...]] | None = Field(
         default=None,
@@ -217,12 +226,11 @@ class DatasetParams:
             "certificates hold in real arithmetic only"
         ),
     )
-    numeric_type: Literal["float32", "tf32", "bfloat16"] = Field(
-        default="float32",
-        description="float32, tf32 or bfloat16: part of the base classifier",
+    numeric_type: NumericType = Field(
+        default="float32", description="float32, tf32 or bfloat16: part of the base classifier"
     )
     channels_last: Flag = Field(default=False, description="memory format of the base classifier")
-    recipe: Options = Field(description="fields of certsmooth.science.training.Recipe")
+    recipe: Options = Field(description="fields of certsmooth.science.training.recipe.Recipe")
     certification: Certification = Field(description="how its images are certified")
     member: str | None = Field(
         default=None,
@@ -230,18 +238,11 @@ class DatasetParams:
     )
     unlabelled: Unlabelled | None = Field(default=None, description="images for self-training")
     trainings: Mapping[str, TrainingChanges] = Field(
-        default_factory=dict,
-        description="per training, what differs on this data set",
+        default_factory=dict, description="per training, what differs on this data set"
     )
     methods: Mapping[str, MethodChanges] = Field(
-        default_factory=dict,
-        description="per method, what differs on this data set",
+        default_factory=dict, description="per method, what differs on this data set"
     )
-
-    def __post_init__(self) -> None:
-        if not 0 < self.validation < 1:
-            raise ValueError(f"validation: {self.validation}; must be in (0, 1)")
-        _check_sigmas_and_radii(self.sigmas, self.radii)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -281,6 +282,11 @@ class Training:
         ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
+
+    @property
+    def builds_on(self) -> dict[str, str | None]:
+        """The trainings that it needs, by the key that says so."""
+        return {"start.training": self.start.training if self.start else None, "teacher": self.teacher}
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -326,37 +332,6 @@ class Published:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class TableSettings:
-    """What differs in a table for one choice of ``dataset``; null for what that data set says."""
-
-    dataset: str | None = Field(default=None, description="the entry of ``datasets`` that the table is about instead")
-    sigmas: tuple[Number, ...] | None = Field(default=None, description="noise levels")
-    radii: tuple[Number, ...] | None = Field(default=None, description="in the norm of the table")
-
-    def __post_init__(self) -> None:
-        _check_sigmas_and_radii(self.sigmas, self.radii)
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class CertifiedTable:
-    """One table of certified accuracy."""
-
-    kind: Literal["certified"] = Field(description="certified")
-    title: Text = Field(description="its heading")
-    methods: tuple[str, ...] = Field(description="its rows")
-    baseline: str = Field(description="the row that the others are tested against")
-    published: Published | None = Field(default=None, description="rows beside ours")
-    norm: Literal["linf"] | None = Field(
-        default=None,
-        description="linf for the l-infinity radii that the certificates imply; null for theirs",
-    )
-    settings: Mapping[str, TableSettings] = Field(
-        default_factory=dict,
-        description="per value of ``dataset``, what differs",
-    )
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PublishedNumbers:
     """A published table whose numbers stand below ours."""
 
@@ -365,34 +340,110 @@ class PublishedNumbers:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class AccuracyTable:
+class TableSettings:
+    """What differs in a table for one choice of ``dataset``; null for what that data set says."""
+
+    dataset: str | None = Field(default=None, description="the entry of ``datasets`` that the table is about instead")
+    sigmas: Sigmas | None = Field(default=None, description="noise levels")
+    radii: Radii | None = Field(default=None, description="in the norm of the table")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Table:
+    """What tables of all kinds have."""
+
+    kind: str = Field(description="of table")
+    title: Text = Field(description="its heading")
+    methods: tuple[str, ...] = Field(description="its rows")
+    settings: Mapping[str, TableSettings] = Field(
+        default_factory=dict, description="per value of ``dataset``, what differs"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class CertifiedTable(Table):
+    """One table of certified accuracy."""
+
+    kind: Literal["certified"] = Field(description="certified")
+    baseline: str = Field(description="the row that the others are tested against")
+    published: Published | None = Field(default=None, description="rows beside ours")
+    norm: Literal["linf"] | None = Field(
+        default=None, description="linf for the l-infinity radii that the certificates imply; null for theirs"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AccuracyTable(Table):
     """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS)."""
 
     kind: Literal["accuracy"] = Field(description="accuracy")
-    title: Text = Field(description="its heading")
     methods: tuple[str, ...] = Field(
-        description="its rows; a method whose policy has an option that is a list has one row per value",
+        description="its rows; a method whose policy has an option that is a list has one row per value"
     )
     baseline: str = Field(description="the row that the others are compared with")
-    training_seeds: tuple[Whole, ...] | None = Field(
-        default=None,
-        description="instead of those that the other tables use; null for these",
+    training_seeds: Naturals | None = Field(
+        default=None, description="instead of those that the other tables use; null for these"
     )
-    datasets: tuple[str, ...] | None = Field(
+    datasets: Annotated[tuple[str, ...], _must_be("one or more different ones, or null", _differ)] | None = Field(
         default=None,
         description="what the table is about, whatever ``dataset`` says: entries of ``datasets``; null for that one",
     )
     published: tuple[PublishedNumbers, ...] = Field(default=(), description="numbers of a paper")
-    settings: Mapping[str, TableSettings] = Field(
-        default_factory=dict,
-        description="per value of ``dataset``, what differs",
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Predict:
+    """How an attacked image is classified: PREDICT of Cohen et al. 2019."""
+
+    n: Annotated[Whole, _by(check_samples, minimum=2)] = Field(description="samples")
+    alpha: Alpha = Field(
+        description="with at most this probability the answer is neither the smoothed classifier's class nor an"
+        " abstention"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class SoundnessTable(Table):
+    """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks."""
+
+    kind: Literal["soundness"] = Field(description="soundness")
+    methods: Annotated[tuple[str, ...], _must_be("one or more", bool)] = Field(description="its rows")
+    predict: Predict = Field(description="how the attacked points are classified")
+    stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
+    shuffles: Count = Field(default=20, description="orders of arrival, besides the given one")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class AttackChoice:
+    """An attack on the smoothed classifiers."""
+
+    label: Text = Field(description="as the table prints it")
+    attack: Member = Field(
+        description="a member of certsmooth.science.attacks, without epsilon: that is each radius of the table"
+    )
+    samples: Naturals = Field(
+        default=(0,),
+        description="numbers of noise samples that the attack sees (m_test in SmoothAdv, Section 4.3); 0: no noise, the"
+        " attack is on the base classifier",
     )
 
     def __post_init__(self) -> None:
-        if self.training_seeds is not None:
-            _check_seeds(self.training_seeds)
-        if self.datasets is not None and (not self.datasets or len(set(self.datasets)) != len(self.datasets)):
-            raise ValueError(f"datasets: {list(self.datasets)}; must be one or more different ones, or null")
+        if "epsilon" in self.attack.options:
+            found = self.attack.options["epsilon"]
+            raise ValueError(f"attack.options.epsilon: {found}; must not be given: it is each radius of the table")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EmpiricalTable(Table):
+    """One table of certified against empirical accuracy."""
+
+    kind: Literal["empirical"] = Field(description="empirical")
+    methods: Annotated[tuple[str, ...], _must_be("one or more", bool)] = Field(description="what is attacked")
+    attacks: Annotated[Mapping[str, AttackChoice], _must_be("one or more", bool), _by(_names)] = Field(
+        description="by name"
+    )
+    predict: Predict = Field(description="how attacked images are classified")
+    stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -402,31 +453,9 @@ class ToyFigures:
     dataset: str = Field(description="an entry of ``datasets``: points in the plane. Its sigmas are those of Figure 8")
     constant: str = Field(description="a method with a constant sigma")
     input_dependent: str = Field(
-        description="a method with the same training, whose sigma(x) is a function of the point alone",
+        description="a method with the same training, whose sigma(x) is a function of the point alone"
     )
     sigma: Number = Field(description="of Figure 1, one of the data set's")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class SoundnessTable:
-    """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks."""
-
-    kind: Literal["soundness"] = Field(description="soundness")
-    title: Text = Field(description="its heading")
-    methods: tuple[str, ...] = Field(description="its rows")
-    predict: Predict = Field(description="how the attacked points are classified")
-    stride: Whole = Field(default=1, description="every stride-th of the certified test images is attacked")
-    shuffles: Whole = Field(default=20, description="orders of arrival, besides the given one")
-    settings: Mapping[str, TableSettings] = Field(
-        default_factory=dict,
-        description="per value of ``dataset``, what differs",
-    )
-
-    def __post_init__(self) -> None:
-        for name in ("stride", "shuffles"):
-            check_integer(name, getattr(self, name), minimum=1)
-        if not self.methods:
-            raise ValueError("methods: none; must be one or more")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -434,12 +463,8 @@ class PublishedCertificates:
     """A file of certificates in the field's format, and the constant sigma that it does not name."""
 
     file: File = Field(description="tab-separated: idx, label, predict, radius, correct, time")
-    sigma: Number = Field(description="> 0, in pixel coordinates [0, 1]")
+    sigma: Annotated[Number, _by(check_number, above=0)] = Field(description="> 0, in pixel coordinates [0, 1]")
     label: Text = Field(description="as the table prints it")
-
-    def __post_init__(self) -> None:
-        if not 0 < self.sigma < float("inf"):
-            raise ValueError(f"sigma: {self.sigma}; must be finite and above 0")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -451,86 +476,17 @@ class HighDimension:
         description="a method with a constant sigma, whose certificates of the chosen data set are used; null for none",
     )
     published: tuple[PublishedCertificates, ...] = Field(default=(), description="files of certificates")
-    dimension: Whole = Field(description="N")
-    rates: tuple[Number, ...] = Field(description="values of r")
-    radii: tuple[Number, ...] = Field(description="at which certified accuracy is given")
+    dimension: Count = Field(description="N")
+    rates: Radii = Field(description="values of r")
+    radii: Radii = Field(description="at which certified accuracy is given")
 
     def __post_init__(self) -> None:
         if self.method is None and not self.published:
             raise ValueError("method: null, published: none; must be at least one of the two")
-        if not self.rates or any(not 0 <= rate < float("inf") for rate in self.rates):
-            raise ValueError(f"rates: {list(self.rates)}; must be one or more finite numbers >= 0")
         shown = [(each.label, each.sigma) for each in self.published]
         if repeated := [each for each in shown if shown.count(each) > 1]:
             label, sigma = repeated[0]
             raise ValueError(f"published: label {label!r} with sigma {sigma} is given twice; must differ")
-        check_integer("dimension", self.dimension, minimum=1)
-        _check_sigmas_and_radii(None, self.radii)
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class AttackChoice:
-    """An attack on the smoothed classifiers."""
-
-    label: Text = Field(description="as the table prints it")
-    attack: Member = Field(
-        description="a member of certsmooth.science.attacks, without epsilon: that is each radius of the table",
-    )
-    samples: tuple[Whole, ...] = Field(
-        default=(0,),
-        description=(
-            "numbers of noise samples that the attack sees (m_test in SmoothAdv, Section 4.3); 0: no noise, the "
-            "attack is on the base classifier"
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        if not self.samples or len(set(self.samples)) != len(self.samples):
-            raise ValueError(f"samples: {list(self.samples)}; must be one or more different numbers >= 0")
-        for each in self.samples:
-            check_integer("samples", each, minimum=0)
-        if "epsilon" in self.attack.options:
-            found = self.attack.options["epsilon"]
-            raise ValueError(f"attack.options.epsilon: {found}; must not be given: it is each radius of the table")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Predict:
-    """How an attacked image is classified: PREDICT of Cohen et al. 2019."""
-
-    n: Whole = Field(description="samples")
-    alpha: Number = Field(
-        description=(
-            "with at most this probability the answer is neither the smoothed classifier's class nor an abstention"
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        check_samples("n", self.n, minimum=2)
-        check_alpha(self.alpha)
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
-class EmpiricalTable:
-    """One table of certified against empirical accuracy."""
-
-    kind: Literal["empirical"] = Field(description="empirical")
-    title: Text = Field(description="its heading")
-    methods: tuple[str, ...] = Field(description="what is attacked")
-    attacks: Mapping[str, AttackChoice] = Field(description="by name")
-    predict: Predict = Field(description="how attacked images are classified")
-    stride: Whole = Field(default=1, description="every stride-th of the certified test images is attacked")
-    settings: Mapping[str, TableSettings] = Field(
-        default_factory=dict,
-        description="per value of ``dataset``, what differs",
-    )
-
-    def __post_init__(self) -> None:
-        check_integer("stride", self.stride, minimum=1)
-        for name in ("methods", "attacks"):
-            if not getattr(self, name):
-                raise ValueError(f"{name}: none; must be one or more")
-        _check_names("attacks", self.attacks)
 
 
 AnyTable = CertifiedTable | AccuracyTable | EmpiricalTable | SoundnessTable
@@ -540,7 +496,7 @@ KINDS: Mapping[str, type[AnyTable]] = {
     "empirical": EmpiricalTable,
     "soundness": SoundnessTable,
 }
-K = TypeVar("K", CertifiedTable, AccuracyTable, EmpiricalTable, SoundnessTable)
+K = TypeVar("K", bound=Table)
 
 
 def rows_of(table: AnyTable) -> tuple[str, ...]:
@@ -554,141 +510,103 @@ class Params:
     """All of params.yaml."""
 
     dataset: str = Field(description="the data set that the tables are about; a key of ``datasets``")
-    seed: Whole = Field(description="of the validation split, the certification noise and the memory's order")
-    training_seeds: tuple[Whole, ...] = Field(description="one base classifier per seed")
-    datasets: Mapping[str, DatasetParams] = Field(description="by name")
-    trainings: Mapping[str, Training] = Field(description="by name")
-    methods: Mapping[str, Method] = Field(description="by name")
-    tables: Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]] = Field(
+    seed: Natural = Field(description="of the validation split, the certification noise and the memory's order")
+    training_seeds: Naturals = Field(description="one base classifier per seed")
+    datasets: Annotated[Mapping[str, DatasetParams], _by(_names)] = Field(description="by name")
+    trainings: Annotated[Mapping[str, Training], _by(_names)] = Field(description="by name")
+    methods: Annotated[Mapping[str, Method], _by(_names)] = Field(description="by name")
+    tables: Annotated[Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]], _by(_names)] = Field(
         description="by the name of their file in results/tables"
     )
     toy: ToyFigures | None = Field(default=None, description="the figures of IDRS's toy experiment; null for none")
     high_dimension: HighDimension | None = Field(
-        default=None,
-        description="what IDRS would certify in the dimension of ImageNet; null for nothing",
+        default=None, description="what IDRS would certify in the dimension of ImageNet; null for nothing"
     )
 
     def __post_init__(self) -> None:
-        check_integer("seed", self.seed, minimum=0)
-        _check_seeds(self.training_seeds)
-        for section in ("datasets", "trainings", "methods"):
-            _check_names(section, getattr(self, section))
-        _known("dataset", self.dataset, self.datasets)
-        for name, dataset in self.datasets.items():
-            self._check_dataset(f"datasets.{name}", name, dataset)
-        for name, chosen in self.trainings.items():
-            self._check_training(f"trainings.{name}", chosen)
-        for name, method in self.methods.items():
-            _known(f"methods.{name}.training", method.training, self.trainings)
-            _known(f"methods.{name}.policy.name", method.policy.name, names("sigma"))
-            _known(f"methods.{name}.certificate.name", method.certificate.name, names("certificates"))
-        _check_names("tables", self.tables)
+        for key, value, valid in self._references():
+            if value is not None and value not in valid:
+                raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")
+        for name, training in self.trainings.items():
+            for part, needed in training.builds_on.items():
+                if needed and any(self.trainings[needed].builds_on.values()):
+                    right = "must be a training with neither start nor teacher"
+                    raise ValueError(f"trainings.{name}.{part}: {needed!r}; {right}")
+        for dataset, method in product(self.datasets, self.methods):
+            self.certification(dataset, method)
         for name, table in self.tables.items():
-            self._check_table(f"tables.{name}", table)
+            first: dict[str, str] = {}
+            for method in rows_of(table):
+                if (other := first.setdefault(label := self.methods[method].label, method)) != method:
+                    found = f"{other!r} and {method!r} have the label {label!r}"
+                    raise ValueError(f"tables.{name}.methods: {found}; must differ")
+        if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
+            raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {list(known)}")
+
+    def _references(self) -> Iterator[tuple[str, str | None, Collection[str]]]:
+        """Yield every key whose value is a name, its value, and the names that there are."""
+        yield "dataset", self.dataset, self.datasets
+        for name, entry in self.datasets.items():
+            key = f"datasets.{name}"
+            own = entry.member is None
+            yield (key, name, names("datasets")) if own else (f"{key}.member", entry.member, names("datasets"))
+            yield f"{key}.architecture", entry.architecture, names("models")
+            yield from ((f"{key}.trainings", each, self.trainings) for each in entry.trainings)
+            yield from ((f"{key}.methods", each, self.methods) for each in entry.methods)
+        for name, training in self.trainings.items():
+            key = f"trainings.{name}"
+            yield f"{key}.objective.name", training.objective.name, names("objectives")
+            yield f"{key}.policy.name", training.policy.name, names("sigma")
+            yield f"{key}.noise", training.noise, names("noise")
+            yield from ((f"{key}.{part}", each, self.trainings) for part, each in training.builds_on.items())
+        for name, method in self.methods.items():
+            key = f"methods.{name}"
+            yield f"{key}.training", method.training, self.trainings
+            yield f"{key}.policy.name", method.policy.name, names("sigma")
+            yield f"{key}.certificate.name", method.certificate.name, names("certificates")
+        for name, table in self.tables.items():
+            yield from self._references_of(f"tables.{name}", table)
         if self.toy is not None:
-            self._check_toy(self.toy)
-        if self.high_dimension is not None and self.high_dimension.method is not None:
-            _known("high_dimension.method", self.high_dimension.method, self.methods)
+            yield "toy.dataset", self.toy.dataset, self.datasets
+            yield "toy.constant", self.toy.constant, self.methods
+            yield "toy.input_dependent", self.toy.input_dependent, self.methods
+        if self.high_dimension is not None:
+            yield "high_dimension.method", self.high_dimension.method, self.methods
+
+    def _references_of(self, key: str, table: AnyTable) -> Iterator[tuple[str, str | None, Collection[str]]]:
+        yield from ((f"{key}.methods", each, self.methods) for each in table.methods)
+        for dataset, changes in table.settings.items():
+            yield f"{key}.settings", dataset, self.datasets
+            yield f"{key}.settings.dataset", changes.dataset, self.datasets
+        if isinstance(table, CertifiedTable | AccuracyTable):
+            yield f"{key}.baseline", table.baseline, self.methods
+        if isinstance(table, AccuracyTable):
+            yield from ((f"{key}.datasets", each, self.datasets) for each in table.datasets or ())
+        if isinstance(table, EmpiricalTable):
+            for name, choice in table.attacks.items():
+                yield f"{key}.attacks.{name}.attack.name", choice.attack.name, names("attacks")
+
+    def certification(self, dataset: str, method: str) -> Certification:
+        """Return how a method is certified on a data set: the data set's setting with the method's changes.
+
+        Raises:
+            ConfigError: an unknown field or a bad value.
+        """
+        entry = self.datasets[dataset]
+        changes = entry.methods.get(method, MethodChanges()).certification
+        base = _changed(entry.certification, self.methods[method].certification, f"methods.{method}.certification")
+        return _changed(base, changes, f"datasets.{dataset}.methods.{method}.certification")
 
     def of_kind(self, kind: type[K]) -> Mapping[str, K]:
         """Return the tables of one kind, by name."""
         return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
 
-    def _check_toy(self, toy: ToyFigures) -> None:
-        _known("toy.dataset", toy.dataset, self.datasets)
-        _known("toy.constant", toy.constant, self.methods)
-        _known("toy.input_dependent", toy.input_dependent, self.methods)
-        if toy.sigma not in self.datasets[toy.dataset].sigmas:
-            known = list(self.datasets[toy.dataset].sigmas)
-            raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {known}")
 
-    def _check_table(self, key: str, table: AnyTable) -> None:
-        for method in table.methods:
-            _known(f"{key}.methods", method, self.methods)
-        if isinstance(table, CertifiedTable | AccuracyTable):
-            _known(f"{key}.baseline", table.baseline, self.methods)
-        first: dict[str, str] = {}
-        for method in rows_of(table):
-            if (other := first.setdefault(label := self.methods[method].label, method)) != method:
-                raise ValueError(f"{key}.methods: {other!r} and {method!r} have the label {label!r}; must differ")
-        for dataset, changes in table.settings.items():
-            _known(f"{key}.settings", dataset, self.datasets)
-            _known(f"{key}.settings.dataset", changes.dataset or dataset, self.datasets)
-        if isinstance(table, AccuracyTable):
-            for dataset in table.datasets or ():
-                _known(f"{key}.datasets", dataset, self.datasets)
-        if isinstance(table, EmpiricalTable):
-            for attack, choice in table.attacks.items():
-                _known(f"{key}.attacks.{attack}.attack.name", choice.attack.name, names("attacks"))
-
-    def _check_dataset(self, key: str, name: str, dataset: DatasetParams) -> None:
-        if dataset.member is None:
-            _known(key, name, names("datasets"))
-        else:
-            _known(f"{key}.member", dataset.member, names("datasets"))
-        _known(f"{key}.architecture", dataset.architecture, names("models"))
-        for training in dataset.trainings:
-            _known(f"{key}.trainings", training, self.trainings)
-        for method in dataset.methods:
-            _known(f"{key}.methods", method, self.methods)
-        for method, chosen in self.methods.items():
-            changes = dataset.methods.get(method, MethodChanges()).certification
-            base = merge_certification(
-                dataset.certification, chosen.certification, key=f"methods.{method}.certification"
-            )
-            merge_certification(base, changes, key=f"{key}.methods.{method}.certification")
-
-    def _check_training(self, key: str, chosen: Training) -> None:
-        _known(f"{key}.objective.name", chosen.objective.name, names("objectives"))
-        _known(f"{key}.policy.name", chosen.policy.name, names("sigma"))
-        _known(f"{key}.noise", chosen.noise, names("noise"))
-        before = {"start.training": chosen.start.training if chosen.start else None, "teacher": chosen.teacher}
-        for part, needed in before.items():
-            if needed is None:
-                continue
-            _known(f"{key}.{part}", needed, self.trainings)
-            if self.trainings[needed].start or self.trainings[needed].teacher:
-                raise ValueError(f"{key}.{part}: {needed!r}; must be a training with neither start nor teacher")
-
-
-def _check_names(section: str, given: Collection[str]) -> None:
-    for name in given:
-        if not _NAME.fullmatch(name):
-            raise ValueError(f"{section}: bad name {_short(name)}; must be {_NAME_FORM}")
-
-
-def _check_seeds(seeds: Sequence[int]) -> None:
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"training_seeds: {list(seeds)}; must be one or more different whole numbers >= 0")
-    for seed in seeds:
-        check_integer("training_seeds", seed, minimum=0)
-
-
-def _check_sigmas_and_radii(sigmas: Sequence[float] | None, radii: Sequence[float] | None) -> None:
-    """Check what is given of the two."""
-    least, most = _SIGMAS
-    if sigmas is not None and (not sigmas or any(not least <= sigma <= most for sigma in sigmas)):
-        raise ValueError(f"sigmas: {list(sigmas)}; must be one or more numbers > 0, from {least:g} to {most:g}")
-    if sigmas is not None and len(set(sigmas)) != len(sigmas):
-        raise ValueError(f"sigmas: {list(sigmas)}; must differ")
-    if radii is not None and (not radii or any(not 0 <= radius < float("inf") for radius in radii)):
-        raise ValueError(f"radii: {list(radii)}; must be one or more numbers >= 0")
-
-
-def merge_certification(base: Certification, changes: Options, *, key: str) -> Certification:
-    """Return ``base`` with some fields changed.
-
-    Raises:
-        ConfigError: an unknown field or a bad value; the message starts with ``key``.
-    """
-    return _merged(base, tuple((name, type(value), value) for name, value in changes.items()), key) if changes else base
-
-
-@cache
-def _merged(base: Certification, changes: tuple[tuple[str, type, object], ...], key: str) -> Certification:
-    # Kept, as a workflow's graph asks thousands of times; by types as well: 1 equals true.
-    merged = {f.name: getattr(base, f.name) for f in fields(base)} | {name: value for name, _, value in changes}
-    return _build(Certification, merged, lambda message: f"{key}: {message}")
+def _changed(base: Certification, changes: Options, key: str) -> Certification:
+    try:
+        return replace(base, **cast(Any, changes)) if changes else base
+    except ValidationError as error:
+        raise _refusal(Certification, error, lambda message: f"{key}: {message}") from error
 
 
 def read_params(path: Path) -> Params:
@@ -721,15 +639,19 @@ def _build(cls: type[T], content: Mapping[str, Any], located: Callable[[str], st
     try:
         return TypeAdapter(cls).validate_python(dict(content))
     except ValidationError as error:
-        problems: dict[object, str] = {}
-        for item in error.errors():
-            # Once for all entries that have it from the first, since they are like it.
-            found = "" if item["type"] == "value_error" else repr(item["input"])
-            mistake = (item["loc"][:1], item["loc"][2:], item["msg"], found)
-            problems.setdefault(mistake, located(_explain(cls, item)))
-        lines = list(dict.fromkeys(problems.values()))
-        more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
-        raise ConfigError("\n".join([*lines[:_SHOWN], *more])) from error
+        raise _refusal(cls, error, located) from error
+
+
+def _refusal(cls: type, error: ValidationError, located: Callable[[str], str]) -> ConfigError:
+    problems: dict[object, str] = {}
+    for item in error.errors():
+        # Once for all entries that have it from the first, since they are like it.
+        found = "" if item["type"] == "value_error" else repr(item["input"])
+        mistake = (item["loc"][:1], item["loc"][2:], item["msg"], found)
+        problems.setdefault(mistake, located(_explain(cls, item)))
+    lines = list(dict.fromkeys(problems.values()))
+    more = [f"... and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
+    return ConfigError("\n".join([*lines[:_SHOWN], *more]))
 
 
 _RIGHT = {
@@ -760,6 +682,8 @@ def _explain(cls: type, error: ErrorDetails) -> str:
         return f"missing key {key}.kind; must be one of {', '.join(KINDS)}"
     if error["type"] == "union_tag_invalid":
         return f"{key}.kind: unknown {error['ctx']['tag']!r}; {nearest(error['ctx']['tag'], KINDS)}"
+    if error["type"] == "check":
+        return f"{key}: {error['msg']}"
     if error["type"] == "value_error":
         return f"{key}.{error['ctx']['error']}".lstrip(".")
     if error["type"] == "dataclass_type":
@@ -786,8 +710,3 @@ def _valid_keys(cls: object, location: list[str]) -> list[str]:
             cls = next((a for a in get_args(cls) if is_dataclass(a) or get_args(a)), None)
     known = [f.name for f in fields(cls)] if is_dataclass(cls) else []
     return [*known, *SHORT] if cls is Params else known
-
-
-def _known(key: str, value: str, valid: Collection[str]) -> None:
-    if value not in valid:
-        raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")

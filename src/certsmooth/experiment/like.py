@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from certsmooth.errors import ConfigError, nearest
@@ -114,19 +115,17 @@ def _changes(key: str, name: object, modifiers: Mapping[str, Any], dataset: str)
 def _section(section: str, given: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     whole = {name: entry for name, entry in changes.items() if name not in given or _says_like(entry)}
     entries, rest = {**given, **whole}, {name: entry for name, entry in changes.items() if name not in whole}
+    others = {name: _like(section, entries, name) for name in entries}
+    before = {name: () if other is None else (other,) for name, other in others.items()}
     done: dict[str, Any] = {}
-    for name in entries:
-        path, seen = [name], {name}
-        while path[-1] not in done and (other := _like(section, entries, path[-1])) is not None:
-            if other in seen:
-                chain = " -> ".join([*path[path.index(other) :], other])
-                raise ConfigError(f"{section}.{path[-1]}.{KEY}: {chain}; must end at an entry without {KEY!r}")
-            path.append(other)
-            seen.add(other)
-        for each in reversed(path):
-            if each not in done:
-                entry = _as_other(section, entries, each, done)
-                done[each] = merged(entry, rest[each]) if each in rest else entry
+    try:
+        for name in TopologicalSorter(before).static_order():
+            entry = _as_other(section, entries, name, done)
+            done[name] = merged(entry, rest[name]) if name in rest else entry
+    except CycleError as error:
+        *chain, last = reversed(error.args[1])
+        found = " -> ".join([*chain, last])
+        raise ConfigError(f"{section}.{chain[-1]}.{KEY}: {found}; must end at an entry without {KEY!r}") from error
     return {name: done[name] for name in entries}
 
 

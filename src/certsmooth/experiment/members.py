@@ -10,26 +10,27 @@ from typing import Annotated, Any, cast
 
 from pydantic import ConfigDict, Field, create_model
 
-from certsmooth._internal.options import option_descriptions, option_types
+from certsmooth._internal.options import make, option_descriptions, option_types
 from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
-from certsmooth.experiment.base_classifier import normalisation_of, recipe_of
 from certsmooth.experiment.build import build, under
 from certsmooth.experiment.config import (
     AccuracyTable,
     AnyTable,
     CertifiedTable,
     EmpiricalTable,
-    Member,
     Params,
     SoundnessTable,
     rows_of,
 )
+from certsmooth.experiment.specs import MemberSpec
 from certsmooth.science import datasets
 from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
+from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.training.recipe import Recipe
 
 
 def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
@@ -38,7 +39,7 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    chosen = runs.at_grid_point(runs.resolved_method(params, run.dataset, run.method).policy, run.grid)
+    chosen = runs.at_grid_point(runs.resolved_policy(params, run.dataset, run.method), run.grid)
     return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
 
 
@@ -59,7 +60,7 @@ def certificate_of(params: Params, method: str) -> Certificate:
     return certificate
 
 
-def _policy(chosen: Member, *, sigma: float, key: str) -> SigmaPolicy:
+def _policy(chosen: MemberSpec, *, sigma: float, key: str) -> SigmaPolicy:
     policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
     return policy
 
@@ -118,8 +119,9 @@ def check_members(params: Params) -> None:
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
         datasets.member(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
-        recipe_of(dataset.recipe, key=f"{key}.recipe")
-        normalisation_of(dataset.normalisation, key=key)
+        make(Recipe, dataset.recipe, f"{key}.recipe")
+        if dataset.normalisation:
+            make(Normalisation, dataset.normalisation, f"{key}.normalisation")
         for training in params.trainings:
             _check_training(params, name, training)
         for method in params.methods:
@@ -150,7 +152,7 @@ def check_toy(params: Params) -> None:
     if trainings[0] != trainings[1]:
         raise ConfigError(f"toy: methods with the trainings {trainings[0]!r} and {trainings[1]!r}; must be the same")
     for run in (constant, dependent):
-        if (stride := runs.certification(params, run).stride) != 1:
+        if (stride := params.certification(run.dataset, run.method).stride) != 1:
             raise ConfigError(f"toy: {run.method!r} is certified with stride {stride} on {toy.dataset}; must be 1")
 
 
@@ -187,7 +189,8 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     elif isinstance(table, AccuracyTable):
         _check_l2(f"{key}.methods", params, rows_of(table))
         for about in runs.table_choices(params, name):
-            runs.only_grid_point(params, about.dataset, table.baseline, key=f"{key}.baseline")
+            known = runs.grid_points(params, about.dataset, table.baseline)
+            runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
 
@@ -201,9 +204,8 @@ def _check_norms(key: str, params: Params, table: CertifiedTable) -> None:
 
 def _check_training(params: Params, dataset: str, name: str) -> None:
     entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
-    changed = entry.trainings.get(name)
-    key = f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
-    recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"{key}.recipe")
+    key = f"datasets.{dataset}.trainings.{name}" if name in entry.trainings else f"trainings.{name}"
+    make(Recipe, runs.recipe(params, dataset, name), f"{key}.recipe")
     for grid in runs.training_grid_points(params, dataset, name):
         objective = build("objectives", runs.at_grid_point(training.objective, grid), key=f"{key}.objective")
         if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":
@@ -215,7 +217,7 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
-    entry, method = params.datasets[dataset], runs.resolved_method(params, dataset, name)
+    entry, method = params.datasets[dataset], params.methods[name]
     certificate = certificate_of(params, name)
     for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
         policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid))
@@ -229,8 +231,7 @@ def _check_enough_samples(params: Params) -> None:
     """Check that no certificate and no prediction abstains whatever the samples show."""
     certified: dict[tuple[Certificate, int, float], str] = {}
     for dataset, name in product(params.datasets, params.methods):
-        run = runs.CertificationRun(dataset, name, params.datasets[dataset].sigmas[0], params.training_seeds[0], ())
-        setting = runs.certification(params, run)
+        setting = params.certification(dataset, name)
         key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
     for (certificate, n, alpha), key in certified.items():

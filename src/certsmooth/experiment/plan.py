@@ -81,7 +81,7 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
         phase = 2 if spec.start or spec.labels else 0
         yield Job(rule="train", output=spec.path, parts=[spec.identity], phase=phase)
     for labels in {spec.labels.path: spec.labels for spec in models if spec.labels}.values():
-        yield Job(rule="label", output=labels.path, parts=[labels.identity | {"source": labels.source}], phase=1)
+        yield Job(rule="label", output=labels.path, parts=[labels.asked], phase=1)
     for counts in experiment.all_counts():
         for shard, path in enumerate(specs.counts_paths(counts)):
             yield Job(rule="sample", output=path, parts=counts.identity, shard=(shard, counts.shards), phase=3)

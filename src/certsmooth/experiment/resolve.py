@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import cached_property, wraps
 from itertools import product
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar, TypeVarTuple
 
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment import runs
-from certsmooth.experiment.config import EmpiricalTable, Member, Params, SoundnessTable, TrainingChanges
-from certsmooth.experiment.runs import CertificationRun, ModelRun
+from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
+from certsmooth.experiment.runs import CertificationRun, Demand, ModelRun
 from certsmooth.experiment.specs import (
     SPLITS,
     AttackSpec,
@@ -22,9 +23,7 @@ from certsmooth.experiment.specs import (
     BreakSpec,
     CertifySpec,
     DataSpec,
-    GridPoint,
     LabelSpec,
-    MemberSpec,
     OrderSpec,
     SampleSpec,
     Spec,
@@ -34,6 +33,7 @@ from certsmooth.experiment.specs import (
 )
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 S = TypeVar("S", bound=Spec)
 Seeds = tuple[int, ...]
 Pairs = tuple[tuple[CertificationRun, Split], ...]
@@ -41,19 +41,18 @@ Place = tuple[str, str, int]
 """Data set, method and training seed."""
 
 
-@dataclass(frozen=True)
-class Demand:
-    """One run that something is made of.
+def _kept(make: Callable[[Experiment, *Ts], T]) -> Callable[[Experiment, *Ts], T]:
+    """Let an experiment keep what a method returned: the workflow's graph asks for the same things many times."""
 
-    Attributes:
-        target: what: the name of a table or figure.
-        run: the certification.
-        split: of the data.
-    """
+    @wraps(make)
+    def found(self: Experiment, *asked: *Ts) -> T:
+        key = (make.__name__, *asked)
+        if key not in self._found:
+            self._found[key] = make(self, *asked)
+        kept: T = self._found[key]
+        return kept
 
-    target: str
-    run: CertificationRun
-    split: Split
+    return found
 
 
 class Experiment:
@@ -61,14 +60,9 @@ class Experiment:
 
     def __init__(self, params: Params) -> None:
         self.params = params
-        self._kept: dict[tuple[object, ...], Any] = {}
+        self._found: dict[tuple[object, ...], Any] = {}
 
-    def _once(self, key: tuple[object, ...], make: Callable[[], T]) -> T:
-        if key not in self._kept:
-            self._kept[key] = make()
-        kept: T = self._kept[key]
-        return kept
-
+    @_kept
     def data(self, dataset: str) -> DataSpec:
         """Return what the data are."""
         chosen = self.params.datasets[dataset]
@@ -82,18 +76,15 @@ class Experiment:
             source=chosen.source,
         )
 
+    @_kept
     def train(self, run: ModelRun) -> TrainSpec:
         """Return what a base classifier is.
 
         Raises:
             ConfigError: it builds on a training with several grid points, or needs unlabelled images of data without.
         """
-        return self._once(("train", run), lambda: self._train(run))
-
-    def _train(self, run: ModelRun) -> TrainSpec:
         chosen = self.params.datasets[run.dataset]
         training = runs.resolved_training(self.params, run.dataset, run.training)
-        changes = chosen.trainings.get(run.training, TrainingChanges())
         start, teacher = (find(self.params, run) for find in (runs.start_run, runs.teacher_run))
         return TrainSpec(
             data=self.data(run.dataset),
@@ -104,9 +95,9 @@ class Experiment:
             normalisation=chosen.normalisation and dict(chosen.normalisation),
             numeric_type=chosen.numeric_type,
             channels_last=chosen.channels_last,
-            recipe={**chosen.recipe, **changes.recipe},
-            objective=_at(training.objective, run.grid),
-            policy=_at(training.policy, run.grid),
+            recipe=dict(runs.recipe(self.params, run.dataset, run.training)),
+            objective=runs.at_grid_point(training.objective, run.grid),
+            policy=runs.at_grid_point(training.policy, run.grid),
             noise=training.noise,
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
@@ -125,18 +116,16 @@ class Experiment:
             raise ConfigError(f"datasets.{teacher.dataset}.unlabelled: null; must give a share or a source")
         return LabelSpec(teacher=self.train(teacher), source=unlabelled.source)
 
+    @_kept
     def sample(self, run: CertificationRun, split: Split) -> SampleSpec:
         """Return what the counts of a run are."""
-        return self._once(("sample", run, split), lambda: self._sample(run, split))
-
-    def _sample(self, run: CertificationRun, split: Split) -> SampleSpec:
-        method = runs.resolved_method(self.params, run.dataset, run.method)
-        chosen = runs.certification(self.params, run)
+        policy = runs.resolved_policy(self.params, run.dataset, run.method)
+        chosen = self.params.certification(run.dataset, run.method)
         return SampleSpec(
             base=self.train(runs.model_run(self.params, run)),
             split=split,
-            policy=_at(method.policy, run.grid),
-            noise=runs.noise_of(method.certificate.name),
+            policy=runs.at_grid_point(policy, run.grid),
+            noise=runs.noise_of(self.params.methods[run.method].certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
             n=chosen.n,
@@ -144,16 +133,14 @@ class Experiment:
             seed=self.params.seed,
         )
 
+    @_kept
     def certify(self, run: CertificationRun, split: Split) -> CertifySpec:
         """Return what the certificates of a run are."""
-        return self._once(("certify", run, split), lambda: self._certify(run, split))
-
-    def _certify(self, run: CertificationRun, split: Split) -> CertifySpec:
         method = self.params.methods[run.method]
         return CertifySpec(
             sampled=self.sample(run, split),
-            certificate=_at(method.certificate, ()),
-            alpha=runs.certification(self.params, run).alpha,
+            certificate=runs.at_grid_point(method.certificate, ()),
+            alpha=self.params.certification(run.dataset, run.method).alpha,
             memory=method.memory,
             seed=self.params.seed,
             grid=run.grid,
@@ -166,7 +153,7 @@ class Experiment:
         return AttackSpec(
             sampled=self.sample(run, "test"),
             name=attack,
-            attack=_at(chosen.attacks[attack].attack, ()),
+            attack=runs.at_grid_point(chosen.attacks[attack].attack, ()),
             samples=chosen.attacks[attack].samples,
             radii=runs.table_choice(self.params, table).radii,
             n=chosen.predict.n,
@@ -177,11 +164,11 @@ class Experiment:
 
     def order(self, table: str, run: CertificationRun) -> OrderSpec:
         """Return what the cost of a memory's order is, for a table."""
-        radii, shuffles = (
-            runs.table_choice(self.params, table).radii,
-            self.params.of_kind(SoundnessTable)[table].shuffles,
+        return OrderSpec(
+            certified=self.certify(run, "test"),
+            radii=runs.table_choice(self.params, table).radii,
+            shuffles=self.params.of_kind(SoundnessTable)[table].shuffles,
         )
-        return OrderSpec(certified=self.certify(run, "test"), radii=radii, shuffles=shuffles)
 
     def breaking(self, table: str, run: CertificationRun) -> BreakSpec:
         """Return what the attack of a table on a run's certificates is."""
@@ -190,19 +177,17 @@ class Experiment:
             certified=self.certify(run, "test"), n=chosen.predict.n, stride=chosen.stride, seed=self.params.seed
         )
 
-    @property
+    @cached_property
     def demands(self) -> tuple[Demand, ...]:
         """What all tables and figures are made of."""
-        return self._once(("demands",), lambda: tuple(Demand(*each) for each in runs.demanded(self.params)))
+        return tuple(runs.demanded(self.params))
 
+    @_kept
     def sampled_by(self, run: CertificationRun) -> CertificationRun:
         """Return the run whose counts a certification uses: that of the first method that samples alike.
 
         So a new certificate for a method costs no new samples.
         """
-        return self._once(("sampled_by", run), lambda: self._sampled_by(run))
-
-    def _sampled_by(self, run: CertificationRun) -> CertificationRun:
         first = self.params.methods[run.method]
         for name, method in self.params.methods.items():
             if name == run.method:
@@ -215,16 +200,27 @@ class Experiment:
                     return other
         return run
 
+    @cached_property
+    def _certified(self) -> _Needs:
+        return _Needs(self.demands)
+
+    @cached_property
+    def _sampled(self) -> _Needs:
+        return _Needs(replace(demand, run=self.sampled_by(demand.run)) for demand in self.demands)
+
+    @_kept
     def certificates(self, run: CertificationRun) -> Batch[CertifySpec]:
         """Return the file of the certificates of a run: it holds the runs of its method that the same targets need."""
-        return self.certify_batch(run.dataset, run.method, self._needs("certificates").seeds_beside(run))
+        return self.certify_batch(run.dataset, run.method, self._certified.seeds_beside(run))
 
+    @_kept
     def counts(self, run: CertificationRun) -> Batch[SampleSpec]:
         """Return the files of the counts of a run, likewise; those of a run that no target needs are its own."""
-        if self._needs("certificates").of(run.dataset, run.method, run.seed):
+        if self._certified.of(run.dataset, run.method, run.seed):
             run = self.sampled_by(run)
-        return self.sample_batch(run.dataset, run.method, self._needs("counts").seeds_beside(run))
+        return self.sample_batch(run.dataset, run.method, self._sampled.seeds_beside(run))
 
+    @_kept
     def certify_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[CertifySpec]:
         """Return the certificates that one job makes.
 
@@ -234,33 +230,17 @@ class Experiment:
         Raises:
             ConfigError: no such data set or method.
         """
-        return self._once(("certificates", dataset, method, seeds), lambda: self._certify_batch(dataset, method, seeds))
+        pairs = self._pairs(self._certified, dataset, method, seeds)
+        return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(self.certify(*pair) for pair in pairs))
 
-    def _certify_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[CertifySpec]:
-        pairs = self._pairs("certificates", dataset, method, seeds)
-        return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(self.certify(*each) for each in pairs))
-
+    @_kept
     def sample_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[SampleSpec]:
         """Return the counts that the jobs of all shards make together; see `certify_batch`."""
-        return self._once(("counts", dataset, method, seeds), lambda: self._sample_batch(dataset, method, seeds))
+        parts = tuple(self.sample(*pair) for pair in self._pairs(self._sampled, dataset, method, seeds))
+        shards = self.params.certification(dataset, method).shards
+        return Batch(dataset=dataset, method=method, seeds=seeds, parts=parts, shards=shards)
 
-    def _sample_batch(self, dataset: str, method: str, seeds: Seeds) -> Batch[SampleSpec]:
-        pairs = self._pairs("counts", dataset, method, seeds)
-        return Batch(
-            dataset=dataset,
-            method=method,
-            seeds=seeds,
-            parts=tuple(self.sample(*each) for each in pairs),
-            shards=runs.certification(self.params, pairs[0][0]).shards,
-        )
-
-    def _needs(self, kind: Literal["certificates", "counts"]) -> _Needs:
-        def made(demand: Demand) -> Demand:
-            return demand if kind == "certificates" else replace(demand, run=self.sampled_by(demand.run))
-
-        return self._once(("needs", kind), lambda: _Needs([made(demand) for demand in self.demands]))
-
-    def _pairs(self, kind: Literal["certificates", "counts"], dataset: str, method: str, seeds: Seeds) -> Pairs:
+    def _pairs(self, needs: _Needs, dataset: str, method: str, seeds: Seeds) -> Pairs:
         """Return the runs and splits that targets need of a method; of other seeds, those that are sampled or all."""
         for key, name, known in (("datasets", dataset, self.params.datasets), ("methods", method, self.params.methods)):
             if name not in known:
@@ -268,7 +248,7 @@ class Experiment:
 
         def of(seed: int) -> Pairs:
             place = dataset, method, seed
-            return self._needs(kind).of(*place) or self._needs("counts").of(*place) or self._every(*place)
+            return needs.of(*place) or self._sampled.of(*place) or self._every(*place)
 
         return tuple(pair for seed in seeds for pair in of(seed))
 
@@ -287,6 +267,7 @@ class Experiment:
         """Return all files of counts that targets need."""
         return _distinct(self.counts(demand.run) for demand in self.demands)
 
+    @_kept
     def audited(self, table: str) -> dict[tuple[str, str], tuple[CertificationRun, ...]]:
         """Return the runs of a table by data set and method: one job each audits or attacks them."""
         found: dict[tuple[str, str], list[CertificationRun]] = defaultdict(list)
@@ -294,14 +275,17 @@ class Experiment:
             found[run.dataset, run.method].append(run)
         return {key: tuple(each) for key, each in found.items()}
 
+    @_kept
     def orders(self, table: str, dataset: str, method: str) -> Batch[OrderSpec]:
         """Return what memories cost the runs of a method, for a table."""
         return self._of_table(table, dataset, method, lambda run: self.order(table, run))
 
+    @_kept
     def breakings(self, table: str, dataset: str, method: str) -> Batch[BreakSpec]:
         """Return the attacks of a table on the certificates of a method."""
         return self._of_table(table, dataset, method, lambda run: self.breaking(table, run))
 
+    @_kept
     def attacks(self, table: str, attack: str, dataset: str, method: str) -> Batch[AttackSpec]:
         """Return one attack of a table on the runs of a method."""
         return self._of_table(table, dataset, method, lambda run: self.attack(table, attack, run))
@@ -316,12 +300,6 @@ class Experiment:
     def models(self) -> tuple[TrainSpec, ...]:
         """Return every base classifier, and those that they start from or learn from, once each."""
         return tuple(self.train(run) for run in runs.all_models(self.params))
-
-
-def _at(chosen: Member, point: GridPoint) -> MemberSpec:
-    """Return a member at a grid point."""
-    at = runs.at_grid_point(chosen, point)
-    return MemberSpec(at.name, dict(at.options))
 
 
 def _distinct(batches: Iterable[Batch[S]]) -> tuple[Batch[S], ...]:
@@ -342,17 +320,10 @@ class _Needs:
     def seeds_beside(self, run: CertificationRun) -> Seeds:
         """Return the seeds that the same targets need of the run's method: one job makes them."""
         wanted = self._targets.get((run.dataset, run.method, run.seed))
-        return (
-            (run.seed,)
-            if wanted is None
-            else tuple(
-                sorted(
-                    seed
-                    for (dataset, method, seed), targets in self._targets.items()
-                    if (dataset, method) == (run.dataset, run.method) and targets == wanted
-                )
-            )
-        )
+        if wanted is None:
+            return (run.seed,)
+        beside = (place for place, targets in self._targets.items() if targets == wanted)
+        return tuple(sorted(seed for *place, seed in beside if place == [run.dataset, run.method]))
 
     def of(self, dataset: str, method: str, seed: int) -> Pairs:
         """Return the runs and splits that are needed of a method, in the order in which they were first asked for."""

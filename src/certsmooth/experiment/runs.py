@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from itertools import product
 from math import prod
 from typing import Any
@@ -17,21 +16,16 @@ from certsmooth._internal.registry import literal
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.config import (
     AccuracyTable,
-    Certification,
     CertifiedTable,
     Member,
-    Method,
-    MethodChanges,
     Options,
     Params,
     TableSettings,
     Training,
-    TrainingChanges,
-    merge_certification,
     rows_of,
 )
 from certsmooth.experiment.labels import labels_of
-from certsmooth.experiment.specs import SPLITS, GridPoint, Split, grid_name
+from certsmooth.experiment.specs import SPLITS, GridPoint, MemberSpec, Split, grid_name
 
 _MOST_GRID_POINTS = 10_000
 
@@ -58,27 +52,41 @@ class CertificationRun:
     grid: GridPoint
 
 
+@dataclass(frozen=True)
+class Demand:
+    """One run that something is made of.
+
+    Attributes:
+        target: what: the name of a table or figure.
+        run: the certification.
+        split: of the data.
+    """
+
+    target: str
+    run: CertificationRun
+    split: Split
+
+
 def resolved_training(params: Params, dataset: str, name: str) -> Training:
     """Return a training with what differs on a data set."""
-    chosen = params.trainings[name]
-    changes = params.datasets[dataset].trainings.get(name, TrainingChanges())
-    return replace(
-        chosen,
-        objective=_changed(chosen.objective, changes.objective),
-        policy=_changed(chosen.policy, changes.policy),
-    )
+    chosen, changes = params.trainings[name], params.datasets[dataset].trainings.get(name)
+    if changes is None:
+        return chosen
+    objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
+    return replace(chosen, objective=objective, policy=policy)
 
 
-def resolved_method(params: Params, dataset: str, name: str) -> Method:
-    """Return a method with what differs on a data set; its certification is whole."""
-    chosen, entry = params.methods[name], params.datasets[dataset]
-    changes = entry.methods.get(name, MethodChanges())
-    merged = merge_certification(
-        entry.certification,
-        {**chosen.certification, **changes.certification},
-        key=f"datasets.{dataset}.methods.{name}.certification",
-    )
-    return replace(chosen, policy=_changed(chosen.policy, changes.policy), certification=asdict(merged))
+def recipe(params: Params, dataset: str, training: str) -> Options:
+    """Return the recipe of a training on a data set."""
+    entry = params.datasets[dataset]
+    changes = entry.trainings.get(training)
+    return {**entry.recipe, **changes.recipe} if changes else entry.recipe
+
+
+def resolved_policy(params: Params, dataset: str, method: str) -> Member:
+    """Return the sigma policy of a method with what differs on a data set."""
+    chosen, changes = params.methods[method].policy, params.datasets[dataset].methods.get(method)
+    return chosen if changes is None else _changed(chosen, changes.policy)
 
 
 def _changed(chosen: Member, changes: Options) -> Member:
@@ -101,9 +109,9 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     Raises:
         ConfigError: training and policy share the name of such an option.
     """
-    method = resolved_method(params, dataset, name)
-    training = resolved_training(params, dataset, method.training)
-    return _product(f"methods.{name}", training.objective.options, training.policy.options, method.policy.options)
+    training = resolved_training(params, dataset, params.methods[name].training)
+    policy = resolved_policy(params, dataset, name)
+    return _product(f"methods.{name}", training.objective.options, training.policy.options, policy.options)
 
 
 def _product(key: str, *options: Options) -> tuple[GridPoint, ...]:
@@ -121,16 +129,12 @@ def _product(key: str, *options: Options) -> tuple[GridPoint, ...]:
     return tuple(tuple(zip((name for name, _ in lists), each, strict=True)) for each in values)
 
 
-def only_grid_point(params: Params, dataset: str, name: str, *, key: str) -> GridPoint:
-    """Return the grid point of a method that must have one.
+def only_grid_point(known: Sequence[GridPoint], name: str, dataset: str, *, key: str) -> GridPoint:
+    """Return the grid point of a training or method that must have one on a data set.
 
     Raises:
         ConfigError: it has several; the message starts with ``key``.
     """
-    return _only(grid_points(params, dataset, name), name, dataset, key=key)
-
-
-def _only(known: Sequence[GridPoint], name: str, dataset: str, *, key: str) -> GridPoint:
     if len(known) > 1:
         raise ConfigError(f"{key}: {name!r} has {len(known)} grid points on {dataset}; must have one")
     return known[0]
@@ -148,11 +152,11 @@ def find_grid_point(known: Iterable[GridPoint], name: str, *, key: str) -> GridP
     return by_name[name]
 
 
-def at_grid_point(chosen: Member, grid: GridPoint) -> Member:
+def at_grid_point(chosen: Member, grid: GridPoint) -> MemberSpec:
     """Return a member whose options that are lists have the values of a grid point."""
     values = dict(grid)
     options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
-    return replace(chosen, options=options)
+    return MemberSpec(chosen.name, options)
 
 
 @dataclass(frozen=True)
@@ -210,7 +214,8 @@ def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[Certif
     seed = params.training_seeds[0]
 
     def run(key: str, method: str, sigma: float) -> CertificationRun:
-        return CertificationRun(toy.dataset, method, sigma, seed, only_grid_point(params, toy.dataset, method, key=key))
+        grid = only_grid_point(grid_points(params, toy.dataset, method), method, toy.dataset, key=key)
+        return CertificationRun(toy.dataset, method, sigma, seed, grid)
 
     constant = tuple(run("toy.constant", toy.constant, sigma) for sigma in params.datasets[toy.dataset].sigmas)
     return constant, (run("toy.input_dependent", toy.input_dependent, toy.sigma),)
@@ -236,20 +241,20 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
     return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
 
 
-def demanded(params: Params) -> Iterator[tuple[str, CertificationRun, Split]]:
-    """Yield what every table and figure is made of: its name, and each certification with each split of the data."""
+def demanded(params: Params) -> Iterator[Demand]:
+    """Yield what every table and figure is made of."""
     for name, table in params.tables.items():
         splits: tuple[Split, ...] = SPLITS if isinstance(table, CertifiedTable) else ("test",)
-        yield from ((name, run, split) for run in table_runs(params, name) for split in splits)
-    yield from (("toy", run, "test") for shown in toy_runs(params) for run in shown)
-    yield from (("high_dimension", run, "test") for run in high_dimension_runs(params))
+        yield from (Demand(name, run, split) for run in table_runs(params, name) for split in splits)
+    yield from (Demand("toy", run, "test") for shown in toy_runs(params) for run in shown)
+    yield from (Demand("high_dimension", run, "test") for run in high_dimension_runs(params))
 
 
 def all_models(params: Params) -> tuple[ModelRun, ...]:
     """Return every base classifier of `demanded`, and those that they start from or learn from, once each."""
-    last = dict.fromkeys(model_run(params, run) for _, run, _ in demanded(params))
+    last = dict.fromkeys(model_run(params, demand.run) for demand in demanded(params))
     earlier = [find(params, run) for run in last for find in (start_run, teacher_run)]
-    return tuple(dict.fromkeys([*(run for run in earlier if run is not None), *last]))
+    return tuple(dict.fromkeys([*filter(None, earlier), *last]))
 
 
 def start_run(params: Params, run: ModelRun) -> ModelRun | None:
@@ -258,8 +263,7 @@ def start_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: that training has several grid points on this data set.
     """
-    start = params.trainings[run.training].start
-    return _earlier(params, run, "start.training", start.training if start else None)
+    return _earlier(params, run, "start.training")
 
 
 def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
@@ -268,44 +272,32 @@ def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: its training has several grid points on this data set, or the data set has no unlabelled images.
     """
-    teacher = params.trainings[run.training].teacher
-    if teacher is not None and params.datasets[run.dataset].unlabelled is None:
+    if params.trainings[run.training].teacher is not None and params.datasets[run.dataset].unlabelled is None:
         raise ConfigError(
             f"datasets.{run.dataset}.unlabelled: null; training {run.training!r} needs unlabelled images: "
             "{share: ...} of the training split, or {source: FILE.npz}"
         )
-    return _earlier(params, run, "teacher", teacher)
+    return _earlier(params, run, "teacher")
 
 
-def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> ModelRun | None:
+def _earlier(params: Params, run: ModelRun, key: str) -> ModelRun | None:
+    name = params.trainings[run.training].builds_on[key]
     if name is None:
         return None
-    grid = _only(
-        training_grid_points(params, run.dataset, name), name, run.dataset, key=f"trainings.{run.training}.{key}"
-    )
-    return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
+    known = training_grid_points(params, run.dataset, name)
+    grid = only_grid_point(known, name, run.dataset, key=f"trainings.{run.training}.{key}")
+    return replace(run, training=name, grid=grid)
 
 
-@cache
 def noise_of(certificate: str) -> str:
     """Return the member of certsmooth.science.noise that a certificate is about: what is sampled for it."""
     return str(literal("certificates", certificate, "noise", default="gaussian"))
 
 
-def certification(params: Params, run: CertificationRun) -> Certification:
-    """Return how a run is certified: the data set's setting with the method's changes."""
-    return merge_certification(
-        params.datasets[run.dataset].certification,
-        resolved_method(params, run.dataset, run.method).certification,
-        key=f"methods.{run.method}.certification",
-    )
-
-
 def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
     chosen = params.tables[table]
-    methods = {name: params.methods[name] for name in rows_of(chosen)}
-    labels = {name: (method.label, *labels_of(params, name)) for name, method in methods.items()}
+    labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows_of(chosen)}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]
     return {"choices": choices, "table": described, "labels": labels}

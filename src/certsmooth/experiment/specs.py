@@ -78,7 +78,23 @@ class Spec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataSpec(Spec):
+class Sourced(Spec):
+    """Base of the specs of what is made from a source.
+
+    Attributes:
+        source: a file or folder; None for the data set's own images.
+    """
+
+    source: str | None = field(metadata=_WHERE)
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What the rule that makes it runs again for: the identity, and another source."""
+        return {**self.identity, "source": self.source}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Sourced):
     """A data set and how it is divided; see `certsmooth.experiment.config.DatasetParams`.
 
     Attributes:
@@ -88,7 +104,6 @@ class DataSpec(Spec):
         validation: share of the training split that is held back.
         unlabelled: share of the rest whose labels are not used; None for none.
         seed: of both choices.
-        source: a local copy; None for the data set's own way.
     """
 
     dataset: str
@@ -97,7 +112,6 @@ class DataSpec(Spec):
     validation: float
     unlabelled: float | None
     seed: int
-    source: str | None = field(metadata=_WHERE)
 
     @property
     def path(self) -> Path:
@@ -118,7 +132,7 @@ class TrainSpec(Spec):
         normalisation: mean and std per channel; None for none.
         numeric_type: float32, tf32 or bfloat16.
         channels_last: memory format.
-        recipe: fields of `certsmooth.science.training.Recipe`.
+        recipe: fields of `certsmooth.science.training.recipe.Recipe`.
         objective: what is minimised.
         policy: sigma of each training example.
         noise: a member of certsmooth.science.noise.
@@ -162,16 +176,14 @@ class TrainSpec(Spec):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelSpec(Spec):
+class LabelSpec(Sourced):
     """The labels that a base classifier gives the unlabelled images (SmoothAdv, Section 4.2).
 
     Attributes:
         teacher: the base classifier.
-        source: a file of the images; None for those that the data hold back.
     """
 
     teacher: TrainSpec
-    source: str | None = field(metadata=_WHERE)
 
     @property
     def path(self) -> Path:

@@ -7,12 +7,15 @@ float64: log probabilities of a confident classifier have no digits left in floa
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _MIN_LOG_PROBABILITY = -600.0  # Phi^-1(e^-600) = -34.5; its derivative, about e^595, still fits float64
 
@@ -32,8 +35,8 @@ def noisy_logits(
     """
     n, b = noise.shape[:2]
     logits = model((images + noise).flatten(0, 1))
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != n * b or logits.shape[1] < 2:
-        found = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or logits.shape[0] != n * b or logits.shape[1] < 2:
+        found = list(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
         raise ModelError(f"the model returned {found}; must be logits [{n * b}, k], k >= 2")
     return logits.view(n, b, -1)
 

@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from certsmooth._internal.checks import LARGEST_SEED, MAX_SAMPLES, store_integer
 from certsmooth._internal.modes import cpu_threads
 from certsmooth._internal.registry import member
-from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.artefacts.counts import Journal
-from certsmooth.artefacts.records import write_logs
-from certsmooth.errors import CountsError
 from certsmooth.experiment.build import build
 from certsmooth.experiment.code_hash import source_digest
 from certsmooth.experiment.specs import AttackSpec, Batch, audit_path
-from certsmooth.experiment.steps.certify import gather
 from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.steps.grouped import Asked, Rows, attack_in_groups
 from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.attacks import L2Attack
-from certsmooth.science.datasets import Split
-from certsmooth.science.models import numerics
 from certsmooth.science.noise import NoiseStreams
-from certsmooth.science.sampling.counts import Counts
-from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
+from certsmooth.science.sampling.sampler import BLOCK, Sampler, SamplingPlan
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.soft import scaled
 from certsmooth.science.theory.pixel_grid import PixelGrid, grid_of
@@ -126,57 +116,40 @@ def attack_batch(table: str, batch: Batch[AttackSpec], *, results: Path, device:
     """
     output = results / audit_path(table, batch.name, f"{batch.parts[0].name}.parquet")
     loaded, counted = Loaded(results, device), Counted(results)
-    with exclusive(output, error=CountsError):
-        parts, logs, journals = [], [], []
-        for spec in batch.parts:
-            asked = _Attacked.of(spec, loaded, counted)
-            journal = Journal(output, asked.identity)
-            with journal, numerics(loaded.classifier(spec.sampled.base).spec.numeric_type):
-                _attack_groups(asked, loaded, journal)
-            journals.append(journal)
-            parts.append((AttackCounts.from_lists([entry["counts"] for entry in journal.entries]), asked.identity))
-            logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
-        AttackCounts.write(output, parts)
-        write_logs(output, logs)
-        for journal in journals:
-            journal.remove()
+    attack_in_groups(output, (_asked(spec, loaded, counted) for spec in batch.parts), AttackCounts, loaded)
 
 
-@dataclass(frozen=True)
-class _Attacked:
-    """What is attacked of one run.
+def _asked(spec: AttackSpec, loaded: Loaded, counted: Counted) -> Asked:
+    sampled, base = spec.sampled, spec.sampled.base
+    record, about = loaded.record(base.data), loaded.identity(sampled)
+    certified = counted.gather(sampled, spec.counts, record).counts
+    split, plan = loaded.split(base.data, sampled.split), _plan(spec, toy=record["pixel_range"] is None)
+    positions = split.positions(certified.index)
 
-    Attributes:
-        spec: of the attack.
-        split: the images.
-        certified: their counts.
-        plan: what is done to each.
-        identity: of what is written.
-    """
-
-    spec: AttackSpec
-    split: Split
-    certified: Counts
-    plan: AttackPlan
-    identity: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, spec: AttackSpec, loaded: Loaded, counted: Counted) -> _Attacked:
-        sampled = spec.sampled
-        record, about = loaded.record(sampled.base.data), loaded.identity(sampled)
-        gathered = gather(sampled, spec.counts, counted, record)
-        code = source_digest(
-            "experiment.steps.attack", f"science.noise.{sampled.noise}", f"science.attacks.{spec.attack.name}"
+    def attack(rows: Rows) -> Iterator[AttackCounts]:
+        classifier, images = loaded.classifier(base), positions[rows]
+        return attack_group(
+            classifier,
+            split.batch(images).to(loaded.device),
+            torch.from_numpy(split.labels[images]).to(loaded.device),
+            torch.from_numpy(certified.sigma[rows]).to(loaded.device),
+            certified.index[rows].tolist(),
+            num_classes=classifier.spec.num_classes,
+            policy=loaded.policy(sampled),
+            plan=plan,
         )
-        identity = {**about, "spec": spec.identity, "code": code}
-        plan = _plan(spec, toy=record["pixel_range"] is None)
-        return cls(spec, loaded.split(sampled.base.data, sampled.split), gathered.counts, plan, identity)
 
-    @property
-    def groups(self) -> list[npt.NDArray[np.int64]]:
-        """Rows of the counts."""
-        rows = np.arange(0, len(self.certified), self.spec.stride)
-        return [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
+    code = source_digest(
+        "experiment.steps.attack", f"science.noise.{sampled.noise}", f"science.attacks.{spec.attack.name}"
+    )
+    return Asked(
+        name=f"{base.name}, {spec.name}",
+        base=base,
+        identity={**about, "spec": spec.identity, "code": code},
+        rows=np.arange(0, len(certified), spec.stride),
+        attack=attack,
+        results=plan.results,
+    )
 
 
 def _plan(spec: AttackSpec, *, toy: bool) -> AttackPlan:
@@ -195,35 +168,6 @@ def _plan(spec: AttackSpec, *, toy: bool) -> AttackPlan:
         noise=spec.sampled.noise,
         grid=grid_of(spec.sampled.step),
     )
-
-
-def _attack_groups(asked: _Attacked, loaded: Loaded, journal: Journal) -> None:
-    """Attack the groups that the journal does not hold yet."""
-    split, certified, plan = asked.split, asked.certified, asked.plan
-    classifier, policy = loaded.classifier(asked.spec.sampled.base), loaded.policy(asked.spec.sampled)
-    order = np.argsort(split.index)
-    positions = order[np.searchsorted(split.index, certified.index, sorter=order)]
-    groups, done = asked.groups, len(journal.entries)
-    total, finished = (sum(map(len, some)) * plan.results for some in (groups, groups[:done]))
-    name = f"{asked.spec.sampled.base.name}, {asked.spec.name}"
-    with tqdm(total=total, initial=finished, unit="attack", desc=name) as bar:
-        for group in groups[done:]:
-            since = time.perf_counter()
-            parts = []
-            for part in attack_group(
-                classifier,
-                split.batch(positions[group]).to(loaded.device),
-                torch.from_numpy(split.labels[positions[group]]).to(loaded.device),
-                torch.from_numpy(certified.sigma[group]).to(loaded.device),
-                certified.index[group].tolist(),
-                num_classes=classifier.spec.num_classes,
-                policy=policy,
-                plan=plan,
-            ):
-                parts.append(part.lists())
-                bar.update(len(group))
-            entry = {"seconds": time.perf_counter() - since, "counts": AttackCounts.from_lists(parts).lists()}
-            journal.append(entry)
 
 
 def attack_group(
@@ -274,30 +218,18 @@ def attack_group(
             batch_size=np.asarray([row.batch_size for row in counts]),
         )
 
+    def attacked(attack: L2Attack, samples: int) -> Tensor:
+        elements = _CPU_BATCH_ELEMENTS if images.device.type == "cpu" else _GPU_BATCH_ELEMENTS
+        size = max(1, elements // (prod(images.shape[1:]) * max(samples, 1)))
+        parts = []
+        with cpu_threads(images.device, 1):  # the arithmetic must not depend on the number of cores
+            for start in range(0, len(images), size):
+                some = slice(start, start + size)
+                noise = scaled(plan.standard_noise(identities[some], samples, images[some]), sigma[some])
+                parts.append(attack(model, images[some], labels[some], noise))
+        return torch.cat(parts)
+
     if plan.clean:
         yield counted(images, 0, 0.0)
-    for epsilon, attack in plan.attacks.items():
-        for samples in plan.samples:
-            yield counted(_attacked(model, images, labels, sigma, identities, attack, samples, plan), samples, epsilon)
-
-
-def _attacked(
-    model: torch.nn.Module,
-    images: Float[Tensor, " g *shape"],
-    labels: Int[Tensor, " g"],
-    sigma: Float[Tensor, " g"],
-    identities: Sequence[int],
-    attack: L2Attack,
-    samples: int,
-    plan: AttackPlan,
-) -> Float[Tensor, " g *shape"]:
-    """Return the attacked images; a forward pass holds as many of them as memory is meant to hold."""
-    elements = _CPU_BATCH_ELEMENTS if images.device.type == "cpu" else _GPU_BATCH_ELEMENTS
-    size = max(1, elements // (prod(images.shape[1:]) * max(samples, 1)))
-    parts = []
-    with cpu_threads(images.device, 1):  # the arithmetic must not depend on the number of cores
-        for start in range(0, len(images), size):
-            some = slice(start, start + size)
-            noise = scaled(plan.standard_noise(identities[some], samples, images[some]), sigma[some])
-            parts.append(attack(model, images[some], labels[some], noise))
-    return torch.cat(parts)
+    for (epsilon, attack), samples in product(plan.attacks.items(), plan.samples):
+        yield counted(attacked(attack, samples), samples, epsilon)

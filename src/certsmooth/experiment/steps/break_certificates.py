@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
-from tqdm import tqdm
 
-from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts.audits import Broken
-from certsmooth.artefacts.counts import Journal
-from certsmooth.artefacts.records import write_logs
-from certsmooth.errors import CountsError
 from certsmooth.experiment.code_hash import source_digest
 from certsmooth.experiment.specs import Batch, BreakSpec, audit_path
-from certsmooth.experiment.steps.certify import certificate_of, gather
+from certsmooth.experiment.steps.certify import certified_by
 from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.steps.grouped import Asked, Rows, attack_in_groups
 from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.audit.break_certificates import Balls, BreakPlan, break_group
 from certsmooth.science.audit.order import METRICS
 from certsmooth.science.certificates import ABSTAIN, Bound, Norm
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import numerics
 from certsmooth.science.sampling.counts import Counts
-from certsmooth.science.sampling.sampler import GROUP
 from certsmooth.science.theory.pixel_grid import grid_of
 
 _COLUMNS = 512  # images per block of distances
@@ -55,44 +47,38 @@ def break_batch(table: str, batch: Batch[BreakSpec], *, results: Path, device: t
     """
     output = results / audit_path(table, batch.name, "broken.parquet")
     loaded, counted = Loaded(results, device), Counted(results)
-    with exclusive(output, error=CountsError):
-        parts, logs, journals = [], [], []
-        for spec in batch.parts:
-            certified, plan, identity = _asked(spec, loaded, counted)
-            journal = Journal(output, identity)
-            with journal, numerics(loaded.classifier(spec.certified.sampled.base).spec.numeric_type):
-                _break_groups(certified, spec, plan, loaded, journal)
-            journals.append(journal)
-            parts.append((Broken.from_lists([entry["broken"] for entry in journal.entries]), identity))
-            logs.append(loaded.log([entry["seconds"] for entry in journal.entries]))
-        Broken.write(output, parts)
-        write_logs(output, logs)
-        for journal in journals:
-            journal.remove()
+    attack_in_groups(output, (_asked(spec, loaded, counted) for spec in batch.parts), Broken, loaded)
 
 
-def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> tuple[_Certified, BreakPlan, dict[str, Any]]:
-    """Return what is attacked of one run, how, and what identifies both."""
-    sampled, certificate = spec.certified.sampled, certificate_of(spec.certified)
-    record, about = loaded.record(sampled.base.data), loaded.identity(sampled)
-    gathered = gather(sampled, spec.certified.counts, counted, record)
-    bound = gathered.bound(certificate, alpha=spec.certified.alpha, image_shape=record["image_shape"])
+def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> Asked:
+    sampled, base = spec.certified.sampled, spec.certified.sampled.base
+    record, about = loaded.record(base.data), loaded.identity(sampled)
+    gathered, certificate, bound = certified_by(spec.certified, counted, record)
+    certified = _Certified.of(loaded.split(base.data, sampled.split), gathered.counts, bound, spec.stride)
     plan = BreakPlan(
         n=spec.n,
         seed=spec.seed,
-        dataset=sampled.base.data.dataset,
+        dataset=base.data.dataset,
         noise=certificate.noise,
         grid=grid_of(sampled.step),
         norm=certificate.norm,
     )
-    identity = {
-        **about,
-        "spec": spec.identity,
-        "plan": asdict(plan),
-        "code": source_digest("experiment.steps.break_certificates", f"science.noise.{plan.noise}"),
-    }
-    split = loaded.split(sampled.base.data, sampled.split)
-    return _Certified.of(split, gathered.counts, bound, spec.stride), plan, identity
+
+    def attack(rows: Rows) -> Iterator[Broken]:
+        classifier = loaded.classifier(base)
+        answers = break_group(
+            classifier,
+            certified.balls(rows, plan.norm, loaded.device),
+            num_classes=classifier.spec.num_classes,
+            policy=loaded.policy(sampled),
+            reached=(float(certified.sigma.min()), float(certified.sigma.max())),
+            plan=plan,
+        )
+        yield Broken(**vars(answers))
+
+    code = source_digest("experiment.steps.break_certificates", f"science.noise.{plan.noise}")
+    identity = {**about, "spec": spec.identity, "plan": asdict(plan), "code": code}
+    return Asked(name=base.name, base=base, identity=identity, rows=certified.attacked, attack=attack)
 
 
 @dataclass(frozen=True)
@@ -105,7 +91,7 @@ class _Certified:
         predict: the certified classes.
         radius: the certified radii.
         sigma: sigma(x).
-        attacked: rows of these that are attacked, in groups.
+        attacked: rows of these that are attacked.
     """
 
     split: Split
@@ -113,18 +99,16 @@ class _Certified:
     predict: Int[np.ndarray, " M"]
     radius: Float[np.ndarray, " M"]
     sigma: Float[np.ndarray, " M"]
-    attacked: Sequence[Int[np.ndarray, " g"]]
+    attacked: Int[np.ndarray, " a"]
 
     @classmethod
     def of(cls, split: Split, counts: Counts, bound: Bound, stride: int) -> _Certified:
         """Return the certificates of some counts; every stride-th image is attacked if it has one."""
-        order = np.argsort(split.index)
-        positions = order[np.searchsorted(split.index, counts.index, sorter=order)]
+        positions = split.positions(counts.index)
         (answered,) = np.nonzero((bound.predict != ABSTAIN) & (bound.radius > 0))
         (rows,) = np.nonzero(answered % stride == 0)
-        groups = [rows[i : i + GROUP] for i in range(0, len(rows), GROUP)]
         radius, sigma = bound.radius[answered], counts.sigma[answered]
-        return cls(split, positions[answered], bound.predict[answered], radius, sigma, groups)
+        return cls(split, positions[answered], bound.predict[answered], radius, sigma, rows)
 
     def balls(self, group: Int[np.ndarray, " g"], norm: Norm, device: torch.device) -> Balls:
         """Return the certified balls of a group."""
@@ -153,24 +137,3 @@ class _Certified:
     def _flat(self, rows: Int[np.ndarray, " m"]) -> npt.NDArray[np.float64]:
         flat: npt.NDArray[np.float64] = self.split.batch(self.positions[rows]).flatten(1).numpy().astype(np.float64)
         return flat
-
-
-def _break_groups(certified: _Certified, spec: BreakSpec, plan: BreakPlan, loaded: Loaded, journal: Journal) -> None:
-    """Attack the groups that the journal does not hold yet."""
-    sampled = spec.certified.sampled
-    classifier, policy = loaded.classifier(sampled.base), loaded.policy(sampled)
-    groups, done = certified.attacked, len(journal.entries)
-    total, finished = (sum(map(len, some)) for some in (groups, groups[:done]))
-    with tqdm(total=total, initial=finished, unit="certificate", desc=sampled.base.name) as bar:
-        for group in groups[done:]:
-            since = time.perf_counter()
-            answers = break_group(
-                classifier,
-                certified.balls(group, plan.norm, loaded.device),
-                num_classes=classifier.spec.num_classes,
-                policy=policy,
-                reached=(float(certified.sigma.min()), float(certified.sigma.max())),
-                plan=plan,
-            )
-            journal.append({"seconds": time.perf_counter() - since, "broken": Broken(**vars(answers)).lists()})
-            bar.update(len(group))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from certsmooth._internal.storage import file_digest
 from certsmooth.analysis import CertifiedRun
 from certsmooth.artefacts.certificates import CertificatesPart, find_certificates, read_certificates
-from certsmooth.artefacts.records import Log
 from certsmooth.errors import CountsError
 from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun
-from certsmooth.experiment.specs import AttackSpec, BreakSpec, CertifySpec, Split, certificates_path, plain
+from certsmooth.experiment.specs import CertifySpec, Split, certificates_path, plain
 
 
 class Certified:
@@ -66,17 +64,6 @@ class Certified:
                 f"that of {model}; sample and certify again"
             )
         return part
-
-
-def attack_provenance(spec: AttackSpec | BreakSpec, identity: Mapping[str, Any], log: Log) -> dict[str, Any]:
-    """Return how an attack was made, with what its spec says under the names that tables show.
-
-    Args:
-        spec: of the attack.
-        identity: that stands in its file.
-        log: how it was made.
-    """
-    return {"n": spec.n, "stride": spec.stride, "seed": spec.seed, **identity, **log.summary()}
 
 
 def _said(spec: CertifySpec) -> dict[str, Any]:

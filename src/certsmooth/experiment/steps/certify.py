@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from certsmooth._internal.storage import exclusive, file_digest
+from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts.certificates import CertificatesPart, export_certificates, write_certificates
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import Log, read_record
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.build import build
-from certsmooth.experiment.specs import Batch, CertifySpec, SampleSpec, certificates_path, sources
+from certsmooth.experiment.specs import Batch, CertifySpec, SampleSpec, certificates_path
 from certsmooth.experiment.steps.gathered import Counted, Gathered
 from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm, guarantee, linf_radius
 from certsmooth.science.memory import memory_pass, shuffled_order
@@ -52,9 +52,7 @@ def certify_batch(batch: Batch[CertifySpec], *, results: Path) -> None:
 
 def _certify(spec: CertifySpec, counted: Counted, results: Path) -> CertificatesPart:
     record = read_record(results / spec.sampled.base.data.path, spec=spec.sampled.base.data.identity)
-    certificate = certificate_of(spec)
-    gathered = gather(spec.sampled, spec.counts, counted, record)
-    bound = gathered.bound(certificate, alpha=spec.alpha, image_shape=record["image_shape"])
+    gathered, certificate, bound = certified_by(spec, counted, record)
     final, report = bound, None
     semi_elasticity = gathered.identity["semi_elasticity"]
     promise = guarantee(certificate, semi_elasticity, grid_of(spec.sampled.step))
@@ -99,20 +97,16 @@ def certificate_of(spec: CertifySpec) -> Certificate:
     return certificate
 
 
-def gather(sampled: SampleSpec, files: Sequence[Path], counted: Counted, record: Mapping[str, Any]) -> Gathered:
-    """Return the counts of a run on a split, if they are of the images and of the base classifier that are there now.
-
-    Args:
-        sampled: what they must be.
-        files: one a shard, below the folder of the results.
-        counted: reads them.
-        record: of the data set.
+def certified_by(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> tuple[Gathered, Certificate, Bound]:
+    """Return the counts of a run, its certificate, and what that says of the counts, without a memory.
 
     Raises:
-        CountsError: counts that are missing, damaged, incomplete, or of something else.
+        ConfigError: as `certificate_of`.
+        CountsError: as `Counted.gather`.
     """
-    digest = file_digest(counted.results / sampled.base.path, error=CountsError)
-    return counted.gather(files, sources(sampled, record, digest))
+    certificate = certificate_of(spec)
+    gathered = counted.gather(spec.sampled, spec.counts, record)
+    return gathered, certificate, gathered.bound(certificate, alpha=spec.alpha, image_shape=record["image_shape"])
 
 
 def images_at(sampled: SampleSpec, record: Mapping[str, Any]) -> ImagesAt:

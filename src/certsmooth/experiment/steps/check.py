@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from certsmooth._internal.options import make
 from certsmooth._internal.registry import member
-from certsmooth.artefacts import checkpoint
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
-from certsmooth.experiment.base_classifier import model_of, recipe_of
+from certsmooth.experiment.base_classifier import model_of
 from certsmooth.experiment.build import under
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.data import load_data
-from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.models import ModelSpec, build, check_shape
+from certsmooth.science.training.recipe import Recipe
 
 
 def check_start(params: Params) -> None:
@@ -42,18 +43,19 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
     if form is None or chosen.source is None:  # nothing is read: the data are made, or come by download
         form = under(f"{key}.source", load_data, data)
     spec = model_of(chosen, image_shape=form.image_shape, num_classes=form.num_classes, key=key)
-    under(f"{key}.architecture", lambda: build(spec, seed=0))
+    under(f"{key}.architecture", check_shape, spec)
     return spec
 
 
 def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) -> None:
     entry, training = params.datasets[dataset], params.trainings[name]
-    changed = entry.trainings.get(name)
-    recipe = recipe_of({**entry.recipe, **(changed.recipe if changed else {})}, key=f"datasets.{dataset}.recipe")
+    recipe = make(Recipe, runs.recipe(params, dataset, name), f"datasets.{dataset}.recipe")
     under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
         _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)
     if training.start is not None and training.start.checkpoint is not None:
+        from certsmooth.artefacts import checkpoint  # here, as it loads torch
+
         path, classifier = Path(training.start.checkpoint), build(spec, seed=0)
         under(f"trainings.{name}.start.checkpoint", checkpoint.start_from, path, classifier)
 

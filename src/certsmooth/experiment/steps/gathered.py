@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.counts import CountsPart, find_counts, read_counts
 from certsmooth.artefacts.records import Log, read_logs
 from certsmooth.errors import CountsError
+from certsmooth.experiment.specs import SampleSpec, sources
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.sampling.counts import Counts, concatenate
 from certsmooth.science.theory.pixel_grid import grid_of
@@ -56,17 +58,18 @@ class Counted:
         self.results = results
         self._files: dict[Path, tuple[list[CountsPart], list[Log]]] = {}
 
-    def gather(self, files: Sequence[Path], expect: Mapping[str, Any]) -> Gathered:
-        """Return the counts of all shards.
+    def gather(self, sampled: SampleSpec, files: Sequence[Path], record: Mapping[str, Any]) -> Gathered:
+        """Return the counts of a run, if they are of the images and of the base classifier that are there now.
 
         Args:
+            sampled: what they must be.
             files: one a shard, in order, below the folder of the results.
-            expect: entries that every identity must have, each whole: ``spec``, and what
-                `certsmooth.experiment.steps.loaded.sources` says.
+            record: of the data set.
 
         Raises:
-            CountsError: counts that are damaged, incomplete, or of something else.
+            CountsError: counts that are missing, damaged, incomplete, or of something else.
         """
+        expect = sources(sampled, record, file_digest(self.results / sampled.base.path, error=CountsError))
         found = [self._find(self.results / file, {**expect, "shard": [i, len(files)]}) for i, file in enumerate(files)]
         first = _without_shard(found[0][0])
         for file, (part, _) in zip(files, found, strict=True):
@@ -76,8 +79,8 @@ class Counted:
                         f"{self.results / file}: {key} is {value!r}, but {first[key]!r} in {files[0]}; sample again"
                     )
         counts = concatenate([part.counts for part, _ in found])
-        for name, samples in (("selection", "n0"), ("estimation", "n")):
-            _check_sums(self.results / files[0], name, getattr(counts, name), expect["spec"][samples])
+        for name, samples in (("selection", sampled.n0), ("estimation", sampled.n)):
+            _check_sums(self.results / files[0], name, getattr(counts, name), samples)
         return Gathered(counts, first, [log for _, log in found])
 
     def _find(self, path: Path, expect: Mapping[str, Any]) -> tuple[CountsPart, Log]:

@@ -9,7 +9,7 @@ from certsmooth.artefacts.audits import OrderPart, write_order_costs
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import CountsError
 from certsmooth.experiment.specs import Batch, OrderSpec, audit_path
-from certsmooth.experiment.steps.certify import arrival, certificate_of, gather, images_at
+from certsmooth.experiment.steps.certify import arrival, certified_by, images_at
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.audit.order import order_cost
 
@@ -31,11 +31,9 @@ def cost_orders(table: str, batch: Batch[OrderSpec], *, results: Path) -> None:
 
 
 def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
-    certified = spec.certified
-    sampled, certificate = certified.sampled, certificate_of(certified)
+    certified, sampled = spec.certified, spec.certified.sampled
     record = read_record(results / sampled.base.data.path, spec=sampled.base.data.identity)
-    gathered = gather(sampled, certified.counts, counted, record)
-    bound = gathered.bound(certificate, alpha=certified.alpha, image_shape=record["image_shape"])
+    gathered, certificate, bound = certified_by(certified, counted, record)
     cost = order_cost(
         images_at(sampled, record)(gathered.counts.index),
         bound.predict,

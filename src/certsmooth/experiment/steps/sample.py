@@ -88,9 +88,8 @@ class _Shard:
         split = loaded.split(spec.base.data, spec.split)
         positions = np.arange(0, len(split), spec.stride, dtype=np.int64)
         mine = shard_of(len(positions), shard, shards)
-        groups = [
-            positions[i : i + GROUP] for i in mine[::GROUP]
-        ]  # all but the last whole, as shards are made of these
+        # All but the last are whole, as shards are made of these.
+        groups = [positions[i : i + GROUP] for i in mine[::GROUP]]
         identity = {
             **loaded.identity(spec),
             "shard": [shard, shards],

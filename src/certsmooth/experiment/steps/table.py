@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from certsmooth.analysis.result import TableResult, records
 from certsmooth.analysis.soundness import AuditedRun, soundness_table
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, read_order_cost
-from certsmooth.artefacts.records import read_logs, read_record
+from certsmooth.artefacts.records import Log, read_logs, read_record
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import (
     AccuracyTable,
@@ -31,8 +31,8 @@ from certsmooth.experiment.config import (
 )
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
-from certsmooth.experiment.specs import SPLITS, audit_path
-from certsmooth.experiment.steps.certified import Certified, attack_provenance
+from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path
+from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
 from certsmooth.report.figures.accuracy_curves import accuracy_curves
 from certsmooth.report.figures.curves import certified_curves, write_figure
@@ -168,10 +168,15 @@ def _attacked(certified: Certified, name: str, table: EmpiricalTable, run: Certi
         batch, spec = experiment.attacks(name, attack, run.dataset, run.method), experiment.attack(name, attack, run)
         path = certified.results / audit_path(name, batch.name, f"{attack}.parquet")
         counts[attack], identity, place = AttackCounts.read(path, expect={"spec": spec.identity, **_source(found)})
-        provenance[attack] = attack_provenance(spec, identity, read_logs(path)[place])
+        provenance[attack] = _provenance(spec, identity, read_logs(path)[place])
     attacked = {int(i) for each in counts.values() for i in each.index}
     frame = found.frame[found.frame["idx"].isin(attacked)]
     return AttackedRun(replace(found, frame=frame), counts, provenance)
+
+
+def _provenance(spec: AttackSpec | BreakSpec, identity: Mapping[str, Any], log: Log) -> dict[str, Any]:
+    """Return how an attack was made, with what its spec says under the names that tables show."""
+    return {"n": spec.n, "stride": spec.stride, "seed": spec.seed, **identity, **log.summary()}
 
 
 def _source(run: CertifiedRun) -> dict[str, Any]:
@@ -200,7 +205,7 @@ def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedR
         before=guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity), grid),
         order=read_order_cost(order, expect=expect),
         broken=broken,
-        provenance=attack_provenance(spec, identity, read_logs(path)[place]),
+        provenance=_provenance(spec, identity, read_logs(path)[place]),
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from certsmooth._internal.options import make
 from certsmooth._internal.seeds import derive_seed
 from certsmooth._internal.storage import exclusive
 from certsmooth.artefacts import checkpoint
@@ -15,7 +16,7 @@ from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
 from certsmooth.artefacts.training_state import StateFile
 from certsmooth.errors import CheckpointError
-from certsmooth.experiment.base_classifier import model_of, recipe_of
+from certsmooth.experiment.base_classifier import model_of
 from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import TrainSpec
 from certsmooth.experiment.steps.data import load_part
@@ -23,7 +24,8 @@ from certsmooth.experiment.steps.label import with_pseudo_labels
 from certsmooth.science import models
 from certsmooth.science.models import BaseClassifier, numerics
 from certsmooth.science.sigma import SigmaPolicy
-from certsmooth.science.training import train
+from certsmooth.science.training.loop import train
+from certsmooth.science.training.recipe import Recipe
 
 
 def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None:
@@ -54,7 +56,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
                 used,
                 objective=build("objectives", spec.objective, key=f"trainings.{spec.training}.objective"),
                 sigma=policy,
-                recipe=recipe_of(spec.recipe, key=f"datasets.{spec.data.dataset}.recipe"),
+                recipe=make(Recipe, spec.recipe, f"datasets.{spec.data.dataset}.recipe"),
                 noise=spec.noise,
                 seed=derive_seed(spec.seed, "training"),
                 device=device,

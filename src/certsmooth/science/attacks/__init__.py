@@ -9,17 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth._internal.modes import evaluation
 from certsmooth._internal.options import Member
 from certsmooth.errors import DataError
 
-Loss = Callable[[Float[Tensor, "b k"], Int[Tensor, " b"]], Float[Tensor, " b"]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Loss = Callable[["Float[Tensor, 'b k']", "Int[Tensor, ' b']"], "Float[Tensor, ' b']"]
 """Log probabilities of the soft smoothed classifier and labels -> what an attack maximises, per example."""
 
 

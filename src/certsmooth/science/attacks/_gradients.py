@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth.errors import ModelError
 from certsmooth.science.attacks import Loss
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Estimator = Literal["plug_in", "gradient_free"]
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from jaxtyping import Float
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def per_example(values: Float[Tensor, " b"], like: Float[Tensor, " b *shape"]) -> Float[Tensor, " b *ones"]:

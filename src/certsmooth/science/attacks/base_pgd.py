@@ -9,17 +9,19 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from annotated_types import Gt
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import check_differentiable, check_finite
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,24 +57,23 @@ class BasePGD(L2Attack):
             rel_stepsize=2 / self.steps, abs_stepsize=self.step_size, steps=self.steps, random_start=False
         )
         bounds = (0, 1) if self.clamp else (-math.inf, math.inf)
-        target = PyTorchModel(_LogProbabilities(model), bounds=bounds, device=images.device)
+        target = PyTorchModel(_log_probabilities(model), bounds=bounds, device=images.device)
         with _fixed(model), torch.enable_grad():
             points: Tensor = attack.run(target, images, labels, epsilon=self.epsilon)
         return check_finite(points.detach())
 
 
-class _LogProbabilities(nn.Module):
-    """The base classifier's log probabilities in float64: in float32 a confident classifier's gradient is often 0."""
+def _log_probabilities(model: nn.Module) -> nn.Module:
+    """Return the base classifier's log probabilities in float64: in float32 a confident one's gradient is often 0."""
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self._model = (model,)  # no submodule: foolbox moves the module that it is given to a device
-        self.eval()
+    class LogProbabilities(torch.nn.Module):
+        # The model is no part of it: foolbox moves the module that it is given to a device.
+        def forward(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, "b k"]:
+            log_p = mean_log_probabilities(noisy_logits(model, images, torch.zeros_like(images)[None]))
+            check_differentiable(log_p)
+            return log_p
 
-    def forward(self, images: Float[Tensor, " b *shape"]) -> Float[Tensor, "b k"]:
-        log_p = mean_log_probabilities(noisy_logits(self._model[0], images, torch.zeros_like(images)[None]))
-        check_differentiable(log_p)
-        return log_p
+    return LogProbabilities().eval()
 
 
 @contextmanager

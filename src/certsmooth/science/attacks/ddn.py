@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from annotated_types import Ge, Gt, Lt
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import Estimator, loss_gradient
 from certsmooth.science.attacks._l2 import norms, per_example, project, unit
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 _FIRST_STEP, _LAST_STEP = 1.0, 0.01  # Rony et al., Section 4: l2 lengths in pixel coordinates, cosine in between
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import Estimator, loss_gradient
 from certsmooth.science.attacks._l2 import project, unit
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,6 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float, Int
-from scipy.optimize.elementwise import find_root
 from scipy.special import bdtr
 
 from certsmooth.science.certificates import Bound, Certificate, Smoothing, concluded, selected_class, taken_off
@@ -77,9 +76,14 @@ def others_upper(
         trials: samples of each image.
         alpha: what is left for p_B, in (0, 1).
     """
-    # One tail alone reaches alpha before the sum does; and where each is alpha / (k - 1), the sum is at most alpha.
-    low = clopper_pearson_upper(np.maximum(others.max(axis=1), 0), trials, alpha=alpha)
-    high = clopper_pearson_upper(np.maximum(others.max(axis=1), 0), trials, alpha=alpha / (others.shape[1] - 1))
+    largest, classes = np.maximum(others.max(axis=1), 0), others.shape[1] - 1
+    low = clopper_pearson_upper(largest, trials, alpha=alpha)
+    if classes == 1:
+        return low
+    from scipy.optimize.elementwise import find_root  # here, as it takes half a second
+
+    # One tail alone reaches alpha before the sum does; and where each is alpha / classes, the sum is at most alpha.
+    high = clopper_pearson_upper(largest, trials, alpha=alpha / classes)
     low, high = low * (1 - 2 * _ROUNDING), np.minimum(high * (1 + 2 * _ROUNDING), 1.0)
 
     def excess(p: Float[np.ndarray, " M"], row: Int[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:

@@ -62,14 +62,18 @@ class Split:
         """Return the images at ``positions`` as float32, uint8 divided by 255."""
         import torch
 
-        images = self.images[positions]
-        tensor = torch.from_numpy(np.ascontiguousarray(images))
+        tensor = torch.tensor(self.images[positions])  # a copy: what is read may not be writable
         return tensor.to(torch.float32).div_(255) if tensor.dtype == torch.uint8 else tensor
 
     def images_at(self, index: Int[np.ndarray, " m"]) -> npt.NDArray[np.uint8] | npt.NDArray[np.float32]:
         """Return the images whose published positions are ``index``, as they are stored, [m, *image_shape]."""
+        return self.images[self.positions(index)]
+
+    def positions(self, index: Int[np.ndarray, " m"]) -> npt.NDArray[np.int64]:
+        """Return where the images are whose published positions are ``index``."""
         order = np.argsort(self.index)
-        return self.images[order[np.searchsorted(self.index, index, sorter=order)]]
+        found: npt.NDArray[np.int64] = order[np.searchsorted(self.index, index, sorter=order)]
+        return found
 
     def subset(self, positions: Int[np.ndarray, " m"]) -> Split:
         """Return the images at ``positions``, in that order; images in files stay in their files.

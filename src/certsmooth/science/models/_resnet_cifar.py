@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from certsmooth.science.models import check_images
-
 
 class _Block(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
@@ -45,13 +43,12 @@ class _Block(nn.Module):
 def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int, *, projection: bool = False) -> nn.Module:
     """Build the network of a depth, initialised as in He et al. 2015 (normal, fan-out).
 
-    The depth is 6n + 2; with ``projection``, shortcuts are of option B. Images are (c, h, w) of at least 8x8 pixels; the
-    paper's are (3, 32, 32).
-
-    Raises:
-        ConfigError: images of another shape.
+    Args:
+        depth: 6n + 2.
+        image_shape: (c, h, w) of at least 8x8 pixels; the paper's is (3, 32, 32).
+        num_classes: number of logits.
+        projection: whether shortcuts are of option B.
     """
-    check_images(f"resnet{depth}", image_shape, smallest=8)
     blocks_per_stage = (depth - 2) // 6
     layers: list[nn.Module] = [
         nn.Conv2d(image_shape[0], 16, 3, padding=1, bias=False),

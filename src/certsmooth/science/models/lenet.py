@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from certsmooth.science.models import check_images
 
+IMAGES: Final = {"smallest": 28, "largest": 28}
+
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (c, 28, 28) images."""
-    check_images("lenet", image_shape, smallest=28, largest=28)
+    check_images("lenet", image_shape, **IMAGES)
     return nn.Sequential(
         nn.Conv2d(image_shape[0], 6, 5, padding=2),
         nn.ReLU(),

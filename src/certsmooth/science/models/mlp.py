@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 from torch import nn
+
+IMAGES: Final = None  # of any shape
 
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:

@@ -5,14 +5,18 @@ The 7x7 stem with stride 2 and the max-pool are those for ImageNet.
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from certsmooth.science.models import check_images
 
+IMAGES: Final = {"smallest": 32, "channels": 3}
+
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (3, h, w) images of at least 32x32 pixels."""
-    check_images("resnet18_ddrs", image_shape, smallest=32, channels=3)
+    check_images("resnet18_ddrs", image_shape, **IMAGES)
     from torchvision.models import resnet18  # here, as torchvision takes seconds
 
     network: nn.Module = resnet18(num_classes=num_classes)

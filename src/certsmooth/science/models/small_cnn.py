@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from torch import nn
 
 from certsmooth.science.models import check_images
 
+IMAGES: Final = {"smallest": 2}
+
 
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (c, h, w) images of at least 2x2 pixels."""
-    check_images("small_cnn", image_shape, smallest=2)
+    check_images("small_cnn", image_shape, **IMAGES)
     channels, height, width = image_shape
     return nn.Sequential(
         nn.Conv2d(channels, 8, 3, padding=1),

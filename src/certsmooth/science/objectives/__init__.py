@@ -9,16 +9,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch.nn.functional as F
+import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth._internal.options import Member
 from certsmooth.science.soft import scaled
 
-DrawSamples = Callable[[int], Float[Tensor, "m b *shape"]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DrawSamples = Callable[[int], "Float[Tensor, 'm b *shape']"]
 """Number of samples m -> standard noise (sigma = 1): m samples for each image of the batch, with the device and dtype
 of the images; each call draws new ones. The law is a member of `certsmooth.science.noise`, chosen by the training."""
 
@@ -46,7 +48,7 @@ class Batch:
     def cross_entropies(self, logits: Float[Tensor, "*m b k"]) -> Float[Tensor, "*m b"]:
         """Return the cross entropy of each example with its label, in the dtype of the logits."""
         labels = self.labels.expand(logits.shape[:-1])
-        losses = F.cross_entropy(
+        losses = torch.nn.functional.cross_entropy(
             logits.flatten(0, -2), labels.flatten(), reduction="none", label_smoothing=self.label_smoothing
         )
         return losses.view(labels.shape)

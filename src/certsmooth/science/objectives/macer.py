@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import torch
 from annotated_types import Ge
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack
@@ -16,6 +15,9 @@ from certsmooth.science.attacks._gradients import Estimator
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
 from certsmooth.science.soft import noisy_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge
 from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.soft import noisy_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,5 +53,5 @@ class Stability(TrainingObjective):
         if self.weight == 0:
             return batch.cross_entropies(noisy_logits(model, batch.images, noise)[0])
         clean, noisy = noisy_logits(model, batch.images, torch.cat([torch.zeros_like(noise), noise]))
-        stability = F.cross_entropy(noisy, clean.softmax(1), reduction="none")
+        stability = torch.nn.functional.cross_entropy(noisy, clean.softmax(1), reduction="none")
         return batch.cross_entropies(noisy) + self.weight * stability

@@ -10,18 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth._internal.options import Member
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 
-DrawNoise = Callable[[int], Float[Tensor, "n b *shape"]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+DrawNoise = Callable[[int], "Float[Tensor, 'n b *shape']"]
 """Step number (0, 1, 2, ...) -> standard noise (sigma = 1) of that step: ``samples`` draws for each image of
 the batch, with the device and dtype of the images. A pure function of the step number; a policy asks for the
 steps in order, each at most once, and has no other randomness."""

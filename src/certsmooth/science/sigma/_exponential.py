@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.sigma import DrawNoise, SigmaPolicy
 from certsmooth.science.sigma._neighbours import Neighbours, flattened
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,18 @@ the distances to all points are computed. So what is returned does not depend on
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64, Int, Shaped
-from torch import Tensor
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 from certsmooth.science.models import numerics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EXTRA = 12
 """Candidates beyond k: the bound decides by the gap between the k-th distance and that of the last candidate."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import torch
@@ -12,13 +12,15 @@ from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Float64, Int, Shaped
 from scipy.optimize import brentq
 from scipy.special import logsumexp
-from torch import Tensor
 
 from certsmooth._internal.options import AllowInfinity
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 from certsmooth.science.sigma._exponential import Exponential, Fitted
 from certsmooth.science.sigma._neighbours import Neighbours, pixels, read_points, spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 CANDIDATES = 10_000
 """Most training images that fitting looks at for border images; each is compared with all training images."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Int
-from torch import Tensor, nn
 
 from certsmooth._internal.modes import evaluation
 from certsmooth.errors import ConfigError, ModelError
@@ -19,7 +18,10 @@ from certsmooth.science.sigma import DrawNoise
 from certsmooth.science.sigma._search import Search
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 
-RadiusPerSigma = Callable[[Float[Tensor, "b k"]], Float[Tensor, " b"]]
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+RadiusPerSigma = Callable[["Float[Tensor, 'b k']"], "Float[Tensor, ' b']"]
 """Log of the mean probabilities -> R / sigma, differentiable."""
 
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
 from annotated_types import Ge, Gt
 from jaxtyping import Float, Float64
-from torch import Tensor, nn
 
 from certsmooth._internal.modes import evaluation
 from certsmooth.science.sigma import DrawNoise
 from certsmooth.science.sigma._search import Search
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 from annotated_types import Ge
 from jaxtyping import Float, Float64, Int
-from torch import Tensor
 
 from certsmooth.errors import ConfigError
 from certsmooth.science.datasets import Images
 from certsmooth.science.sigma._exponential import Exponential, Fitted
 from certsmooth.science.sigma._neighbours import Neighbours, read_points, spread
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 OFFSET_IMAGES = 2_000
 """Training images that ``offset: null`` is averaged over: their mean is known to a few thousandths of itself, and
