@@ -65,15 +65,10 @@ def random_resized_crop(images: Float[Tensor, "b c h w"], *, generator: Generato
 
 def random_crop(images: Float[Tensor, "b c h w"], *, padding: int, generator: Generator) -> Float[Tensor, "b c h w"]:
     """Pad each image with zeros and cut its old size out at a place of its own, uniform over all places."""
-    b, c, h, w = images.shape
-    device = images.device
-    padded = F.pad(images, (padding,) * 4)
-    top, left = torch.randint(0, 2 * padding + 1, (2, b, 1), generator=generator, device=device)
-    rows = (top + torch.arange(h, device=device)).view(b, 1, h, 1)
-    columns = (left + torch.arange(w, device=device)).view(b, 1, 1, w)
-    image = torch.arange(b, device=device).view(b, 1, 1, 1)
-    channel = torch.arange(c, device=device).view(1, c, 1, 1)
-    return padded[image, channel, rows, columns]
+    b, _, h, w = images.shape
+    top, left = torch.randint(0, 2 * padding + 1, (2, b), generator=generator, device=images.device)
+    places = F.pad(images, (padding,) * 4).unfold(2, h, 1).unfold(3, w, 1)  # [b, c, top, left, h, w]
+    return places[torch.arange(b, device=images.device), :, top, left]
 
 
 def random_flip(images: Float[Tensor, "b c h w"], *, generator: Generator) -> Float[Tensor, "b c h w"]:
