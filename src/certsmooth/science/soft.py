@@ -70,7 +70,7 @@ def _quantile(log_p: Float[Tensor, "b k"], index: Int[Tensor, " b"]) -> Float[Te
     """Return Phi^-1 of the probability of class ``index``, exact near 0 and near 1.
 
     1 - p is summed over the other classes instead of subtracted from 1, and Phi^-1 is taken of the smaller of
-    the two, Phi^-1(p) = -Phi^-1(1 - p). Below e^-600 it is constant, so value and gradient are always finite.
+    the two, Phi^-1(p) = -Phi^-1(1 - p).
     """
     column = index.unsqueeze(1)
     log_this = log_p.gather(1, column).squeeze(1)

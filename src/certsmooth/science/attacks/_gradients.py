@@ -41,17 +41,10 @@ def loss_gradient(
       through the model. The factor 1 / sigma^2, one per example, is left out: it does not change a direction. Noise of
       zeros gives the direction 0, and one sample of noise tells nothing but itself.
 
-    Args:
-        model: base classifier, in the mode it is to be used in.
-        images: where the gradient is taken.
-        labels: the true classes.
-        noise: already scaled by sigma.
-        loss: what is maximised; None for `cross_entropy`.
-        estimator: see above.
+    The other arguments, and errors, are those of `L2Attack`; the model runs in the mode that it is in.
 
     Raises:
-        ModelError: the model returned something else than finite logits [m b, k], k >= 2, its gradient is not finite,
-            or (``plug_in``) its logits are not differentiable in the images.
+        ModelError: also if (``plug_in``) the model's logits are not differentiable in the images.
     """
     images, noise, loss = images.detach(), noise.detach(), loss or cross_entropy
     if estimator == "plug_in":

@@ -190,14 +190,8 @@ def candidates(
 ) -> Iterator[tuple[str, float, Float[Tensor, " g *shape"]]]:
     """Yield kind, fraction and points, each strictly inside its ball: the distance of the float32 pixels is below it.
 
-    A kind that is the same as an earlier one, as several are for a constant sigma, is left out.
-
-    Args:
-        model: base classifier.
-        balls: where to search.
-        start: the sigma where the policy starts.
-        reached: the least and the largest sigma of the run.
-        plan: how to search.
+    A kind that is the same as an earlier one, as several are for a constant sigma, is left out. ``start`` is the sigma
+    where the policy starts; the other arguments are those of `break_group`.
     """
     low, high = reached
     goals = {"own": _Goal(None)}

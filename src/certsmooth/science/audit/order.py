@@ -183,14 +183,8 @@ def worst_for_each(
     """Return the bound of the module's theorem for each image.
 
     It holds for what `memory_pass` returns, not only in exact arithmetic: distances are rounded down, and a radius is
-    reduced by more than that pass, in rounding its distances, may take off it.
-
-    Args:
-        points: the images; see `certsmooth.science.memory.memory_pass`.
-        predict: class of each before any memory pass, or -1 (abstain): it harms nothing.
-        radius: radius of each, likewise.
-        labels: the true classes: harm to a wrong answer is none.
-        norm: of the radii.
+    reduced by more than that pass, in rounding its distances, may take off it. An abstention harms nothing, and harm to
+    a wrong answer is none. Arguments are those of `order_cost`.
     """
     answered = np.flatnonzero(predict != ABSTAIN)
     dimension = prod(points.shape[1:])

@@ -154,11 +154,8 @@ class Law:
     def fill(self, out: Float[Tensor, "g m"], streams: NoiseStreams, source: Source, first: int) -> None:
         """Write Z of blocks ``first``, ``first`` + 1, ... of a stream, on the CPU.
 
-        Args:
-            out: float32, contiguous.
-            streams: where the bits come from: a block has the first 16 of each number, and then 16 more of each.
-            source: stage and image.
-            first: number of the first block.
+        The bits are those of ``streams``: a block has the first 16 of each number, and then 16 more of each. The other
+        arguments are those of `NoiseStreams.fill`.
         """
         size = out.shape[1]
         halves = streams.keystream(source, first, len(out), 4 * size).view(np.uint16)

@@ -9,7 +9,7 @@ import torch
 from annotated_types import Ge
 from jaxtyping import Float, Int
 
-from certsmooth.science.attacks import L2Attack, Loss
+from certsmooth.science.attacks import L2Attack
 from certsmooth.science.objectives import Batch, TrainingObjective
 from certsmooth.science.objectives._attacks import build_attack, radius_at
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits
@@ -71,7 +71,7 @@ class ADRE(TrainingObjective):
         """Return the loss of each example; see `certsmooth.science.objectives.TrainingObjective`."""
         noise, labels = batch.noise(self.samples), batch.labels
         attack = self._attack(radius_at(batch.epoch, epsilon=self.epsilon, warmup_epochs=self.warmup_epochs))
-        images = attack(model, batch.images, labels, noise, loss=self._attack_loss())
+        images = attack(model, batch.images, labels, noise, loss=self._attack_loss)
         logits = noisy_logits(model, images, noise)
         losses = batch.cross_entropies(logits[:1] if self.single_loss_sample else logits).mean(0)
         reward = self.weight * _log_runner_up(mean_log_probabilities(logits), labels)
@@ -80,12 +80,9 @@ class ADRE(TrainingObjective):
     def _attack(self, epsilon: float) -> L2Attack:
         return build_attack(self.attacker, epsilon=epsilon, steps=self.steps, clamp=self.clamp)
 
-    def _attack_loss(self) -> Loss:
-        def loss(log_g: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
-            of_label = log_g.gather(1, labels.unsqueeze(1)).squeeze(1)
-            return self.weight * _log_runner_up(log_g, labels) - of_label
-
-        return loss
+    def _attack_loss(self, log_g: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
+        of_label = log_g.gather(1, labels.unsqueeze(1)).squeeze(1)
+        return self.weight * _log_runner_up(log_g, labels) - of_label
 
 
 def _log_runner_up(log_g: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:

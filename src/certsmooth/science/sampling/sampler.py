@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import prod
 
@@ -421,14 +422,10 @@ class _SigmaNoise:
 @contextmanager
 def _workers(device: torch.device, *, one: bool) -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Yield a pool: a single-threaded worker per CPU thread, or one if it must be or keeps another device busy."""
-    workers = torch.get_num_threads() if device.type == "cpu" and not one else 1
-
-    def single_threaded() -> None:
-        if device.type == "cpu":
-            torch.set_num_threads(1)
-
-    with cpu_threads(device, torch.get_num_threads()):
-        executor = ThreadPoolExecutor(workers, "certsmooth", single_threaded)
+    is_cpu, threads = device.type == "cpu", torch.get_num_threads()
+    workers = threads if is_cpu and not one else 1
+    with cpu_threads(device, threads):
+        executor = ThreadPoolExecutor(workers, "certsmooth", partial(torch.set_num_threads, 1) if is_cpu else None)
         try:
             yield executor, workers
         finally:

@@ -104,7 +104,9 @@ class TrainingRun:
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         previous, batch = torch.zeros(()), 0
         for batch, positions in enumerate(torch.split(order, self.recipe.batch_size)):
-            images = self._augmented(positions, augmentation)
+            images = self.read(positions)
+            self.recipe.check_images(images.shape[1:])
+            images = augment(images, self.recipe.augmentation, padding=self.recipe.padding, generator=augmentation)
             try:
                 sigma = self._sigma(images, positions, epoch, batch)
                 draw = partial(self._standard_noise, images, generator)
@@ -122,11 +124,6 @@ class TrainingRun:
             advance()
         self._check_loss(previous, epoch, batch)
         return total.item() / len(self.training)
-
-    def _augmented(self, positions: Int[Tensor, " b"], generator: Generator) -> Float[Tensor, " b *shape"]:
-        images = self.read(positions)
-        self.recipe.check_images(images.shape[1:])
-        return augment(images, self.recipe.augmentation, padding=self.recipe.padding, generator=generator)
 
     def _sigma(
         self, images: Float[Tensor, " b *shape"], positions: Int[Tensor, " b"], epoch: int, batch: int
