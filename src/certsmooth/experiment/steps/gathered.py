@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from certsmooth.artefacts.counts import CountsPart, find_counts, read_counts
+from certsmooth.artefacts.counts import COUNTS, CountsPart, read_counts
 from certsmooth.artefacts.records import Log, read_logs
 from certsmooth.errors import CountsError
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
@@ -87,7 +87,7 @@ class Counted:
                 raise CountsError(f"{path}: the log is about other images; sample again")
             self._files[path] = parts, logs
         parts, logs = self._files[path]
-        place = find_counts(path, parts, expect)
+        place = COUNTS.find(path, [part.identity for part in parts], expect)
         return parts[place], logs[place]
 
 

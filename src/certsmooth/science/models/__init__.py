@@ -12,11 +12,10 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
-from pydantic import ConfigDict
 from torch import Tensor, nn
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
@@ -35,8 +34,6 @@ class Normalisation:
     Raises:
         ConfigError: the two differ in length, a value is not finite, or a ``std`` is not positive.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -64,8 +61,6 @@ class ModelSpec:
     Raises:
         ConfigError: a value is not valid; the message names the field.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     architecture: str
     image_shape: tuple[int, ...]
