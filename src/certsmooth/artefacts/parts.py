@@ -66,7 +66,9 @@ def write_parts(path: Path, form: Form, parts: Sequence[Part]) -> None:
     content = {"parts": [{"rows": len(part), "identity": dict(part.identity)} for part in parts]}
     table = pa.table({name: _array(values) for name, values in columns.items()})
     file = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({KEY: form.envelope(path, content, allow_nan=True)}), file)
+    with pq.ParquetWriter(file, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({KEY: form.envelope(path, content, allow_nan=True)})
     form.write(path, file.getvalue())
 
 
