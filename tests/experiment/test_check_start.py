@@ -84,7 +84,11 @@ def test_what_is_not_used_may_lack_its_files(content, check):
         (("datasets", "digits", "member"), "imagenet", "datasets.digits.source: imagenet: no source; it cannot be"),
         (("datasets", "cones", "recipe", "augmentation"), ["flip"], "datasets.cones.recipe: for training 'gaussian'"),
         (START, {"checkpoint": "absent"}, "trainings.gaussian.start.checkpoint: absent: cannot be read: No such file"),
-        (START, {"checkpoint": "params.yaml"}, "trainings.gaussian.start.checkpoint: params.yaml: not a safetensors"),
+        (
+            START,
+            {"checkpoint": "params.yaml"},
+            "trainings.gaussian.start.checkpoint: params.yaml: truncated, altered, or",
+        ),
         (
             ("high_dimension", "published"),
             [{"file": "absent.tsv", "sigma": 0.5, "label": "x"}],

@@ -137,10 +137,10 @@ def decode_record(record: type[T], text: str, *, source: str, error: type[Certsm
     try:
         checked: T = _adapter(cast(Any, record)).validate_json(text, strict=True, extra="forbid")
     except ValidationError as cause:
-        problems = []
-        for problem in cause.errors():
-            field = ".".join(str(part) for part in problem["loc"]) or record.__name__
-            problems.append(f"{field}: {problem['msg']}; found {problem['input']!r}")
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or record.__name__}: {problem['msg']}; found {problem['input']!r}"
+            for problem in cause.errors()
+        ]
         raise error(f"{source}: {'; '.join(problems)}") from cause
     return checked
 
