@@ -145,6 +145,6 @@ def test_science_holds_no_files():
                 for node in ast.walk(tree)
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
             }
-            if "Path" in names or "open" in called or names & {"atomic_write", "exclusive", "read_json", "write_json"}:
+            if "Path" in names or "open" in called or names & {"atomic_write", "exclusive", "locked"}:
                 readers.add(name)
     assert readers == set()

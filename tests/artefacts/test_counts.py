@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from certsmooth.artefacts.attacks import AttackCounts
-from certsmooth.artefacts.counts import CountsJournal, CountsPart, find_counts, read_counts, write_counts
+from certsmooth.artefacts.counts import COUNTS, CountsJournal, CountsPart, read_counts, write_counts
 from certsmooth.errors import CountsError
 from certsmooth.science.sampling.counts import Counts, concatenate
 from factories import IDENTITY, random_counts
@@ -81,7 +81,9 @@ def test_round_trip(tmp_path_factory, images, classes, seed):
     write_counts(path, parts)
     found = read_counts(path)
     assert same_parts(found, parts)
-    assert [find_counts(path, found, part.identity) for part in parts] == list(range(len(parts)))
+    assert [COUNTS.find(path, [each.identity for each in found], part.identity) for part in parts] == list(
+        range(len(parts))
+    )
 
 
 def test_a_file_of_a_shard_without_images(tmp_path):
@@ -141,7 +143,7 @@ def test_a_changed_byte_is_noticed_or_changes_nothing(written, data):
 def test_a_changed_bit_of_the_metadata_is_noticed_or_changes_nothing(written):
     """All of it: that is where the identity lies."""
     path, content = written
-    for at in range(content.index(b"ARROW:schema"), len(content)):
+    for at in range(content.index(b"certsmooth"), len(content)):
         damaged = bytearray(content)
         damaged[at] ^= 1
         check_damaged(path.with_name("metadata.parquet"), bytes(damaged))
@@ -233,7 +235,7 @@ def test_counts_of_something_else_are_refused(written):
         ({"shard": [2, 4]}, "shard is [0, 4]; must be [2, 4]"),
     ):
         with pytest.raises(CountsError) as caught:
-            find_counts(written[0], read_counts(written[0]), {**IDENTITY, **change})
+            COUNTS.find(written[0], [part.identity for part in read_counts(written[0])], {**IDENTITY, **change})
         assert str(caught.value) == f"{written[0]}: {words}; sample it again"
 
 

@@ -14,10 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
-from pydantic import ConfigDict
 
 from certsmooth._internal.storage import atomic_write, decode_record, file_digest
 from certsmooth.artefacts import provenance
@@ -93,8 +91,6 @@ def test_digest_of_a_file_is_the_sha256_of_its_bytes(tmp_path):
 
 @dataclass(frozen=True)
 class Point:
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
-
     x: int
     name: str
 

@@ -69,7 +69,7 @@ def test_what_is_not_used_may_lack_its_files(content, check):
         (
             START,
             {"checkpoint": "params.yaml"},
-            "trainings.gaussian.start.checkpoint: params.yaml: truncated, altered, or not 'checkpoint ",
+            "trainings.gaussian.start.checkpoint: params.yaml: truncated, altered, or",
         ),
         (
             ("high_dimension", "published"),

@@ -594,8 +594,8 @@ def test_the_last_user_puts_the_model_back():
 
 
 def test_an_evaluated_model_is_not_held():
-    from certsmooth._internal.modes import _USERS
+    from certsmooth._internal.modes import _USES
 
     with evaluation(training_model()):
         pass
-    assert not _USERS._uses
+    assert not _USES

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 
 from certsmooth._internal.storage import locked
@@ -24,6 +25,7 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 """The environment variable that says which GPUs a process sees, and in which order."""
 
 _FULL = re.compile(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|MIG-[0-9A-Za-z/-]+")
+_ENTRY = re.compile(r"[0-9]+|(GPU|MIG)-[0-9A-Za-z/-]+")
 _QUERY = ("--query-gpu=index,uuid", "--format=csv,noheader")
 _TIMEOUT = 120  # seconds; loading the driver for the first time may take many
 _POLL = 0.5  # seconds
@@ -56,12 +58,7 @@ def local_gpus() -> tuple[str, ...]:
 
 def _entries(visible: str) -> list[str]:
     """Return the entries of CUDA_VISIBLE_DEVICES up to the first that is no device."""
-    entries: list[str] = []
-    for entry in (part.strip() for part in visible.split(",")):
-        if not re.fullmatch(r"[0-9]+|(GPU|MIG)-[0-9A-Za-z/-]+", entry):
-            break
-        entries.append(entry)
-    return entries
+    return list(takewhile(_ENTRY.fullmatch, (part.strip() for part in visible.split(","))))
 
 
 def _matching(entry: str, present: dict[str, str]) -> list[str]:

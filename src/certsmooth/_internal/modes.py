@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,19 @@ import torch
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+@dataclass
+class _Use:
+    """A module that is evaluated: by how many blocks, and whether it was in training mode before the first."""
+
+    module: nn.Module  # held, so that its id stays its own
+    training: bool
+    blocks: int = 0
+
+
+_USES: dict[int, _Use] = {}  # by the id of the module: the mode is the module's, not that of those who rely on it
+_LOCK = threading.Lock()
 
 
 @contextmanager
@@ -25,57 +38,24 @@ def evaluation(model: nn.Module) -> Iterator[None]:
     Args:
         model: any module; parts of it may be in different modes.
     """
-    modules = _USERS.enter(model)
+    modules = list(model.modules())
+    with _LOCK:
+        for module in modules:
+            _USES.setdefault(id(module), _Use(module, getattr(module, "training", False))).blocks += 1
     try:
-        yield
-    finally:
-        _USERS.leave(modules)
-
-
-@dataclass
-class _Use:
-    """A module that is evaluated: by how many blocks, and whether it was in training mode before the first."""
-
-    module: nn.Module  # held, so that its id stays its own
-    training: bool
-    blocks: int = 0
-
-
-class _Users:
-    """Who evaluates which module. The mode is the module's, not the caller's: this knows who relies on it."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._uses: dict[int, _Use] = {}
-
-    def enter(self, model: nn.Module) -> list[nn.Module]:
-        modules = list(model.modules())
-        with self._lock:
-            for module in modules:
-                use = self._uses.setdefault(id(module), _Use(module, getattr(module, "training", False)))
-                use.blocks += 1
-        try:
+        with suppress(NotImplementedError):  # what torch.export's modules say: their mode is part of the program
             if hasattr(model, "training"):  # a frozen ScriptModule has not
                 model.eval()
-        except NotImplementedError:
-            pass  # what torch.export's modules say: their mode is part of the program
-        except BaseException:
-            self.leave(modules)
-            raise
-        return modules
-
-    def leave(self, modules: list[nn.Module]) -> None:
-        with self._lock:
+        yield
+    finally:
+        with _LOCK:
             for module in modules:
-                use = self._uses[id(module)]
+                use = _USES[id(module)]
                 use.blocks -= 1
                 if use.blocks == 0:
-                    del self._uses[id(module)]
+                    del _USES[id(module)]
                     if use.training:
                         module.training = True
-
-
-_USERS = _Users()
 
 
 @contextmanager

@@ -85,8 +85,8 @@ class _Walk:
     """
 
     def __init__(self) -> None:
-        self.classes: dict[int, type] = {}
-        self.functions: dict[tuple[int, bool], FunctionType] = {}
+        self.classes: set[type] = set()
+        self.functions: set[tuple[FunctionType, bool]] = set()
         self.names: set[str] = {"forward", "_call_impl", "_wrapped_call_impl", "_slow_forward"}
         self._seen: dict[int, object] = {}
 
@@ -97,7 +97,7 @@ class _Walk:
         before = -1
         while before < len(self.names) + len(self.functions) + len(self.classes):
             before = len(self.names) + len(self.functions) + len(self.classes)
-            for owner in list(self.classes.values()):
+            for owner in list(self.classes):
                 for name, value in list(vars(owner).items()):
                     self._class_attribute(name, value)
 
@@ -159,7 +159,7 @@ class _Walk:
         for owner in kind.__mro__:
             if owner is not object and owner not in known:
                 _require(not _COPYING & vars(owner).keys())
-                self.classes[id(owner)] = owner
+                self.classes.add(owner)
                 for base in known:  # whose functions call the one that this class has in place of theirs
                     self.names.update(vars(owner).keys() & vars(base).keys() if base is not nn.Module else ())
 
@@ -175,7 +175,7 @@ class _Walk:
             self._shared(value, of_module=True)
 
     def _function(self, function: FunctionType, of_module: bool) -> None:
-        if (id(function), of_module) in self.functions:
+        if (function, of_module) in self.functions:
             return
         _require(not _is_forbidden(function.__name__))
         if _root(function) in _KNOWN_MODULES:
@@ -183,7 +183,7 @@ class _Walk:
             _require(wrapped is not None or function.__closure__ is None)
             self._shared(wrapped, of_module=of_module)
             return
-        self.functions[id(function), of_module] = function
+        self.functions.add((function, of_module))
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._shared(value)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):

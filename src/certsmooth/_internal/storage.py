@@ -123,9 +123,7 @@ def file_digest(path: Path, *, error: type[CertsmoothError] = CertsmoothError) -
 
 
 def decode_record(record: type[T], text: str, *, source: str, error: type[CertsmoothError]) -> T:
-    """Return the dataclass of which ``text`` is the JSON, with every field of its declared type.
-
-    A dataclass refuses unknown fields and silent conversions if its ``__pydantic_config__`` says so.
+    """Return the dataclass of which ``text`` is the JSON: its fields and no others, each of its declared type.
 
     Args:
         record: the dataclass.
@@ -137,12 +135,12 @@ def decode_record(record: type[T], text: str, *, source: str, error: type[Certsm
         CertsmoothError: a field is missing, unknown, of the wrong type or not valid; names it and ``source``.
     """
     try:
-        checked: T = _adapter(cast(Any, record)).validate_json(text)
+        checked: T = _adapter(cast(Any, record)).validate_json(text, strict=True, extra="forbid")
     except ValidationError as cause:
-        problems = []
-        for problem in cause.errors():
-            field = ".".join(str(part) for part in problem["loc"]) or record.__name__
-            problems.append(f"{field}: {problem['msg']}; found {problem['input']!r}")
+        problems = [
+            f"{'.'.join(map(str, problem['loc'])) or record.__name__}: {problem['msg']}; found {problem['input']!r}"
+            for problem in cause.errors()
+        ]
         raise error(f"{source}: {'; '.join(problems)}") from cause
     return checked
 

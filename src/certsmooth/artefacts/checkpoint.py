@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from pydantic import ConfigDict
 from torch import Tensor
 
 from certsmooth._internal.checks import check_integer, check_number
@@ -40,8 +39,6 @@ class CheckpointHeader:
     Raises:
         ConfigError: sigma is negative or not finite, or there are no images.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     model: ModelSpec
     spec: dict[str, Any]

@@ -42,11 +42,11 @@ def write_counts(path: Path, parts: Sequence[CountsPart]) -> None:
     Raises:
         CountsError: the file cannot be written.
     """
-    stored = [Part(each.identity, vars(each.counts)) for each in parts]
-    derived = [
-        {"predict": each.counts.predict, "part": np.full(len(each.counts), place)} for place, each in enumerate(parts)
-    ]
-    write_parts(path, COUNTS, stored, derived=derived)
+    stored = []
+    for place, part in enumerate(parts):
+        derived = {"predict": part.counts.predict, "part": np.full(len(part.counts), place)}
+        stored.append(Part(part.identity, {**vars(part.counts), **derived}))
+    write_parts(path, COUNTS, stored)
 
 
 def read_counts(path: Path) -> list[CountsPart]:
@@ -56,20 +56,6 @@ def read_counts(path: Path) -> list[CountsPart]:
         CountsError: not a counts file, or corrupt; the message names it.
     """
     return [CountsPart(Counts(**part.columns), part.identity) for part in read_parts(path, COUNTS, types_of(Counts))]
-
-
-def find_counts(path: Path, parts: Sequence[CountsPart], expect: Mapping[str, Any]) -> int:
-    """Return the position of the counts that are what is asked for.
-
-    Args:
-        path: the file, for messages.
-        parts: of it.
-        expect: entries that the identity must have, each whole: the counts of another data set or model are refused.
-
-    Raises:
-        CountsError: there are none; the message names the entry and both values.
-    """
-    return COUNTS.find(path, [part.identity for part in parts], expect)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from certsmooth.artefacts.envelope import KEY, Form
+from certsmooth.errors import CertsmoothError
 
 Columns = Mapping[str, npt.NDArray[Any]]
 """Columns of a table by name: [N], or [N, k] for counts per class."""
@@ -49,24 +50,25 @@ def types_of(table: Any) -> Types:  # noqa: ANN401 - any dataclass
     return {field.name: np.dtype(hints[field.name].dtypes[-1]).type for field in fields(table)}
 
 
-def write_parts(path: Path, form: Form, parts: Sequence[Part], *, derived: Sequence[Columns] = ()) -> None:
+def write_parts(path: Path, form: Form, parts: Sequence[Part]) -> None:
     """Write a table, atomically.
 
     Args:
         path: the Parquet file; its folder must exist.
         form: of the table.
-        parts: one or more, with the same columns; text, int64 or float64, those with two dimensions int64.
-        derived: per part, columns for other readers, which follow from the rest; `read_parts` does not read them.
+        parts: one or more, with the same columns; text, int64 or float64, those with two dimensions int64. Columns that
+            follow from the others may be among them, for other readers.
 
     Raises:
         CertsmoothError: the file cannot be written.
     """
     columns = {name: _joined([part.columns[name] for part in parts]) for name in parts[0].columns}
-    columns |= {name: np.concatenate([each[name] for each in derived]) for name in (derived[0] if derived else ())}
     content = {"parts": [{"rows": len(part), "identity": dict(part.identity)} for part in parts]}
     table = pa.table({name: _array(values) for name, values in columns.items()})
     file = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({KEY: form.envelope(path, content, allow_nan=True)}), file)
+    with pq.ParquetWriter(file, table.schema, store_schema=False) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({KEY: form.envelope(path, content, allow_nan=True)})
     form.write(path, file.getvalue())
 
 
@@ -76,26 +78,23 @@ def read_parts(path: Path, form: Form, types: Types) -> list[Part]:
     Args:
         path: the Parquet file.
         form: as it was written.
-        types: of every column that is not derived.
+        types: of the columns to read.
 
     Raises:
         CertsmoothError: missing, not such a file, or corrupt; the message names it.
     """
     data = form.read(path)  # not by pyarrow, which would read a folder as well, and columns from its name
     try:
-        file = pq.ParquetFile(pa.BufferReader(data))
-        envelope = file.metadata.metadata[KEY.encode()]
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as cause:
-        raise form.damaged(path, cause) from cause
-    content = form.content(path, data, envelope)
-    try:
-        table = file.read()
+        table = pq.read_table(pa.BufferReader(data))
+        content = form.content(path, data, table.schema.metadata[KEY.encode()])
         columns = {name: _values(table[name], wanted) for name, wanted in types.items()}
         ends = np.cumsum([0, *(int(each["rows"]) for each in content["parts"])])
         return [
             Part(dict(each["identity"]), {name: values[first:last] for name, values in columns.items()})
             for each, (first, last) in zip(content["parts"], pairwise(ends), strict=True)
         ]
+    except CertsmoothError:
+        raise
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as cause:
         raise form.damaged(path, cause) from cause
 

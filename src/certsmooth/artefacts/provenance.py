@@ -10,9 +10,6 @@ import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import ClassVar
-
-from pydantic import ConfigDict
 
 from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
@@ -40,8 +37,6 @@ class Image:
         ConfigError: the commit is empty, the definition is no such hash, or there are no packages.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
-
     commit: str
     definition: str
     packages: dict[str, str]
@@ -64,8 +59,6 @@ class MadeBy:
         git_commit: of the source; None if unknown.
         image: the container image that the job ran in; None outside of one.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     versions: dict[str, str]
     git_commit: str | None

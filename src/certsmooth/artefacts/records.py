@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.envelope import Form
@@ -18,14 +18,11 @@ RECORD = Form("record of data 2", "make it with `certsmooth data`", DataError)
 RECORD_LOG = Form("log of data 2", RECORD.remedy, DataError)
 LOG = Form("log 2", "make again what it is the log of")
 
-_STRICT = ConfigDict(strict=True, extra="forbid")
 _Fingerprint = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]  # names a file of kept data
 
 
 @dataclass(frozen=True)
 class _Part:
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
     images: int
     fingerprint: _Fingerprint
     content: _Fingerprint | None
@@ -34,8 +31,6 @@ class _Part:
 @dataclass(frozen=True)
 class _Record:
     """The form of a record, see `certsmooth.experiment.steps.data.record_data`."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     spec: dict[str, Any]
     name: str
@@ -74,8 +69,6 @@ class Log:
         made_by: what made them.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-
     seconds: list[float]
     device: str
     threads: int
@@ -94,8 +87,6 @@ def log_path(made: Path) -> Path:
 @dataclass(frozen=True)
 class _Logs:
     """How a file was made; ``made`` is its SHA-256: counts of the same form may be others."""
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     made: _Fingerprint
     parts: list[Log]

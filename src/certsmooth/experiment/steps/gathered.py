@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from certsmooth._internal.storage import file_digest
-from certsmooth.artefacts.counts import CountsPart, find_counts, read_counts
+from certsmooth.artefacts.counts import COUNTS, CountsPart, read_counts
 from certsmooth.artefacts.records import Log, read_logs
 from certsmooth.errors import CountsError
 from certsmooth.experiment.specs import SampleSpec, sources
@@ -90,7 +90,7 @@ class Counted:
                 raise CountsError(f"{path}: the log is about other images; sample again")
             self._files[path] = parts, logs
         parts, logs = self._files[path]
-        place = find_counts(path, parts, expect)
+        place = COUNTS.find(path, [part.identity for part in parts], expect)
         return parts[place], logs[place]
 
 

@@ -9,10 +9,9 @@ for any shape: a literal that is read without importing the file, so that a chec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
-from pydantic import ConfigDict
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
 from certsmooth._internal.registry import function, literal, names
@@ -52,8 +51,6 @@ class Normalisation:
         ConfigError: the two differ in length, a value is not finite, or a ``std`` is not positive.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
-
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
@@ -80,8 +77,6 @@ class ModelSpec:
     Raises:
         ConfigError: a value is not valid; the message names the field.
     """
-
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(strict=True, extra="forbid")
 
     architecture: str
     image_shape: tuple[int, ...]
