@@ -58,6 +58,11 @@ def setting(sigma: float | None, grid: str) -> str:
     return "; ".join([f"{sigma:g}", *(option.replace("=", " ", 1) for option in grid.split())])
 
 
+def hours(value: float) -> str:
+    """Return a number of hours."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def p_value(value: float) -> str:
     """Return a p value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

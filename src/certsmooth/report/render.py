@@ -37,6 +37,17 @@ def render(result: TableResult, *, figure: str | None = None) -> str:
         result: the table.
         figure: a picture to show; its path relative to the Markdown file.
     """
+    content = {**result.content(), "values": result.values, **result.more, **result.views, "figure": figure}
+    return fill(result.kind, content)
+
+
+def fill(template: str, content: Mapping[str, Any]) -> str:
+    """Return Markdown by a template that may use `formats` and the functions of this module.
+
+    Args:
+        template: the stem of its file.
+        content: its variables.
+    """
     environment = Environment(
         loader=PackageLoader("certsmooth.report"),
         undefined=StrictUndefined,
@@ -49,8 +60,7 @@ def render(result: TableResult, *, figure: str | None = None) -> str:
     named |= {function.__name__: function for function in functions}
     environment.globals |= named
     environment.filters |= named
-    content = {**result.content(), "values": result.values, **result.more, **result.views, "figure": figure}
-    return unwrapped(environment.get_template(f"{result.kind}.md.j2").render(content))
+    return unwrapped(environment.get_template(f"{template}.md.j2").render(content))
 
 
 def write_table(result: TableResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
