@@ -53,16 +53,11 @@ class Column:
         return f"column {self.dataset}, sigma {self.sigma}"
 
 
-@dataclass(frozen=True)
-class RowOutcome:
-    """The outcome of one row, a method at a grid point alone, in one column."""
-
-    row: str
-    method: Method
-    outcome: Outcome
+Rows = dict[str, Method]
+"""The rows of a column by label: methods, each at one grid point alone."""
 
 
-def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> dict[Column, tuple[RowOutcome, ...]]:
+def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> dict[Column, Rows]:
     """Group the runs of each column by row, and check that they can be compared.
 
     Args:
@@ -82,24 +77,24 @@ def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> d
     return {column: _rows(column, collect(runs, "test")) for column, runs in runs_by_column.items()}
 
 
-def _rows(column: Column, methods: Sequence[Method]) -> tuple[RowOutcome, ...]:
+def _rows(column: Column, methods: Sequence[Method]) -> Rows:
     if not methods:
         raise ConfigError(f"{column}: no runs on the test part; must have some")
-    rows: dict[str, RowOutcome] = {}
+    rows: Rows = {}
     for one, setting in one_by_one(methods):
         label = "; ".join([one.label, *(f"{key} {value}" for key, value in setting.grid)])
-        row = rows.setdefault(label, RowOutcome(label, one, one.outcomes[0]))
-        if row.outcome.setting != setting:
-            found = f"{row.outcome.setting.sigma:g} and {setting.sigma:g}"
+        (other,) = rows.setdefault(label, one).outcomes
+        if other.setting != setting:
+            found = f"{other.setting.sigma:g} and {setting.sigma:g}"
             raise ConfigError(f"{column}: {label} has sigma {found}; must be one")
-    return tuple(rows.values())
+    return rows
 
 
-def row_labels(columns: Mapping[Column, Sequence[RowOutcome]]) -> tuple[str, ...]:
+def row_labels(columns: Mapping[Column, Rows]) -> tuple[str, ...]:
     """Return the labels of all rows: methods in the order in which they first appear, then their grid points."""
-    rows = [row for column in columns.values() for row in column]
-    methods = [row.method.label for row in rows]
-    return tuple(dict.fromkeys(row.row for row in sorted(rows, key=lambda row: methods.index(row.method.label))))
+    rows = {label: method.key for rows in columns.values() for label, method in rows.items()}
+    methods = list(rows.values())
+    return tuple(sorted(rows, key=lambda label: methods.index(rows[label])))
 
 
 def accuracy_table(
@@ -132,35 +127,32 @@ def accuracy_table(
     """
     columns = rows_by_column(runs_by_column)
     baselines = {column: _baseline(column, rows, baseline_method) for column, rows in columns.items()}
-    shown = [row.row for row in baselines.values() if row is not None]
-    if not shown:
-        keys = {row.method.key for rows in columns.values() for row in rows}
+    baseline = next(filter(None, baselines.values()), None)
+    if baseline is None:
+        keys = {method.key for rows in columns.values() for method in rows.values()}
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, keys)}")
-    cells = (_cells(column, row, baselines[column]) for column, found in columns.items() for row in found)
     labels = row_labels(columns)
+    cells = (_cells(column, label, rows, baselines[column]) for column, rows in columns.items() for label in rows)
     rows = sorted(chain.from_iterable(cells), key=lambda cell: labels.index(cell["row"]))
     by_seed = (row | {"seed": seed, "value": value} for row in rows for seed, value in row["by_seed"].items())
-    shared = {"table": name, "baseline": shown[0]}
+    shared = {"table": name, "baseline": baseline}
     theirs = [number for paper, table in published for number in published_numbers(paper, table)]
-    every = (run for found in columns.values() for row in found for run in row.outcome.runs)
+    every = [run for rows in columns.values() for method in rows.values() for run in method.outcomes[0].runs]
     return TableResult(
         kind="accuracy",
         name=name,
         title=title,
-        about={"baseline": shown[0], "columns": [asdict(column) for column in columns]},
+        about={"baseline": baseline, "columns": [asdict(column) for column in columns]},
         values=tidy([*(row | shared for row in rows), *theirs], _COLUMNS),
         more={"by_seed": tidy(by_seed, _BY_SEED)},
         sources=[source(run) for run in {(run.provenance["dataset"], key_of(run)): run for run in every}.values()],
     )
 
 
-def _baseline(column: Column, rows: Sequence[RowOutcome], key: str) -> RowOutcome | None:
-    found = [row for row in rows if row.method.key == key]
+def _baseline(column: Column, rows: Rows, key: str) -> str | None:
+    found = [label for label, method in rows.items() if method.key == key]
     if len(found) > 1:
-        raise ConfigError(
-            f"{column}: baseline_method {key!r} has {len(found)} rows "
-            f"({', '.join(row.row for row in found)}); must be one"
-        )
+        raise ConfigError(f"{column}: baseline_method {key!r} has {len(found)} rows ({', '.join(found)}); must be one")
     return found[0] if found else None
 
 
@@ -201,21 +193,21 @@ def _spread(
     return spread, (derivative * images / sizes)[:, class_of] * (correct - accuracy[:, class_of])
 
 
-def _cells(column: Column, row: RowOutcome, baseline: RowOutcome | None) -> Iterator[Record]:
+def _cells(column: Column, label: str, rows: Rows, baseline: str | None) -> Iterator[Record]:
     """Yield the numbers of a row in a column."""
-    outcome, frames = row.outcome, [run.frame for run in row.outcome.runs]
+    (outcome,) = rows[label].outcomes
+    frames = [run.frame for run in outcome.runs]
     _, sizes = np.unique(frames[0]["label"].to_numpy(), return_counts=True)
     sigma = np.stack([frame["sigma"].to_numpy(dtype=np.float64) for frame in frames])
     accuracy = float(outcome.correct.mean())
     chance = accuracy * (1 - accuracy) * (1 / sizes).mean() * (1 - 1 / len(sizes))
     shared = {
-        **row.method.described,
-        **{"row": row.row, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
-        **{"grid": outcome.setting.options, "classes": len(sizes)},
+        **rows[label].described,
+        **{"row": label, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
+        **{"grid": outcome.setting.options, "classes": len(sizes), "chance_std": 100 * math.sqrt(chance)},
         **{"sigma_mean": float(sigma.mean()), "sigma_min": float(sigma.min()), "sigma_max": float(sigma.max())},
-        "chance_std": 100 * math.sqrt(chance),
     }
-    base = _measure(baseline.outcome) if baseline is not None and baseline is not row else {}
+    base = {} if baseline in (None, label) else _measure(rows[baseline].outcomes[0])
     for metric, measured in _measure(outcome).items():
         by_seed = dict(zip(outcome.seeds, measured[0].tolist(), strict=True))
         yield {**shared, "metric": metric, "by_seed": by_seed, **_quantity(metric, measured, base.get(metric))}
