@@ -14,11 +14,12 @@ from itertools import product
 import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
-from certsmooth.analysis.metrics import accuracy_record, acr_record, certified, holm, mcnemar
+from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
 from certsmooth.analysis.published import published_rows
 from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, run_columns
 from certsmooth.errors import ConfigError, CountsError, nearest
+from certsmooth.science.metrics import certified
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from certsmooth.analysis import CertifiedRun, Part, Record
-from certsmooth.analysis.metrics import average_certified_radius, certified_accuracy
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.science.certificates import GUARANTEES
+from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 
 SHARED = ("dataset", "fingerprint")
 """What all runs on one part must have in common, or their numbers cannot be compared."""
