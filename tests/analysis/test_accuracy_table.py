@@ -241,9 +241,9 @@ def test_files_say_the_same(tmp_path):
 
 
 def test_curves_are_the_certified_accuracy_of_each_seed():
-    (only,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS]
+    (only,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS].values()
     radii = np.array([0, 0.5, 0.500001, 0.9, 1.0])
-    curves = seed_curves(only.outcome, radii)
+    curves = seed_curves(only.outcomes[0], radii)
     assert curves == pytest.approx(np.array([[0.6, 0.6, 0, 0, 0], [0.8, 0.8, 0.8, 0.8, 0]]))
     (method,) = collect([make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)], "test")
     assert curves.mean(axis=0) == pytest.approx([method.outcomes[0].accuracy(r) for r in radii])

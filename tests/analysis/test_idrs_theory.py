@@ -174,6 +174,7 @@ def test_probability_of_a_two_sided_radius():
 
 def make_table(frames, **options):
     values = {"name": "imagenet", "title": "ImageNet", "about": "Made up.", "rates": (0, 0.002), "radii": (0, 0.5)}
+    values["dimension"] = 150_528  # that of ImageNet
     return high_dimension_table(frames, **values | options)
 
 

@@ -13,17 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from certsmooth.analysis.metrics import (
-    accuracy_interval,
-    average_certified_radius,
-    certified,
-    certified_accuracy,
-    certified_radii,
-    holm,
-    mcnemar,
-    mean_interval,
-)
+from certsmooth.analysis.metrics import accuracy_interval, holm, mcnemar, mean_interval
 from certsmooth.artefacts.certificates import read_published_certificates
+from certsmooth.science.metrics import average_certified_radius, certified, certified_accuracy, certified_radii
 from factories import REFERENCE, needs_reference
 
 CORRECT = np.array([[True, True, False, True, False]])

@@ -10,8 +10,9 @@ accurate; how many classes occur. About it: baseline (its row) and columns. ``by
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,7 +20,7 @@ from jaxtyping import Float, Int
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.result import TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, collect, name_of, setting_of
+from certsmooth.analysis.runs import Method, Outcome, collect, key_of, one_by_one
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.science.certificates import ABSTAIN
 
@@ -48,17 +49,15 @@ class Column:
     dataset: str
     sigma: float | None
 
-
-@dataclass(frozen=True)
-class RowOutcome:
-    """The outcome of one row, a method at a grid point, in one column."""
-
-    row: str
-    method: Method
-    outcome: Outcome
+    def __str__(self) -> str:
+        return f"column {self.dataset}, sigma {self.sigma}"
 
 
-def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> dict[Column, tuple[RowOutcome, ...]]:
+Rows = dict[str, Method]
+"""The rows of a column by label: methods, each at one grid point alone."""
+
+
+def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> dict[Column, Rows]:
     """Group the runs of each column by row, and check that they can be compared.
 
     Args:
@@ -74,33 +73,28 @@ def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> d
     for dataset in dict.fromkeys(column.dataset for column in runs_by_column):
         every = [run for column, runs in runs_by_column.items() if column.dataset == dataset for run in runs]
         # The same run may stand in two columns, as a constant sigma does beside two values of sigma_b.
-        collect(list({(run.method, setting_of(run), run.seed, run.part): run for run in every}.values()), "test")
+        collect(list({key_of(run): run for run in every}.values()), "test")
     return {column: _rows(column, collect(runs, "test")) for column, runs in runs_by_column.items()}
 
 
-def _rows(column: Column, methods: Sequence[Method]) -> tuple[RowOutcome, ...]:
+def _rows(column: Column, methods: Sequence[Method]) -> Rows:
     if not methods:
-        raise ConfigError(f"{_name(column)}: no runs on the test part; must have some")
-    rows: dict[str, RowOutcome] = {}
-    for method in methods:
-        for outcome in method.outcomes:
-            grid = "; ".join(f"{key} {value}" for key, value in outcome.setting.grid)
-            row = RowOutcome(f"{method.label}; {grid}" if grid else method.label, method, outcome)
-            if (other := rows.setdefault(row.row, row)) is not row:
-                found = f"{other.outcome.setting.sigma:g} and {outcome.setting.sigma:g}"
-                raise ConfigError(f"{_name(column)}: {row.row} has sigma {found}; must be one")
-    return tuple(rows.values())
+        raise ConfigError(f"{column}: no runs on the test part; must have some")
+    rows: Rows = {}
+    for one, setting in one_by_one(methods):
+        label = "; ".join([one.label, *(f"{key} {value}" for key, value in setting.grid)])
+        (other,) = rows.setdefault(label, one).outcomes
+        if other.setting != setting:
+            found = f"{other.setting.sigma:g} and {setting.sigma:g}"
+            raise ConfigError(f"{column}: {label} has sigma {found}; must be one")
+    return rows
 
 
-def _name(column: Column) -> str:
-    return f"column {column.dataset}, sigma {column.sigma}"
-
-
-def row_labels(columns: Mapping[Column, Sequence[RowOutcome]]) -> tuple[str, ...]:
+def row_labels(columns: Mapping[Column, Rows]) -> tuple[str, ...]:
     """Return the labels of all rows: methods in the order in which they first appear, then their grid points."""
-    rows = [row for column in columns.values() for row in column]
-    methods = list(dict.fromkeys(row.method.label for row in rows))
-    return tuple(dict.fromkeys(row.row for method in methods for row in rows if row.method.label == method))
+    rows = {label: method.key for rows in columns.values() for label, method in rows.items()}
+    methods = list(rows.values())
+    return tuple(sorted(rows, key=lambda label: methods.index(rows[label])))
 
 
 def accuracy_table(
@@ -133,33 +127,32 @@ def accuracy_table(
     """
     columns = rows_by_column(runs_by_column)
     baselines = {column: _baseline(column, rows, baseline_method) for column, rows in columns.items()}
-    shown = [row.row for row in baselines.values() if row is not None]
-    if not shown:
-        keys = {row.method.key for rows in columns.values() for row in rows}
+    baseline = next(filter(None, baselines.values()), None)
+    if baseline is None:
+        keys = {method.key for rows in columns.values() for method in rows.values()}
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, keys)}")
-    cells = [(row.row, _cell(c, row, baselines[c])) for c, found in columns.items() for row in found]
-    rows = [record for label in row_labels(columns) for row, cell in cells if row == label for record in cell]
-    shared = {"table": name, "baseline": shown[0]}
+    labels = row_labels(columns)
+    cells = (_cells(column, label, rows, baselines[column]) for column, rows in columns.items() for label in rows)
+    rows = sorted(chain.from_iterable(cells), key=lambda cell: labels.index(cell["row"]))
+    by_seed = (row | {"seed": seed, "value": value} for row in rows for seed, value in row["by_seed"].items())
+    shared = {"table": name, "baseline": baseline}
     theirs = [number for paper, table in published for number in published_numbers(paper, table)]
-    every = (run for found in columns.values() for row in found for run in row.outcome.runs)
+    every = [run for rows in columns.values() for method in rows.values() for run in method.outcomes[0].runs]
     return TableResult(
         kind="accuracy",
         name=name,
         title=title,
-        about={"baseline": shown[0], "columns": [asdict(column) for column in columns]},
+        about={"baseline": baseline, "columns": [asdict(column) for column in columns]},
         values=tidy([*(row | shared for row in rows), *theirs], _COLUMNS),
-        more={"by_seed": tidy(_by_seed(rows), _BY_SEED)},
-        sources=[source(run) for run in {(run.provenance["dataset"], name_of(run)): run for run in every}.values()],
+        more={"by_seed": tidy(by_seed, _BY_SEED)},
+        sources=[source(run) for run in {(run.provenance["dataset"], key_of(run)): run for run in every}.values()],
     )
 
 
-def _baseline(column: Column, rows: Sequence[RowOutcome], key: str) -> RowOutcome | None:
-    found = [row for row in rows if row.method.key == key]
+def _baseline(column: Column, rows: Rows, key: str) -> str | None:
+    found = [label for label, method in rows.items() if method.key == key]
     if len(found) > 1:
-        raise ConfigError(
-            f"{_name(column)}: baseline_method {key!r} has {len(found)} rows "
-            f"({', '.join(row.row for row in found)}); must be one"
-        )
+        raise ConfigError(f"{column}: baseline_method {key!r} has {len(found)} rows ({', '.join(found)}); must be one")
     return found[0] if found else None
 
 
@@ -200,25 +193,24 @@ def _spread(
     return spread, (derivative * images / sizes)[:, class_of] * (correct - accuracy[:, class_of])
 
 
-def _cell(column: Column, row: RowOutcome, baseline: RowOutcome | None) -> list[Record]:
-    """Return the numbers of a row in a column."""
-    outcome, frames = row.outcome, [run.frame for run in row.outcome.runs]
+def _cells(column: Column, label: str, rows: Rows, baseline: str | None) -> Iterator[Record]:
+    """Yield the numbers of a row in a column."""
+    (outcome,) = rows[label].outcomes
+    frames = [run.frame for run in outcome.runs]
     _, sizes = np.unique(frames[0]["label"].to_numpy(), return_counts=True)
     sigma = np.stack([frame["sigma"].to_numpy(dtype=np.float64) for frame in frames])
     accuracy = float(outcome.correct.mean())
     chance = accuracy * (1 - accuracy) * (1 / sizes).mean() * (1 - 1 / len(sizes))
     shared = {
-        **replace(row.method, outcomes=(outcome,)).described,
-        **{"row": row.row, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
-        **{"grid": outcome.setting.options, "classes": len(sizes)},
+        **rows[label].described,
+        **{"row": label, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
+        **{"grid": outcome.setting.options, "classes": len(sizes), "chance_std": 100 * math.sqrt(chance)},
         **{"sigma_mean": float(sigma.mean()), "sigma_min": float(sigma.min()), "sigma_max": float(sigma.max())},
-        "chance_std": 100 * math.sqrt(chance),
     }
-    base = _measure(baseline.outcome) if baseline is not None and baseline is not row else {}
-    return [
-        {**shared, "metric": metric, **_quantity(metric, measured, base.get(metric))}
-        for metric, measured in _measure(outcome).items()
-    ]
+    base = {} if baseline in (None, label) else _measure(rows[baseline].outcomes[0])
+    for metric, measured in _measure(outcome).items():
+        by_seed = dict(zip(outcome.seeds, measured[0].tolist(), strict=True))
+        yield {**shared, "metric": metric, "by_seed": by_seed, **_quantity(metric, measured, base.get(metric))}
 
 
 def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
@@ -232,7 +224,6 @@ def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
     return {
         "unit": "l2 radius" if metric == "acr" else "percent",
         "value": float(values.mean()),
-        "seed_values": [float(value) for value in values],
         "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
         "image_error": _standard_error(influence.mean(axis=0)),
         "difference": difference,
@@ -242,10 +233,3 @@ def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
 
 def _standard_error(values: Float[np.ndarray, " n"]) -> float:
     return float(values.std(ddof=1)) / math.sqrt(len(values))
-
-
-def _by_seed(rows: Sequence[Record]) -> list[Record]:
-    seeds = ((row, row["seeds"].split(), row["seed_values"]) for row in rows)
-    return [
-        row | {"seed": int(seed), "value": value} for row, *each in seeds for seed, value in zip(*each, strict=True)
-    ]

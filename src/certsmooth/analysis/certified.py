@@ -14,11 +14,12 @@ from itertools import product
 import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
-from certsmooth.analysis.metrics import accuracy_record, acr_record, certified, holm, mcnemar
+from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
 from certsmooth.analysis.published import published_rows
 from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
+from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, run_columns
 from certsmooth.errors import ConfigError, CountsError, nearest
+from certsmooth.science.metrics import certified
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
@@ -113,9 +114,8 @@ def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[flo
         for method in methods:
             if method.key in judge:
                 yield from _row(method, judge[method.key], radii, {"norm": norm, "sigma": "best", "selected_on": part})
-    for one in (one for method in methods for one in method.settings()):
-        sigma = f"{one.outcomes[0].setting.sigma:g}"
-        yield from _row(one, one, radii, {"norm": norm, "sigma": sigma, "selected_on": "none"})
+    for one, setting in one_by_one(methods):
+        yield from _row(one, one, radii, {"norm": norm, "sigma": f"{setting.sigma:g}", "selected_on": "none"})
 
 
 def _row(method: Method, judge: Method, radii: Sequence[float], said: Record) -> Iterator[Record]:

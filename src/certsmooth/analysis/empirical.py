@@ -19,7 +19,7 @@ from certsmooth.analysis import Record
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, over_all
 from certsmooth.analysis.metrics import accuracy_record
 from certsmooth.analysis.result import TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, collect, name_of, run_columns
+from certsmooth.analysis.runs import Method, Outcome, Setting, collect, key_of, name_of, one_by_one, run_columns
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.certificates import cohen
 
@@ -97,15 +97,14 @@ def empirical_table(
     )
 
 
-_Key = tuple[str, str, int, float]
-"""A run's name, an attack's key, its noise samples, and a radius."""
+_Key = tuple[tuple[str, Setting, int, str], str, int, float]
+"""A run's key, an attack's, its noise samples, and a radius."""
 
 
 def _shares(
     attacked: AttackedRun, attacks: Sequence[ShownAttack], radii: Sequence[float], alpha: float
 ) -> Iterator[tuple[_Key, float]]:
     """Yield the share of the images of a run at which PREDICT gives the label."""
-    name = name_of(attacked.run)
     images = attacked.run.frame.sort_values("idx")[["idx", "label"]].to_numpy()
     for attack in attacks:
         counts = attacked.attacks[attack.key]
@@ -116,10 +115,10 @@ def _shares(
             found = np.stack([counts.index, counts.label], axis=1)[rows]
             if not np.array_equal(images, found[found[:, 0].argsort()]):
                 raise CountsError(
-                    f"{name}: attack {attack.key} at radius {radius:g}: {len(found)} images; must be the {len(images)} "
-                    "certified ones, with their labels: attack again"
+                    f"{name_of(attacked.run)}: attack {attack.key} at radius {radius:g}: {len(found)} images; "
+                    f"must be the {len(images)} certified ones, with their labels: attack again"
                 )
-            yield (name, attack.key, samples, radius), float(correct[rows].mean())
+            yield (key_of(attacked.run), attack.key, samples, radius), float(correct[rows].mean())
 
 
 def _rows(
@@ -130,9 +129,9 @@ def _rows(
     for method, curve in product(methods, shown):
         for row in _curve(method, curve, radii, shares):
             yield row | {"sigma": "best", "selected_on": "test"}
-    for one, curve in product((one for method in methods for one in method.settings()), shown):
+    for (one, setting), curve in product(one_by_one(methods), shown):
         for row in _curve(one, curve, radii, shares):
-            yield row | {"sigma": f"{one.outcomes[0].setting.sigma:g}", "selected_on": "none"}
+            yield row | {"sigma": f"{setting.sigma:g}", "selected_on": "none"}
 
 
 def _curve(
@@ -146,7 +145,7 @@ def _curve(
     def score(radius: float, outcome: Outcome) -> float:
         if attack is None:
             return outcome.accuracy(radius)
-        return float(np.mean([shares[name_of(run), attack.key, samples, radius] for run in outcome.runs]))
+        return float(np.mean([shares[key_of(run), attack.key, samples, radius] for run in outcome.runs]))
 
     for radius in radii:
         best = method.best(partial(score, radius))

@@ -21,20 +21,12 @@ from scipy.special import ndtr
 
 from certsmooth._internal.checks import check_integer, check_number
 from certsmooth.analysis import Record
-from certsmooth.analysis.metrics import (
-    accuracy_record,
-    acr_record,
-    average_certified_radius,
-    certified_accuracy,
-    certified_radii,
-)
+from certsmooth.analysis.metrics import accuracy_record, acr_record
 from certsmooth.analysis.result import TableResult, tidy
 from certsmooth.artefacts.certificates import rounding
 from certsmooth.errors import ConfigError, CountsError
+from certsmooth.science.metrics import average_certified_radius, certified_accuracy, certified_radii
 from certsmooth.science.theory.worst_case import semi_elastic_radius
-
-IMAGENET = 3 * 224 * 224
-"""Numbers per ImageNet image: 150,528."""
 
 _COLUMNS = ("table", "source", "dimension", "rate", "metric", "radius", "value", "unit", "lower", "upper", "images")
 
@@ -71,7 +63,7 @@ def high_dimension_table(
     about: str,
     rates: Sequence[float],
     radii: Sequence[float],
-    dimension: int = IMAGENET,
+    dimension: int,
 ) -> TableResult:
     """Certify given p_A for r-semi-elastic sigma(x) in a dimension.
 

@@ -13,10 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from certsmooth.analysis import Record
-from certsmooth.science.metrics import average_certified_radius as average_certified_radius
-from certsmooth.science.metrics import certified as certified
-from certsmooth.science.metrics import certified_accuracy as certified_accuracy
-from certsmooth.science.metrics import certified_radii as certified_radii
+from certsmooth.science.metrics import certified_radii
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000

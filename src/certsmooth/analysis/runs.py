@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from certsmooth.analysis import CertifiedRun, Part, Record
-from certsmooth.analysis.metrics import average_certified_radius, certified_accuracy
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.science.certificates import GUARANTEES
+from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 
 SHARED = ("dataset", "fingerprint")
 """What all runs on one part must have in common, or their numbers cannot be compared."""
@@ -106,11 +106,6 @@ class Method:
             "guarantee": guarantees(self.outcomes),
         }
 
-    def settings(self) -> Iterator[Method]:
-        """Yield the method at each of its settings alone."""
-        for outcome in self.outcomes:
-            yield replace(self, outcomes=(outcome,))
-
     def best(self, score: Callable[[Outcome], float]) -> Outcome:
         """Return the outcome of the highest score; ties go to the higher ACR, then to the smaller sigma."""
         return max(self.outcomes, key=lambda outcome: (score(outcome), outcome.acr()))
@@ -118,6 +113,13 @@ class Method:
     def at(self, setting: Setting) -> Outcome:
         """Return the outcome at a setting that the method has."""
         return next(outcome for outcome in self.outcomes if outcome.setting == setting)
+
+
+def one_by_one(methods: Iterable[Method]) -> Iterator[tuple[Method, Setting]]:
+    """Yield methods at each of their settings alone."""
+    for method in methods:
+        for outcome in method.outcomes:
+            yield replace(method, outcomes=(outcome,)), outcome.setting
 
 
 def guarantees(outcomes: Sequence[Outcome]) -> str:
@@ -165,6 +167,11 @@ def setting_of(run: CertifiedRun) -> Setting:
     return Setting(float(run.sigma), tuple(sorted(run.grid.items())))
 
 
+def key_of(run: CertifiedRun) -> tuple[str, Setting, int, str]:
+    """Return which run it is."""
+    return run.method, setting_of(run), run.seed, run.part
+
+
 def name_of(run: CertifiedRun) -> str:
     """Return how errors call a run."""
     return f"{run.method}, sigma {setting_of(run)}, seed {run.seed}, {run.part}"
@@ -172,9 +179,10 @@ def name_of(run: CertifiedRun) -> str:
 
 def check_given_once(runs: Sequence[CertifiedRun]) -> None:
     """Raise ConfigError if two runs are the same."""
-    for name, times in Counter(map(name_of, runs)).items():
-        if times > 1:
-            raise ConfigError(f"{name}: given twice; must be one run per method, sigma, grid, seed and part")
+    times = Counter(map(key_of, runs))
+    for run in runs:
+        if times[key_of(run)] > 1:
+            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and part")
 
 
 def check_alike(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -40,9 +41,7 @@ def difference(value: float | None, error: float | None, metric: str) -> str:
     """Return a difference ± its standard error."""
     if value is None:
         return ABSENT
-    digits = _digits(metric)
-    # Adding 0.0 to what rounds to zero from below makes "-0.00" into "+0.00".
-    return f"{round(value, digits) + 0.0:+.{digits}f} ± {error:.{digits}f}"
+    return f"{value:+z.{_digits(metric)}f} ± {error:.{_digits(metric)}f}"
 
 
 def signed(value: float, metric: str = "certified_accuracy") -> str:
@@ -58,6 +57,11 @@ def setting(sigma: float | None, grid: str) -> str:
     return "; ".join([f"{sigma:g}", *(option.replace("=", " ", 1) for option in grid.split())])
 
 
+def hours(value: float) -> str:
+    """Return a number of hours."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def p_value(value: float) -> str:
     """Return a p value."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
@@ -70,9 +74,7 @@ def dataset(name: str) -> str:
 
 def short(digest: str) -> str:
     """Return the first digits of a hash, with what comes before (``sha256:``) and after (``-dirty``)."""
-    prefix, _, rest = digest.rpartition(":")
-    digits, dash, suffix = rest.partition("-")
-    return f"{prefix}{':' if prefix else ''}{digits[:12]}{dash}{suffix}"
+    return re.sub("([0-9a-f]{12})[0-9a-f]*", r"\1", digest)
 
 
 def plain(value: object) -> str:

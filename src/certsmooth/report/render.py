@@ -37,6 +37,17 @@ def render(result: TableResult, *, figure: str | None = None) -> str:
         result: the table.
         figure: a picture to show; its path relative to the Markdown file.
     """
+    content = {**result.content(), "values": result.values, **result.more, **result.views, "figure": figure}
+    return fill(result.kind, content)
+
+
+def fill(template: str, content: Mapping[str, Any]) -> str:
+    """Return Markdown by a template that may use `formats` and the functions of this module.
+
+    Args:
+        template: the stem of its file.
+        content: its variables.
+    """
     environment = Environment(
         loader=PackageLoader("certsmooth.report"),
         undefined=StrictUndefined,
@@ -49,45 +60,34 @@ def render(result: TableResult, *, figure: str | None = None) -> str:
     named |= {function.__name__: function for function in functions}
     environment.globals |= named
     environment.filters |= named
-    content = {**result.content(), "values": result.values, **result.more, **result.views, "figure": figure}
-    return unwrapped(environment.get_template(f"{result.kind}.md.j2").render(content))
+    return unwrapped(environment.get_template(f"{template}.md.j2").render(content))
 
 
 def write_table(result: TableResult, folder: Path, *, figure: str | None = None) -> tuple[Path, Path, Path]:
-    """Write a table to a folder by `write_files`; its stem is the table's name.
+    """Write a table as ``NAME.md``, ``NAME.csv`` and ``NAME.json``, and return their paths.
+
+    The JSON file has its content and what made it (`artefacts.provenance.MadeBy`). The records of container images are
+    under ``images``, each once; elsewhere its key there stands for it.
 
     Args:
         result: the table.
         folder: must exist.
         figure: a picture that the Markdown file shows; its path relative to ``folder``.
-    """
-    values = result.values.to_csv(index=False, lineterminator="\n")
-    return write_files(folder / result.name, result.content(), markdown=render(result, figure=figure), values=values)
-
-
-def write_files(stem: Path, content: Mapping[str, Any], *, markdown: str, values: str) -> tuple[Path, Path, Path]:
-    """Write ``STEM.md``, ``STEM.csv`` and ``STEM.json``, and return their paths.
-
-    The JSON file has the content and what made it (`artefacts.provenance.MadeBy`). The records of container images are
-    under ``images``, each once; elsewhere its key there stands for it.
-
-    Args:
-        stem: path without the ending; its folder must exist.
-        content: of the JSON file.
-        markdown: the table as text.
-        values: its numbers as CSV.
 
     Raises:
         CertsmoothError: a file cannot be written.
     """
     images: dict[str, Any] = {}
-    whole = _named({**content, **asdict(made_by())}, images) | {"images": images}
-    texts = {".md": markdown, ".csv": values, ".json": json.dumps(whole, indent=2, allow_nan=False) + "\n"}
-    paths = [stem.with_name(f"{stem.name}{suffix}") for suffix in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
+    whole = _named({**result.content(), **asdict(made_by())}, images) | {"images": images}
+    markdown, values, content = (folder / f"{result.name}.{suffix}" for suffix in ("md", "csv", "json"))
+    for path, text in (
+        (markdown, render(result, figure=figure)),
+        (values, result.values.to_csv(index=False, lineterminator="\n")),
+        (content, json.dumps(whole, indent=2, allow_nan=False) + "\n"),
+    ):
         with atomic_write(path) as file:
             file.write(text.encode())
-    return paths[0], paths[1], paths[2]
+    return markdown, values, content
 
 
 def _named(value: Any, images: dict[str, Any]) -> Any:  # noqa: ANN401 - what JSON holds

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.accuracy import Column, RowOutcome, row_labels, rows_by_column
+from certsmooth.analysis.accuracy import Column, Rows, row_labels, rows_by_column
 from certsmooth.analysis.runs import Outcome, guarantees
 from certsmooth.report.figures.curves import line, panels_figure, radius_axis
 from certsmooth.report.formats import at_columns
@@ -34,10 +34,11 @@ def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, 
         CountsError: runs on one data set are not about the same images.
     """
     columns = rows_by_column(runs_by_column)
-    every = [row for rows in columns.values() for row in rows]
-    outcomes = {label: [row.outcome for row in every if row.row == label] for label in row_labels(columns)}
+    outcomes = {
+        label: [rows[label].outcomes[0] for rows in columns.values() if label in rows] for label in row_labels(columns)
+    }
     legend = {label: f"{label} ({guarantees(found)})" for label, found in outcomes.items()}
-    several = any(len(row.outcome.seeds) > 1 for row in every)
+    several = any(len(outcome.seeds) > 1 for found in outcomes.values() for outcome in found)
     return panels_figure(
         list(zip(at_columns([asdict(column) for column in columns]).values(), columns.values(), strict=True)),
         lambda axis, rows: _panel(axis, rows, legend),
@@ -56,15 +57,15 @@ def seed_curves(outcome: Outcome, radii: Float[np.ndarray, " r"]) -> Float[np.nd
     return np.array([(len(certified) - np.searchsorted(certified, radii)) / outcome.images for certified in ordered])
 
 
-def _panel(axis: Axes, rows: Sequence[RowOutcome], legend: Mapping[str, str]) -> None:
+def _panel(axis: Axes, rows: Rows, legend: Mapping[str, str]) -> None:
     """Draw the rows of one column; a row has the same colour and line in every panel."""
     from matplotlib.collections import LineCollection
 
-    numbers = {label: number for number, label in enumerate(legend)}
-    radii = radius_axis(axis, *(row.outcome.radius[row.outcome.correct] for row in rows), points=401)
-    for row in rows:
-        style, curves = line(numbers[row.row]), 100 * seed_curves(row.outcome, radii)
+    shown = {label: method.outcomes[0] for label, method in rows.items()}
+    radii = radius_axis(axis, *(outcome.radius[outcome.correct] for outcome in shown.values()), points=401)
+    for label, outcome in shown.items():
+        style, curves = line(list(legend).index(label)), 100 * seed_curves(outcome, radii)
         if len(curves) > 1:
             thin = [np.column_stack([radii, curve]) for curve in curves]
             axis.add_collection(LineCollection(thin, colors=style["color"], linewidths=0.5, alpha=0.45))
-        axis.plot(radii, curves.mean(axis=0), **style, label=legend[row.row])
+        axis.plot(radii, curves.mean(axis=0), **style, label=legend[label])
