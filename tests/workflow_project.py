@@ -142,7 +142,11 @@ def _works_in(entry, folder):
 
 def planned(folder, *targets):
     """Job counts by rule of a dry run; without targets: of everything."""
-    text = call(folder, "snakemake", "--dry-run", *targets)
+    return planned_in(call(folder, "snakemake", "--dry-run", *targets))
+
+
+def planned_in(text):
+    """Job counts by rule of what a dry run printed."""
     jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
     assert bool(jobs) != ("Nothing to be done" in text)
     return {rule: n for rule, n in jobs.items() if rule not in ("total", *TARGETS)}

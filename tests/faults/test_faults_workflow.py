@@ -3,18 +3,15 @@
 import json
 import os
 import random
-import shutil
 import time
 
 import pytest
 
+from factories import needs_git
 from fault_injection import strays, tree
 from workflow_project import call, edit, kill_all, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 COUNTS = "results/counts/digits/cohen-ds/seed=0/0-of-2.parquet"
 CERTIFICATES = "results/certificates/digits/cohen-ds/seed=0.parquet"

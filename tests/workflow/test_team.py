@@ -18,13 +18,10 @@ from moto.server import ThreadedMotoServer
 
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params, read_params
-from factories import ROOT, shipped_content
+from factories import ROOT, needs_git, shipped_content
 from workflow_project import TARGETS, call, edit, kill_all, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 SECRET = "a secret that only this machine knows"
 

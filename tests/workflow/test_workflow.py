@@ -2,19 +2,15 @@
 
 import json
 import re
-import shutil
 
 import pytest
 import yaml
 
 from certsmooth.artefacts.counts import read_counts
-from factories import plain_yaml
+from factories import needs_git, plain_yaml
 from workflow_project import call, edit, kill_all, make_clone, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 
 def test_a_training_on_a_start_and_on_pseudo_labels(project):
