@@ -1,6 +1,7 @@
 """What all tests share, the order in which they run, and which of them are fast."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -82,25 +83,31 @@ def project(made_once):
     return made_once("project", make_project)
 
 
+@pytest.fixture(scope="session")
+def pulled(project, made_once):
+    """A clone of it with the artefacts pulled; tests copy it."""
+    return made_once("pulled", lambda folder: make_clone(project, folder))
+
+
 @pytest.fixture
-def clone(project, tmp_path):
-    """A fresh clone with the artefacts pulled."""
-    return make_clone(project, tmp_path / "clone")
+def clone(pulled, tmp_path):
+    """A clone with the artefacts pulled, to work in."""
+    return shutil.copytree(pulled, tmp_path / "clone", symlinks=True)
 
 
 @pytest.fixture(scope="session")
-def _planned_in(project, tmp_path_factory):
-    return make_clone(project, tmp_path_factory.mktemp("planned") / "clone")
+def _edited(pulled, tmp_path_factory):
+    return shutil.copytree(pulled, tmp_path_factory.mktemp("edited") / "clone", symlinks=True)
 
 
 @pytest.fixture
-def edited(_planned_in):
-    """A clone with the artefacts pulled, in which nothing may be made: what is edited of it is put back."""
-    before = times_of(_planned_in / "results")
-    yield _planned_in
-    call(_planned_in, "git", "checkout", "--quiet", "--", ".")
-    assert times_of(_planned_in / "results") == before
+def edited(_edited):
+    """A clone with the artefacts pulled, in which nothing may be made: what a test edits of it is put back."""
+    before = times_of(_edited / "results")
+    yield _edited
+    call(_edited, "git", "checkout", "--quiet", "--", ".")
+    assert times_of(_edited / "results") == before
 
 
 def times_of(folder):
-    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}

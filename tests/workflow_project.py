@@ -1,8 +1,10 @@
 """A cut-down project: what the tests that run Snakemake and DVC for real share."""
 
+import contextlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -27,14 +29,16 @@ SHIPPED = (
 
 def call(folder, *command, ok=True):
     """Run a command in a folder; return what it printed."""
-    bin_folder = Path(sys.executable).parent
-    names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    environment = os.environ | names | {"PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}"}
-    result = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900
-    )
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 900}
+    result = subprocess.run(command, cwd=folder, env=_environment(), **options)
     assert (result.returncode == 0) == ok, result.stdout[-4000:]
     return result.stdout
+
+
+def _environment():
+    """With the programs of this environment, and an author of commits."""
+    names = {f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+    return os.environ | names | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def copy_project(folder):
@@ -110,12 +114,39 @@ def make_clone(project, folder):
     """Clone a project, and pull its artefacts."""
     call(project, "git", "clone", "--quiet", str(project), str(folder))
     call(folder, "dvc", "pull")
-    return folder
+
+
+def start(folder, *command):
+    """Start a command in the background; what it prints goes to ``out.txt``."""
+    with (folder / "out.txt").open("w") as file:
+        return subprocess.Popen(command, cwd=folder, env=_environment(), stdout=file, stderr=file)
+
+
+def kill_all(folder, process):
+    """Kill a command and all that it started, as a batch system or a lack of memory does."""
+    process.kill()
+    while running := [entry for entry in Path("/proc").glob("[0-9]*") if _works_in(entry, folder)]:
+        for entry in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+        process.poll()
+    process.wait()
+
+
+def _works_in(entry, folder):
+    try:
+        return (entry / "cwd").readlink() == folder.resolve()
+    except OSError:  # it has ended, or is another user's
+        return False
 
 
 def planned(folder, *targets):
     """Job counts by rule of a dry run; without targets: of everything."""
-    text = call(folder, "snakemake", "--dry-run", *targets)
+    return planned_in(call(folder, "snakemake", "--dry-run", *targets))
+
+
+def planned_in(text):
+    """Job counts by rule of what a dry run printed."""
     jobs = {rule: int(n) for rule, n in re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE)}
     assert bool(jobs) != ("Nothing to be done" in text)
     return {rule: n for rule, n in jobs.items() if rule not in ("total", *TARGETS)}

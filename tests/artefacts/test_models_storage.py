@@ -20,6 +20,7 @@ import pytest
 from certsmooth._internal.storage import atomic_write, decode_record, file_digest
 from certsmooth.artefacts import provenance
 from certsmooth.errors import CertsmoothError, CountsError
+from factories import needs_git
 
 
 @contextmanager
@@ -147,7 +148,7 @@ def git(folder: Path, *command: str) -> str:
     return result.stdout.strip()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@needs_git
 def test_commit_is_the_one_of_the_repository_that_tracks_the_source(tmp_path, monkeypatch):
     module = copy_of_provenance(tmp_path, monkeypatch)
     assert module.git_commit() is None  # no repository

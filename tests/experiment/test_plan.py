@@ -28,7 +28,7 @@ from factories import (
     write_benchmark,
     write_params,
 )
-from workflow_project import call, copy_project, cut_down, edit, planned
+from workflow_project import call, copy_project, cut_down, edit, planned, planned_in
 
 IMAGES = {"training": 80, "validation": 20, "test": 120}
 
@@ -106,8 +106,9 @@ def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_
     monkeypatch.chdir(tmp_path)
     experiment = Experiment(read_params(tmp_path / "params.yaml"))
     found = list(plan.jobs(experiment))
-    everything = planned(tmp_path)
-    benchmarks = re.findall(r"^    benchmark: (.+)$", call(tmp_path, "snakemake", "--dry-run"), re.MULTILINE)
+    text = call(tmp_path, "snakemake", "--dry-run")
+    everything = planned_in(text)
+    benchmarks = re.findall(r"^    benchmark: (.+)$", text, re.MULTILINE)
     assert sorted(benchmarks) == sorted(
         str(BENCHMARKS / job.output.with_suffix(".jsonl")) for job in found if job.parts
     )

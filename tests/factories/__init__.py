@@ -15,6 +15,7 @@ from factories.artefacts import (
     random_counts,
     save_classifier,
 )
+from factories.certificates import GRID, certify_two_classes, two_class_counts
 from factories.classifiers import WEIGHT, CoupledRows, Interval, RowLinear, half_space, modes
 from factories.configuration import (
     SMALL,
@@ -44,7 +45,7 @@ from factories.images import (
     write_tar,
 )
 from factories.noise import LAWS, quantiles, random_draw
-from factories.places import REAL_IMAGES, REFERENCE, ROOT, needs_images, needs_reference
+from factories.places import REAL_IMAGES, REFERENCE, ROOT, needs_git, needs_images, needs_reference
 from factories.plans import BENCHMARKS, RESULTS, benchmark, golden_plan, leave_output, record_images, write_benchmark
 from factories.results import MadeResults
 from factories.runs import certified_run, column, row, rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,5 +16,6 @@ REFERENCE = ROOT.parent / "shared" / "reference"
 REAL_IMAGES = ROOT.parent / "shared" / "data"
 """Real images."""
 
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="what papers published is not on this machine")
 needs_images = pytest.mark.skipif(not REAL_IMAGES.is_dir(), reason="real images are not on this machine")

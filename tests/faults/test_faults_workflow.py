@@ -1,52 +1,20 @@
 """Faults of whole runs of Snakemake and DVC: killed, started twice, and clocks that jump."""
 
-import contextlib
 import json
 import os
 import random
-import shutil
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from factories import needs_git
 from fault_injection import strays, tree
-from workflow_project import call, edit, planned
+from workflow_project import call, edit, kill_all, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 COUNTS = "results/counts/digits/cohen-ds/seed=0/0-of-2.parquet"
 CERTIFICATES = "results/certificates/digits/cohen-ds/seed=0.parquet"
-
-
-def start(folder, *command):
-    """Start a command in the background; what it prints goes to ``out.txt``."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with (folder / "out.txt").open("w") as file:
-        return subprocess.Popen(command, cwd=folder, env=os.environ | {"PATH": path}, stdout=file, stderr=file)
-
-
-def kill_all(folder, process):
-    """Kill a command and all that it started, as a batch system or a lack of memory does."""
-    while running := [entry for entry in Path("/proc").glob("[0-9]*") if works_in(entry, folder)]:
-        for entry in running:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(entry.name), signal.SIGKILL)
-        process.poll()
-    process.wait()
-
-
-def works_in(entry, folder):
-    try:
-        return (entry / "cwd").readlink() == folder.resolve()
-    except OSError:  # it has ended, or is another user's
-        return False
 
 
 def test_a_killed_workflow_goes_on(clone):

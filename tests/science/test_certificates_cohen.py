@@ -18,10 +18,7 @@ from statsmodels.stats.proportion import proportion_confint
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen, guarantee
 from certsmooth.science.theory.bounds import clopper_pearson_lower
-from certsmooth.science.theory.pixel_grid import PixelGrid
-from factories import REFERENCE, needs_reference
-
-GRID = PixelGrid(255)
+from factories import GRID, REFERENCE, certify_two_classes, needs_reference, two_class_counts
 
 ALPHA = 0.01
 
@@ -32,15 +29,10 @@ def certify(selection, estimation, sigma, *, alpha):
     return cohen.CohenCertificate()(selection, estimation, smoothing, alpha=alpha)
 
 
-def two_class_counts(first, n):
-    return np.stack([first, n - first], axis=1).astype(np.int64)
-
-
 def every_outcome(n, *, selected=0, sigma=1.0, alpha=ALPHA):
     """The certificates of all n + 1 outcomes of the estimation, class 0 being drawn k = 0 .. n times."""
-    selection = np.zeros((n + 1, 2), np.int64)
-    selection[:, selected] = 1
-    return certify(selection, two_class_counts(np.arange(n + 1), n), np.full(n + 1, sigma), alpha=alpha)
+    settings = {"sigma": sigma, "within": np.inf, "selected": selected, "alpha": alpha}
+    return certify_two_classes(cohen.CohenCertificate(), np.arange(n + 1), n, **settings)
 
 
 def exact_error(n, p, sigma=0.5):

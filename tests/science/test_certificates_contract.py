@@ -15,8 +15,7 @@ from certsmooth._internal import registry
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import ABSTAIN, Norm, Smoothing, check_can_certify, guarantee
 from certsmooth.science.theory.pixel_grid import PixelGrid
-
-GRID = PixelGrid(255)
+from factories import GRID
 
 MEMBERS = registry.names("certificates")
 pytestmark = pytest.mark.parametrize("name", MEMBERS)

@@ -13,9 +13,7 @@ from scipy.stats import binom, ncx2
 from certsmooth._internal import registry
 from certsmooth.science.certificates import ABSTAIN, Smoothing, guarantee
 from certsmooth.science.theory.bounds import clopper_pearson_lower
-from certsmooth.science.theory.pixel_grid import PixelGrid
-
-GRID = PixelGrid(255)
+from factories import GRID
 
 TIMES = 100_000
 MEMBERS = registry.names("certificates")

@@ -9,21 +9,17 @@ import numpy as np
 import pytest
 
 from certsmooth.errors import ConfigError
-from certsmooth.science.certificates import ABSTAIN, Smoothing, guarantee, l1
+from certsmooth.science.certificates import ABSTAIN, guarantee, l1
 from certsmooth.science.theory.bounds import clopper_pearson_lower
-from certsmooth.science.theory.pixel_grid import PixelGrid
-
-GRID = PixelGrid(255)
+from factories import GRID, certify_two_classes
 
 ALPHA = 0.01
 
 
 def every_outcome(n, *, selected=0, half_width=0.5):
     """The certificates of all n + 1 outcomes of the estimation, class 0 being drawn k = 0 .. n times."""
-    same, k = np.ones(n + 1), np.arange(n + 1)
-    selection = np.eye(2, dtype=np.int64)[[selected] * (n + 1)]
-    smoothing = Smoothing(half_width * same, 3, 0.0, 0 * same)
-    return l1.L1Certificate()(selection, np.stack([k, n - k], axis=1), smoothing, alpha=ALPHA)
+    settings = {"sigma": half_width, "selected": selected, "dimension": 3, "alpha": ALPHA}
+    return certify_two_classes(l1.L1Certificate(), np.arange(n + 1), n, **settings)
 
 
 def exact_error(n, p, half_width):

@@ -13,9 +13,10 @@ from scipy.special import ndtri
 from scipy.stats import norm
 
 from certsmooth.errors import ConfigError
-from certsmooth.science.certificates import Smoothing, renyi
+from certsmooth.science.certificates import renyi
 from certsmooth.science.certificates.renyi import renyi_radius
 from certsmooth.science.theory.worst_case import semi_elastic_radius
+from factories import certify_two_classes
 
 ORDERS = [0.05, 0.3, 0.7, 0.95, 1.05, 1.2, 1.4, 1.6, 2, 3, 5, 10]
 
@@ -100,11 +101,8 @@ def test_figure_11_the_radius_falls_to_zero_with_the_dimension():
     assert renyi_radius(0.99, 0.01, 1.0, 1.0, 1) == renyi_radius(0.99, 0.01, 1.0, 1.0, 150_528)
 
 
-def certify(p_a_counts, n, *, sigma, rate, dimension, within=0.0, rounding=0.0):
-    counts = np.stack([p_a_counts, n - p_a_counts], axis=1)
-    same = np.ones(len(counts))
-    smoothing = Smoothing(sigma * same, dimension, rate, within * same, rounding)
-    return renyi.RenyiCertificate()(counts, counts, smoothing, alpha=0.001)
+def certify(p_a_counts, n, *, rounding=0.0, **settings):
+    return certify_two_classes(renyi.RenyiCertificate(), p_a_counts, n, alpha=0.001, rounding=rounding, **settings)
 
 
 @pytest.mark.parametrize("dimension", [1, 2, 30, 3072, 150_528])

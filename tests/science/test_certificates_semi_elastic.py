@@ -7,20 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from certsmooth.science.certificates import FLOAT32_ROUNDING, Smoothing, cohen, guarantee, semi_elastic
-from certsmooth.science.theory.pixel_grid import PixelGrid
+from certsmooth.science.certificates import FLOAT32_ROUNDING, cohen, guarantee, semi_elastic
 from certsmooth.science.theory.worst_case import constant_radius, semi_elastic_radius, xi
-
-GRID = PixelGrid(255)
+from factories import GRID, certify_two_classes
 
 SIGMA = np.random.default_rng(0).uniform(0.1, 1, 201)
 
 
-def certify(certificate, rate, *, within=0.0, dimension=784, alpha=0.001):
-    k = np.arange(201)
-    selection = np.tile([1, 0], (201, 1))
-    smoothing = Smoothing(SIGMA, dimension, rate, np.full(201, within))
-    return certificate(selection, np.stack([k, 200 - k], axis=1), smoothing, alpha=alpha)
+def certify(certificate, rate, **settings):
+    return certify_two_classes(certificate, np.arange(201), 200, sigma=SIGMA, rate=rate, alpha=0.001, **settings)
 
 
 def test_a_constant_sigma_has_the_certificate_of_cohen():

@@ -22,9 +22,7 @@ from certsmooth.science.certificates import (
     two_sided_adaptive,
     two_sided_grid,
 )
-from certsmooth.science.theory.pixel_grid import PixelGrid
-
-GRID = PixelGrid(255)
+from factories import GRID
 
 ALPHA = 0.05
 

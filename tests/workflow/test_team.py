@@ -5,8 +5,6 @@ import io
 import json
 import re
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,13 +18,10 @@ from moto.server import ThreadedMotoServer
 
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params, read_params
-from factories import ROOT, shipped_content
-from workflow_project import TARGETS, call, edit, planned
+from factories import ROOT, needs_git, shipped_content
+from workflow_project import TARGETS, call, edit, kill_all, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 SECRET = "a secret that only this machine knows"
 
@@ -87,18 +82,12 @@ def manifest(folder):
 
 
 def kill_when(condition, folder, *command):
-    """Start a command; SIGKILL it as soon as a condition holds."""
-    process = subprocess.Popen(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]],
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    """Start a command; kill it as soon as a condition holds."""
+    process = start(folder, *command)
     while not condition():
         assert process.poll() is None, "finished before it could be killed"
         time.sleep(0.02)
-    process.kill()
-    process.wait()
+    kill_all(folder, process)
 
 
 def jobs_run(text):

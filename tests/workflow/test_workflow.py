@@ -2,22 +2,15 @@
 
 import json
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from certsmooth.artefacts.counts import read_counts
-from factories import plain_yaml
-from workflow_project import call, edit, planned
+from factories import needs_git, plain_yaml
+from workflow_project import call, edit, kill_all, make_clone, planned, start
 
-pytestmark = [
-    pytest.mark.workflow,
-    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
-]
+pytestmark = [pytest.mark.workflow, needs_git]
 
 
 def test_a_training_on_a_start_and_on_pseudo_labels(project):
@@ -66,7 +59,9 @@ def test_git_holds_no_artefacts(project):
     assert not [name for name in files if name.startswith(("results/", ".snakemake", "logs/"))]
 
 
-def test_a_clone_with_pulled_artefacts_has_nothing_to_do(clone):
+def test_a_clone_with_pulled_artefacts_has_nothing_to_do(project, tmp_path):
+    clone = tmp_path / "clone"
+    make_clone(project, clone)
     assert planned(clone) == {}
     assert "up to date" in call(clone, "dvc", "repro")
 
@@ -228,17 +223,11 @@ def test_two_runs_at_once_exclude_each_other(clone):
     edit(clone, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
     slow = clone / "workflow" / "rules" / "certify.smk"
     slow.write_text(slow.read_text().replace('"certsmooth certify', '"sleep 20; certsmooth certify'))
-    first = subprocess.Popen(
-        [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "results/table1.md"],
-        cwd=clone,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    first = start(clone, "snakemake", "--cores", "1", "results/table1.md")
     try:
         while not list(lock.iterdir()):
             assert first.poll() is None
         text = call(clone, "snakemake", "--cores", "1", "results/table1.md", ok=False)
         assert "LockException" in text
     finally:
-        first.terminate()
-        first.wait()
+        kill_all(clone, first)
