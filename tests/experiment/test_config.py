@@ -351,6 +351,19 @@ def test_an_option_that_is_a_list_twice_is_refused(content):
         check_members(parse_params(content))
 
 
+def test_a_training_starts_from_another_on_one_data_set_alone(content):
+    content = changed(content, "datasets.digits.trainings", {"smoothadv": {"start": {"training": "gaussian"}}})
+    params = parse_params(content)
+    for dataset, start in (("digits", "gaussian"), ("mnist", None)):
+        spec = Experiment(params).train(runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
+        assert (spec.start and spec.start.training) == start
+    key = "datasets.digits.trainings.smoothadv.start.training"
+    with pytest.raises(ConfigError, match=f"{key}: unknown 'gausian'; did you mean 'gaussian'"):
+        parse_params(changed(content, key, "gausian"))
+    with pytest.raises(ConfigError, match=f"{key}: 'smoothadv-pretrained'; must be a training with neither start"):
+        parse_params(changed(content, key, "smoothadv-pretrained"))
+
+
 def test_what_differs_on_a_data_set_differs_there_alone(content):
     content["datasets"]["digits"]["methods"] = {}
     change = {"recipe": {"epochs": 7}, "objective": {"epsilon": 0.5}, "policy": {}}

@@ -188,12 +188,35 @@ class Unlabelled:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Start:
+    """Weights that a training starts from (pre-training): those of another training, or a checkpoint file."""
+
+    training: str | None = Field(
+        default=None,
+        description="a key of ``trainings``: the checkpoint of the same data set, sigma and seed",
+    )
+    checkpoint: File | None = Field(
+        default=None,
+        description=(
+            "a file of the same architecture and image shape; with another number of classes, the layers that "
+            "this number shapes start afresh"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if (self.training is None) == (self.checkpoint is None):
+            found = f"training {self.training!r}, checkpoint {self.checkpoint!r}"
+            raise ValueError(f"start: {found}; must be one of the two")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class TrainingChanges:
     """What differs from a training on one data set."""
 
     recipe: Options = Field(default_factory=dict, description="fields of the recipe")
     objective: Options = Field(default_factory=dict, description="options of the objective")
     policy: Options = Field(default_factory=dict, description="options of the policy")
+    start: Start | None = Field(default=None, description="weights to start from; null: as the training says")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -246,28 +269,6 @@ class DatasetParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class Start:
-    """Weights that a training starts from (pre-training): those of another training, or a checkpoint file."""
-
-    training: str | None = Field(
-        default=None,
-        description="a key of ``trainings``: the checkpoint of the same data set, sigma and seed",
-    )
-    checkpoint: File | None = Field(
-        default=None,
-        description=(
-            "a file of the same architecture and image shape; with another number of classes, the layers that "
-            "this number shapes start afresh"
-        ),
-    )
-
-    def __post_init__(self) -> None:
-        if (self.training is None) == (self.checkpoint is None):
-            found = f"training {self.training!r}, checkpoint {self.checkpoint!r}"
-            raise ValueError(f"start: {found}; must be one of the two")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Training:
     """What is trained; an option of the objective or the policy that is a list makes one training per value."""
 
@@ -282,11 +283,6 @@ class Training:
         ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
-
-    @property
-    def builds_on(self) -> dict[str, str | None]:
-        """The trainings that it needs, by the key that says so."""
-        return {"start.training": self.start.training if self.start else None, "teacher": self.teacher}
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -527,11 +523,10 @@ class Params:
         for key, value, valid in self._references():
             if value is not None and value not in valid:
                 raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")
-        for name, training in self.trainings.items():
-            for part, needed in training.builds_on.items():
-                if needed and any(self.trainings[needed].builds_on.values()):
-                    right = "must be a training with neither start nor teacher"
-                    raise ValueError(f"trainings.{name}.{part}: {needed!r}; {right}")
+        later = {name for _, name, _ in self._built_on()}
+        for key, _, needed in self._built_on():
+            if needed in later:
+                raise ValueError(f"{key}: {needed!r}; must be a training with neither start nor teacher")
         for dataset, method in product(self.datasets, self.methods):
             self.certification(dataset, method)
         for name, table in self.tables.items():
@@ -542,6 +537,18 @@ class Params:
                     raise ValueError(f"tables.{name}.methods: {found}; must differ")
         if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
             raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {list(known)}")
+
+    def _built_on(self) -> Iterator[tuple[str, str, str | None]]:
+        """Yield each key that names what a training starts or learns from: the key, the training, and that name."""
+        for name, training in self.trainings.items():
+            if training.start is not None:
+                yield f"trainings.{name}.start.training", name, training.start.training
+            if training.teacher is not None:
+                yield f"trainings.{name}.teacher", name, training.teacher
+        for dataset, entry in self.datasets.items():
+            for name, changes in entry.trainings.items():
+                if changes.start is not None:
+                    yield f"datasets.{dataset}.trainings.{name}.start.training", name, changes.start.training
 
     def _references(self) -> Iterator[tuple[str, str | None, Collection[str]]]:
         """Yield every key whose value is a name, its value, and the names that there are."""
@@ -558,7 +565,7 @@ class Params:
             yield f"{key}.objective.name", training.objective.name, names("objectives")
             yield f"{key}.policy.name", training.policy.name, names("sigma")
             yield f"{key}.noise", training.noise, names("noise")
-            yield from ((f"{key}.{part}", each, self.trainings) for part, each in training.builds_on.items())
+        yield from ((key, needed, self.trainings) for key, _, needed in self._built_on())
         for name, method in self.methods.items():
             key = f"methods.{name}"
             yield f"{key}.training", method.training, self.trainings

@@ -73,7 +73,7 @@ def resolved_training(params: Params, dataset: str, name: str) -> Training:
     if changes is None:
         return chosen
     objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
-    return replace(chosen, objective=objective, policy=policy)
+    return replace(chosen, objective=objective, policy=policy, start=changes.start or chosen.start)
 
 
 def recipe(params: Params, dataset: str, training: str) -> Options:
@@ -263,7 +263,8 @@ def start_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: that training has several grid points on this data set.
     """
-    return _earlier(params, run, "start.training")
+    start = resolved_training(params, run.dataset, run.training).start
+    return _earlier(params, run, "start.training", start.training if start else None)
 
 
 def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
@@ -272,16 +273,16 @@ def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: its training has several grid points on this data set, or the data set has no unlabelled images.
     """
-    if params.trainings[run.training].teacher is not None and params.datasets[run.dataset].unlabelled is None:
+    teacher = params.trainings[run.training].teacher
+    if teacher is not None and params.datasets[run.dataset].unlabelled is None:
         raise ConfigError(
             f"datasets.{run.dataset}.unlabelled: null; training {run.training!r} needs unlabelled images: "
             "{share: ...} of the training split, or {source: FILE.npz}"
         )
-    return _earlier(params, run, "teacher")
+    return _earlier(params, run, "teacher", teacher)
 
 
-def _earlier(params: Params, run: ModelRun, key: str) -> ModelRun | None:
-    name = params.trainings[run.training].builds_on[key]
+def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> ModelRun | None:
     if name is None:
         return None
     known = training_grid_points(params, run.dataset, name)

@@ -48,7 +48,7 @@ def _check_dataset(params: Params, dataset: str) -> ModelSpec:
 
 
 def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) -> None:
-    entry, training = params.datasets[dataset], params.trainings[name]
+    entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
     recipe = make(Recipe, runs.recipe(params, dataset, name), f"datasets.{dataset}.recipe")
     under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
