@@ -352,12 +352,12 @@ def test_an_option_that_is_a_list_twice_is_refused(content):
 
 
 def test_a_training_starts_from_another_on_one_data_set_alone(content):
-    content = changed(content, "datasets.digits.trainings", {"smoothadv": {"start": {"training": "gaussian"}}})
+    content = changed(content, "datasets.digits.trainings", {"stability": {"start": {"training": "gaussian"}}})
     params = parse_params(content)
     for dataset, start in (("digits", "gaussian"), ("mnist", None)):
-        spec = Experiment(params).train(runs.ModelRun(dataset, "smoothadv", 0.25, 0, ()))
+        spec = Experiment(params).train(runs.ModelRun(dataset, "stability", 0.25, 0, ()))
         assert (spec.start and spec.start.training) == start
-    key = "datasets.digits.trainings.smoothadv.start.training"
+    key = "datasets.digits.trainings.stability.start.training"
     with pytest.raises(ConfigError, match=f"{key}: unknown 'gausian'; did you mean 'gaussian'"):
         parse_params(changed(content, key, "gausian"))
     with pytest.raises(ConfigError, match=f"{key}: 'smoothadv-pretrained'; must be a training with neither start"):
