@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.special import gammaln, ndtr, ndtri, xlogy
 from tabulate import tabulate
 
-from certsmooth.science.certificates import Smoothing, cohen, two_sided, two_sided_adaptive, two_sided_grid
+from certsmooth.science.certificates import Smoothing, cohen, t_certify, two_sided, two_sided_adaptive, two_sided_grid
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 FORMS = {
@@ -27,6 +27,7 @@ FORMS = {
     "two_sided, split 0.5": two_sided.TwoSidedCertificate(),
     "two_sided_grid": two_sided_grid.TwoSidedGridCertificate(),
     "two_sided_adaptive": two_sided_adaptive.TwoSidedAdaptiveCertificate(),
+    "t_certify": t_certify.TCertifyCertificate(),
 }
 SHARES = (0.5, 0.6, 0.75, 0.9, 0.99, 0.999, 1.0)
 TIMES = 100_000
@@ -114,7 +115,7 @@ def gain_table(path):
         rest = n - first - second
         counts = np.stack([first, second, *[rest // 8 + (rest % 8 > j) for j in range(8)]], axis=1)
         splits = [two_sided.TwoSidedCertificate(split=split) for split in (0.1, 0.5, 0.9)]
-        used = (FORMS["cohen"], *splits, FORMS["two_sided_grid"], FORMS["two_sided_adaptive"])
+        used = (FORMS["cohen"], *splits, FORMS["two_sided_grid"], FORMS["two_sided_adaptive"], FORMS["t_certify"])
         yield share, *(sigma * radii(certificate, counts, 0.001).mean() for certificate in used)
 
 
@@ -131,7 +132,7 @@ def main() -> None:
     print(tabulate(simulated_table(), ["p_A, p_B", "certificate", "error / alpha"], "pipe", floatfmt=".3f"))
     if published:
         print(f"\nMean radius, {published.stem}")
-        heads = ["runner-up / rest", "cohen", "split 0.1", "split 0.5", "split 0.9", "grid", "adaptive"]
+        heads = ["runner-up / rest", "cohen", "split 0.1", "split 0.5", "split 0.9", "grid", "adaptive", "t_certify"]
         print(tabulate(gain_table(published), heads, "pipe", floatfmt=".4f"))
 
 
