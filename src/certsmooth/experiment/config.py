@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from certsmooth._internal.checks import (
     check_alpha,
+    check_choice,
     check_integer,
     check_number,
     check_samples,
@@ -519,8 +520,8 @@ class Params:
 
     def __post_init__(self) -> None:
         for key, value, valid in self._references():
-            if value is not None and value not in valid:
-                raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")
+            if value is not None:
+                check_choice(key, value, valid)
         for name, training in self.trainings.items():
             for part, needed in training.builds_on.items():
                 if needed and any(self.trainings[needed].builds_on.values()):
