@@ -199,8 +199,7 @@ def _row(options: argparse.Namespace, of_table: Callable[[str, str], Batch[S]]) 
     dataset, method, seeds = _batch(options.name)
     batch = of_table(dataset, method)
     if batch.seeds != seeds:
-        asked = "+".join(map(str, seeds))
-        raise ConfigError(f"seed={asked}: the table has {batch.name}; must be that")
+        raise ConfigError(f"{options.name}: the table has {batch.name}; must be that")
     return batch
 
 
@@ -246,10 +245,7 @@ _NAMES = {
     ("data",): "a key of datasets",
     ("train", "label"): "base classifier: DATASET/TRAINING/sigma=SIGMA/seed=SEED/GRID, as digits/gaussian/sigma=0.25/"
     "seed=0/default; GRID: values of the options that are lists",
-    (
-        "sample",
-        "certify",
-    ): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
+    ("sample", "certify"): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
     ("attack", "order-cost", "break-certificates"): "a row of the table: DATASET/METHOD/seed=SEED",
     ("table",): "a key of tables",
 }
