@@ -240,8 +240,5 @@ def _certification_key(params: Params, dataset: str, method: str) -> str:
     changes = params.datasets[dataset].methods.get(method)
     if changes is not None and changes.certification:
         return f"datasets.{dataset}.methods.{method}.certification"
-    return (
-        f"methods.{method}.certification"
-        if params.methods[method].certification
-        else f"datasets.{dataset}.certification"
-    )
+    place = f"methods.{method}" if params.methods[method].certification else f"datasets.{dataset}"
+    return f"{place}.certification"
