@@ -11,7 +11,8 @@ from certsmooth._internal.registry import function, names
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.errors import ConfigError
-from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build
+from certsmooth.science import models
+from certsmooth.science.models import BaseClassifier, ModelSpec, Normalisation, build, check_shape
 
 CLASSES = 5
 MODELS = names("models")
@@ -135,3 +136,26 @@ def test_bfloat16_is_near_float32_and_not_equal(name):
     assert found.dtype == torch.float32
     assert not torch.equal(found, expected)
     assert float((found - expected).abs().max()) <= 0.1 * float(expected.abs().max())
+
+
+SHAPES = ((2,), (1, 1, 2), (1, 7, 8), (1, 8, 8), (1, 28, 28), (3, 28, 29), (3, 31, 32), (3, 32, 32), (4, 32, 32))
+
+
+def is_taken(check, spec: ModelSpec) -> bool:
+    try:
+        check(spec)
+    except ConfigError as error:
+        assert str(error).startswith(f"image_shape: {spec.architecture} takes (")
+        return False
+    return True
+
+
+@pytest.mark.parametrize("says", [True, False])
+@pytest.mark.parametrize("name", MODELS)
+def test_which_images_are_taken_is_known_whether_the_file_says_it_or_not(name, says, monkeypatch):
+    """A file that says nothing is of an architecture that somebody added: it is built to find out."""
+    specs = [ModelSpec(name, shape, CLASSES) for shape in SHAPES]
+    taken = [is_taken(lambda spec: build(spec, seed=0), spec) for spec in specs]
+    if not says:
+        monkeypatch.setattr(models, "literal", lambda *args, default: default)
+    assert [is_taken(check_shape, spec) for spec in specs] == taken

@@ -8,16 +8,16 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.checks import check_choice, check_integer, check_number
 from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.out_of_memory import is_out_of_memory
-from certsmooth.errors import CertsmoothError, ConfigError, nearest
+from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable, read_params
 from certsmooth.experiment.resolve import Experiment
@@ -67,8 +67,8 @@ def _check(options: argparse.Namespace, experiment: Experiment) -> None:
 def _data(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.data import record_data
 
-    name = _key("data set", options.name, experiment.params.datasets)
-    record_data(experiment.data(name), results=options.results)
+    check_choice("data set", options.name, experiment.params.datasets)
+    record_data(experiment.data(options.name), results=options.results)
 
 
 def _train(options: argparse.Namespace, experiment: Experiment) -> None:
@@ -106,32 +106,33 @@ def _attack(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.attack import attack_batch
 
     tables = experiment.params.of_kind(EmpiricalTable)
-    table = _key("--table", options.table, tables)
-    attack = _key("--attack", options.attack, tables[table].attacks)
-    batch = _row(options, partial(experiment.attacks, table, attack))
-    attack_batch(table, batch, results=options.results, device=_device(options))
+    check_choice("--table", options.table, tables)
+    check_choice("--attack", options.attack, tables[options.table].attacks)
+    batch = _row(options, partial(experiment.attacks, options.table, options.attack))
+    attack_batch(options.table, batch, results=options.results, device=_device(options))
 
 
 def _order_cost(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.order_cost import cost_orders
 
-    table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
-    cost_orders(table, _row(options, partial(experiment.orders, table)), results=options.results)
+    check_choice("--table", options.table, experiment.params.of_kind(SoundnessTable))
+    batch = _row(options, partial(experiment.orders, options.table))
+    cost_orders(options.table, batch, results=options.results)
 
 
 def _break_certificates(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.break_certificates import break_batch
 
-    table = _key("--table", options.table, experiment.params.of_kind(SoundnessTable))
-    batch = _row(options, partial(experiment.breakings, table))
-    break_batch(table, batch, results=options.results, device=_device(options))
+    check_choice("--table", options.table, experiment.params.of_kind(SoundnessTable))
+    batch = _row(options, partial(experiment.breakings, options.table))
+    break_batch(options.table, batch, results=options.results, device=_device(options))
 
 
 def _table(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.table import make_table
 
-    name = _key("table", options.name, experiment.params.tables)
-    print(make_table(experiment, name, results=options.results))
+    check_choice("table", options.name, experiment.params.tables)
+    print(make_table(experiment, options.name, results=options.results))
 
 
 def _theory(options: argparse.Namespace, _: Experiment) -> None:
@@ -171,11 +172,11 @@ def _model_run(name: str, experiment: Experiment) -> runs.ModelRun:
     found = _MODEL.fullmatch(name)
     if found is None:
         raise ConfigError(f"{name!r}: no base classifier; must be as digits/gaussian/sigma=0.25/seed=0/default")
-    dataset = _key("data set", found["dataset"], experiment.params.datasets)
-    training = _key("training", found["training"], experiment.params.trainings)
-    grid = runs.find_grid_point(
-        runs.training_grid_points(experiment.params, dataset, training), found["grid"], key=f"{training}: grid point"
-    )
+    dataset, training, params = found["dataset"], found["training"], experiment.params
+    check_choice("data set", dataset, params.datasets)
+    check_choice("training", training, params.trainings)
+    known = runs.training_grid_points(params, dataset, training)
+    grid = runs.find_grid_point(known, found["grid"], key=f"{training}: grid point")
     try:
         sigma = float(found["sigma"])
     except ValueError as error:
@@ -198,15 +199,8 @@ def _row(options: argparse.Namespace, of_table: Callable[[str, str], Batch[S]]) 
     dataset, method, seeds = _batch(options.name)
     batch = of_table(dataset, method)
     if batch.seeds != seeds:
-        asked = "+".join(map(str, seeds))
-        raise ConfigError(f"seed={asked}: the table has {batch.name}; must be that")
+        raise ConfigError(f"{options.name}: the table has {batch.name}; must be that")
     return batch
-
-
-def _key(option: str, name: str, valid: Collection[str]) -> str:
-    if name not in valid:
-        raise ConfigError(f"{option}: unknown {name!r}; {nearest(name, valid)}")
-    return name
 
 
 def _device(options: argparse.Namespace) -> torch.device:
@@ -251,10 +245,7 @@ _NAMES = {
     ("data",): "a key of datasets",
     ("train", "label"): "base classifier: DATASET/TRAINING/sigma=SIGMA/seed=SEED/GRID, as digits/gaussian/sigma=0.25/"
     "seed=0/default; GRID: values of the options that are lists",
-    (
-        "sample",
-        "certify",
-    ): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
+    ("sample", "certify"): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
     ("attack", "order-cost", "break-certificates"): "a row of the table: DATASET/METHOD/seed=SEED",
     ("table",): "a key of tables",
 }

@@ -29,6 +29,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from certsmooth._internal.checks import (
     check_alpha,
+    check_choice,
     check_integer,
     check_number,
     check_samples,
@@ -521,8 +522,8 @@ class Params:
 
     def __post_init__(self) -> None:
         for key, value, valid in self._references():
-            if value is not None and value not in valid:
-                raise ValueError(f"{key}: unknown {value!r}; {nearest(value, valid)}")
+            if value is not None:
+                check_choice(key, value, valid)
         later = {name for _, name, _ in self._built_on()}
         for key, _, needed in self._built_on():
             if needed in later:

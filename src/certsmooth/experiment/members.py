@@ -25,7 +25,6 @@ from certsmooth.experiment.config import (
     SoundnessTable,
     rows_of,
 )
-from certsmooth.experiment.specs import MemberSpec
 from certsmooth.science import datasets
 from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
 from certsmooth.science.models import Normalisation
@@ -40,7 +39,8 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
         ConfigError: unknown, missing or bad option.
     """
     chosen = runs.at_grid_point(runs.resolved_policy(params, run.dataset, run.method), run.grid)
-    return _policy(chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+    policy: SigmaPolicy = build("sigma", chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+    return policy
 
 
 def _policy_key(params: Params, dataset: str, method: str) -> str:
@@ -54,15 +54,9 @@ def certificate_of(params: Params, method: str) -> Certificate:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    certificate: Certificate = build(
-        "certificates", params.methods[method].certificate, key=f"methods.{method}.certificate"
-    )
+    key = f"methods.{method}.certificate"
+    certificate: Certificate = build("certificates", params.methods[method].certificate, key=key)
     return certificate
-
-
-def _policy(chosen: MemberSpec, *, sigma: float, key: str) -> SigmaPolicy:
-    policy: SigmaPolicy = build("sigma", chosen, sigma=sigma, key=key)
-    return policy
 
 
 def options_schema(family: str, name: str) -> dict[str, Any]:
@@ -91,11 +85,14 @@ def dataclass_schema(cls: type, *, without: Collection[str] = ()) -> dict[str, A
         cls: a member, or another dataclass with options, such as `Recipe`.
         without: options that are left out.
     """
-    told, defaults = option_descriptions(cls), {field.name: field.default for field in fields(cast(Any, cls))}
+    told, types = option_descriptions(cls), option_types(cls)
     options: dict[str, Any] = {
-        name: (Annotated[kind, Field(description=told.get(name))], _or_required(defaults[name]))
-        for name, kind in option_types(cls).items()
-        if name not in without
+        option.name: (
+            Annotated[types[option.name], Field(description=told.get(option.name))],
+            ... if option.default is MISSING else option.default,
+        )
+        for option in fields(cast(Any, cls))
+        if option.name in types and option.name not in without
     }
     model = create_model("Options", __config__=ConfigDict(extra="forbid"), **options)
     schema: dict[str, Any] = model.model_json_schema()
@@ -103,10 +100,6 @@ def dataclass_schema(cls: type, *, without: Collection[str] = ()) -> dict[str, A
     for each in schema["properties"].values():
         del each["title"]
     return schema
-
-
-def _or_required(default: object) -> object:
-    return ... if default is MISSING else default
 
 
 def check_members(params: Params) -> None:
@@ -213,7 +206,7 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
                 f"{key}.noise: {training.noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
         for sigma in entry.sigmas:
-            _policy(runs.at_grid_point(training.policy, grid), sigma=sigma, key=f"{key}.policy")
+            build("sigma", runs.at_grid_point(training.policy, grid), sigma=sigma, key=f"{key}.policy")
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
@@ -247,8 +240,5 @@ def _certification_key(params: Params, dataset: str, method: str) -> str:
     changes = params.datasets[dataset].methods.get(method)
     if changes is not None and changes.certification:
         return f"datasets.{dataset}.methods.{method}.certification"
-    return (
-        f"methods.{method}.certification"
-        if params.methods[method].certification
-        else f"datasets.{dataset}.certification"
-    )
+    place = f"methods.{method}" if params.methods[method].certification else f"datasets.{dataset}"
+    return f"{place}.certification"

@@ -1,18 +1,16 @@
-"""params.yaml -> specs: every artefact that the experiment consists of, and which job makes it.
-
-Imports no numerical library: the workflow reads it to build its graph.
-"""
+"""params.yaml -> specs: every artefact that the experiment consists of, and which job makes it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import cached_property, wraps
+from functools import cached_property, partial, wraps
 from itertools import product
 from typing import Any, TypeVar, TypeVarTuple
 
-from certsmooth.errors import ConfigError, nearest
+from certsmooth._internal.checks import check_choice
+from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
 from certsmooth.experiment.runs import CertificationRun, Demand, ModelRun
@@ -242,9 +240,8 @@ class Experiment:
 
     def _pairs(self, needs: _Needs, dataset: str, method: str, seeds: Seeds) -> Pairs:
         """Return the runs and splits that targets need of a method; of other seeds, those that are sampled or all."""
-        for key, name, known in (("datasets", dataset, self.params.datasets), ("methods", method, self.params.methods)):
-            if name not in known:
-                raise ConfigError(f"{key}: unknown {name!r}; {nearest(name, known)}")
+        check_choice("datasets", dataset, self.params.datasets)
+        check_choice("methods", method, self.params.methods)
 
         def of(seed: int) -> Pairs:
             place = dataset, method, seed
@@ -278,17 +275,17 @@ class Experiment:
     @_kept
     def orders(self, table: str, dataset: str, method: str) -> Batch[OrderSpec]:
         """Return what memories cost the runs of a method, for a table."""
-        return self._of_table(table, dataset, method, lambda run: self.order(table, run))
+        return self._of_table(table, dataset, method, partial(self.order, table))
 
     @_kept
     def breakings(self, table: str, dataset: str, method: str) -> Batch[BreakSpec]:
         """Return the attacks of a table on the certificates of a method."""
-        return self._of_table(table, dataset, method, lambda run: self.breaking(table, run))
+        return self._of_table(table, dataset, method, partial(self.breaking, table))
 
     @_kept
     def attacks(self, table: str, attack: str, dataset: str, method: str) -> Batch[AttackSpec]:
         """Return one attack of a table on the runs of a method."""
-        return self._of_table(table, dataset, method, lambda run: self.attack(table, attack, run))
+        return self._of_table(table, dataset, method, partial(self.attack, table, attack))
 
     def _of_table(self, table: str, dataset: str, method: str, spec: Callable[[CertificationRun], S]) -> Batch[S]:
         chosen = self.audited(table).get((dataset, method))

@@ -1,7 +1,4 @@
-"""What params.yaml asks for, as runs: which base classifiers, certified by which methods, for which tables.
-
-Imports no numerical library: the workflow reads it to build its graph.
-"""
+"""What params.yaml asks for, as runs: which base classifiers, certified by which methods, for which tables."""
 
 from __future__ import annotations
 

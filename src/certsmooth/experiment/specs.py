@@ -3,8 +3,6 @@
 From it follow the artefact's path, the identity that stands in its file, the parameters of the rule that makes it, and
 what the step that makes it does: nothing else describes it. A step that reads an artefact compares the whole identity
 in the file with the one that it asks for, so that nothing of another run passes for this one.
-
-Imports no numerical library: the workflow reads it to build its graph.
 """
 
 from __future__ import annotations
@@ -45,13 +43,19 @@ def grid_name(point: GridPoint) -> str:
 
 def plain(value: object) -> Any:  # noqa: ANN401 - JSON
     """Return a value as JSON holds it, without fields that say where a thing lies; an infinite number as text."""
+    if isinstance(value, Spec):
+        return value.identity
     if is_dataclass(value):
-        return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")}
+        return _plain_fields(value)
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):
         return [plain(each) for each in value]
     return str(value) if isinstance(value, float) and math.isinf(value) else value
+
+
+def _plain_fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any dataclass
+    return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")}
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,7 @@ class Spec:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the artefact is, as JSON holds it."""
-        found: dict[str, Any] = plain(self)
-        return found
+        return _plain_fields(self)
 
     @cached_property
     def key(self) -> str:
@@ -95,13 +98,10 @@ class Sourced(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec(Sourced):
-    """A data set and how it is divided; see `certsmooth.experiment.config.DatasetParams`.
+    """A data set and how it is divided; the rest as in `certsmooth.experiment.config.DatasetParams`.
 
     Attributes:
         dataset: the name of the entry.
-        member: of certsmooth.science.datasets.
-        options: of the member.
-        validation: share of the training split that is held back.
         unlabelled: share of the rest whose labels are not used; None for none.
         seed: of both choices.
     """
@@ -121,21 +121,13 @@ class DataSpec(Sourced):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSpec(Spec):
-    """A base classifier.
+    """A base classifier; the rest as in `DatasetParams` and `Training` of `certsmooth.experiment.config`.
 
     Attributes:
         data: what it is trained on.
         training: the name of the entry.
         sigma: sigma0 of the training noise, in pixel coordinates [0, 1].
         seed: of initialisation, order and noise.
-        architecture: a member of certsmooth.science.models.
-        normalisation: mean and std per channel; None for none.
-        numeric_type: float32, tf32 or bfloat16.
-        channels_last: memory format.
-        recipe: fields of `certsmooth.science.training.recipe.Recipe`.
-        objective: what is minimised.
-        policy: sigma of each training example.
-        noise: a member of certsmooth.science.noise.
         start: the training whose weights it starts from.
         start_file: a checkpoint whose weights it starts from.
         labels: of the unlabelled images, which are trained on as well (self-training).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +71,10 @@ class Counted:
         """
         expect = sources(sampled, record, file_digest(self.results / sampled.base.path, error=CountsError))
         found = [self._find(self.results / file, {**expect, "shard": [i, len(files)]}) for i, file in enumerate(files)]
-        first = _without_shard(found[0][0])
+        first = {key: value for key, value in found[0][0].identity.items() if key != "shard"}
+        alike = replace(COUNTS, remedy=f"as in {files[0]}; sample again")
         for file, (part, _) in zip(files, found, strict=True):
-            for key, value in _without_shard(part).items():
-                if value != first[key]:
-                    raise CountsError(
-                        f"{self.results / file}: {key} is {value!r}, but {first[key]!r} in {files[0]}; sample again"
-                    )
+            alike.check(self.results / file, part.identity, first)
         counts = concatenate([part.counts for part, _ in found])
         for name, samples in (("selection", sampled.n0), ("estimation", sampled.n)):
             _check_sums(self.results / files[0], name, getattr(counts, name), samples)
@@ -92,10 +89,6 @@ class Counted:
         parts, logs = self._files[path]
         place = COUNTS.find(path, [part.identity for part in parts], expect)
         return parts[place], logs[place]
-
-
-def _without_shard(part: CountsPart) -> dict[str, Any]:
-    return {key: value for key, value in part.identity.items() if key != "shard"}
 
 
 def _check_sums(path: Path, name: str, counts: npt.NDArray[np.int64], samples: int) -> None:
