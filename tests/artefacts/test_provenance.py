@@ -51,10 +51,13 @@ def test_the_commit_of_an_image_is_that_of_its_source_alone(tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"commit": ""}, "commit: ''; must be the commit"),
+        ({"commit": ""}, "commit: String should have at least 1 character; found ''"),
         ({"commit": None}, "commit: "),
-        ({"definition": "sha256:12"}, "definition: 'sha256:12'; must be sha256: and 64 digits"),
-        ({"packages": {}}, "packages: none"),
+        (
+            {"definition": "sha256:12"},
+            r"definition: String should match pattern '\^sha256:\[0-9a-f\]\{64\}\$'; found 'sha256:12'",
+        ),
+        ({"packages": {}}, "packages: Dictionary should have at least 1 item"),
         ({"packages": {"numpy": 2}}, r"packages\.numpy: "),
         ({"packages": ["numpy"]}, "packages: "),
         ({"name": "cpu"}, "name: "),

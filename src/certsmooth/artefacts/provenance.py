@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from certsmooth._internal.storage import decode_record
 from certsmooth.errors import ConfigError
@@ -19,6 +21,9 @@ IMAGE_VARIABLE = "CERTSMOOTH_IMAGE"
 
 PACKAGES = ("certsmooth", "numpy", "safetensors", "scipy", "statsmodels", "torch", "torchvision")
 """Packages whose version can change a number in a result."""
+
+Sha256 = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]
+"""How artefacts refer to a file or to data."""
 
 _HERE = Path(__file__).resolve()
 
@@ -32,22 +37,11 @@ class Image:
         definition: SHA-256 of the definition file, ``sha256:`` and 64 hexadecimal digits.
         packages: name -> version of everything that is installed: Python distributions, and packages of Debian as
             ``debian:NAME``.
-
-    Raises:
-        ConfigError: the commit is empty, the definition is no such hash, or there are no packages.
     """
 
-    commit: str
-    definition: str
-    packages: dict[str, str]
-
-    def __post_init__(self) -> None:
-        if not self.commit:
-            raise ConfigError("commit: ''; must be the commit of the source")
-        if not re.fullmatch(r"sha256:[0-9a-f]{64}", self.definition):
-            raise ConfigError(f"definition: {self.definition!r}; must be sha256: and 64 digits")
-        if not self.packages:
-            raise ConfigError("packages: none; must have every package of the image")
+    commit: Annotated[str, Field(min_length=1)]
+    definition: Sha256
+    packages: Annotated[dict[str, str], Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,27 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.envelope import Form
-from certsmooth.artefacts.provenance import MadeBy
+from certsmooth.artefacts.provenance import MadeBy, Sha256
 from certsmooth.errors import CountsError, DataError
 
 RECORD = Form("record of data 2", "make it with `certsmooth data`", DataError)
 RECORD_LOG = Form("log of data 2", RECORD.remedy, DataError)
 LOG = Form("log 2", "make again what it is the log of")
 
-_Fingerprint = Annotated[str, Field(pattern="^sha256:[0-9a-f]{64}$")]  # names a file of kept data
-
 
 @dataclass(frozen=True)
 class _Part:
     images: int
-    fingerprint: _Fingerprint
-    content: _Fingerprint | None
+    fingerprint: Sha256  # names a file of kept data
+    content: Sha256 | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def log_path(made: Path) -> Path:
 class _Logs:
     """How a file was made; ``made`` is its SHA-256: counts of the same form may be others."""
 
-    made: _Fingerprint
+    made: Sha256
     parts: list[Log]
 
 
