@@ -16,10 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from scipy.special import ndtr
 
-from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.checks import check_number
 from certsmooth.analysis import Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record
 from certsmooth.analysis.result import TableResult, tidy
@@ -81,7 +80,6 @@ def high_dimension_table(
         ConfigError: there are no certificates, or an argument is out of range.
         CountsError: fewer than two images.
     """
-    dimension = check_integer("dimension", dimension, minimum=1)
     if not certificates:
         raise ConfigError(f"{name}: no certificates; must be at least one set")
     for label, frame in certificates.items():
@@ -91,7 +89,8 @@ def high_dimension_table(
     values: list[Record] = []
     for label, frame in certificates.items():
         correct = frame["correct"].to_numpy(dtype=bool)[None]
-        found = {float(rate): _radii(frame, float(rate), dimension) for rate in rates}
+        p_a, sigma = (frame[column].to_numpy(dtype=np.float64)[None] for column in ("p_a_lower", "sigma"))
+        found = {float(rate): semi_elastic_radius(p_a, sigma, rate, dimension) for rate in rates}
         constant = average_certified_radius(correct, found[0.0]) if 0.0 in found else 0.0
         for rate, radius in found.items():
             shared = {"table": name, "source": label, "dimension": dimension, "rate": rate, "images": len(frame)}
@@ -109,8 +108,3 @@ def high_dimension_table(
         values=tidy(values, _COLUMNS),
         more={"certified": tidy(certified, ("source", "rate", "radius"))},
     )
-
-
-def _radii(frame: pd.DataFrame, rate: float, dimension: int) -> Float[np.ndarray, "1 n"]:
-    p_a, sigma = (frame[column].to_numpy(dtype=np.float64) for column in ("p_a_lower", "sigma"))
-    return np.asarray(semi_elastic_radius(p_a, sigma, rate, dimension))[None]

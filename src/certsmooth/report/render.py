@@ -51,7 +51,6 @@ def fill(template: str, content: Mapping[str, Any]) -> str:
     environment = Environment(
         loader=PackageLoader("certsmooth.report"),
         undefined=StrictUndefined,
-        autoescape=False,
         trim_blocks=True,
         lstrip_blocks=True,
     )

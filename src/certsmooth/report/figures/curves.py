@@ -98,10 +98,10 @@ def panels_figure(
     panels: Sequence[tuple[str, _Shown]],
     draw: Callable[[Axes, _Shown], None],
     *,
-    columns: int,
     size: tuple[float, float],
     title: str,
     labels: tuple[str, str],
+    columns: int = 2,
     legend: str = "",
 ) -> Figure:
     """Return a figure of panels with one legend below them.
@@ -109,10 +109,10 @@ def panels_figure(
     Args:
         panels: heading of each, and what it shows.
         draw: fills the axes of a panel with what it shows.
-        columns: most panels in a row.
         size: width and height of a panel, inches.
         title: above the panels.
         labels: of the axes, x and y.
+        columns: most panels in a row.
         legend: its heading.
     """
     from matplotlib.figure import Figure

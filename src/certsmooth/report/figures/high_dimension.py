@@ -18,7 +18,6 @@ def high_dimension_curves(result: TableResult) -> Figure:
     return panels_figure(
         [(str(source), found) for source, found in result.more["certified"].groupby("source", sort=False)],
         _panel,
-        columns=2,
         size=(3.3, 2.6),
         title=result.title,
         labels=(r"$\ell_2$ radius", "Certified accuracy (%)"),

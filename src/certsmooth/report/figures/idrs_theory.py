@@ -21,12 +21,13 @@ from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 SIGMA_0 = 1.0
 """In Figures 2, 3, 11 and 12 lengths are in units of sigma0."""
 
 SAMPLES, ALPHA = 100_000, 0.001
-"""Of the lower bounds in Figure 13."""
+"""Of the lower bounds in Figures 6, 7 and 13."""
 
 
 def write_theory_figures(folder: Path) -> tuple[Path, ...]:
@@ -91,21 +92,21 @@ def half_space(distance: Float[np.ndarray, " a"], sigma0: float, sigma1: float, 
 
 
 def linear_radius(
-    distance: Float[np.ndarray, " d"], sigma: float, semi_elasticity: float, dimension: int
-) -> Float[np.ndarray, " d"]:
+    distance: ArrayLike, sigma: ArrayLike, semi_elasticity: float, dimension: int
+) -> Float[np.ndarray, " *shape"]:
     """Return the certified radius of points at a distance from a linear decision boundary.
 
     The counts are the rounded mean of `SAMPLES` samples; the bound is Clopper and Pearson's at `ALPHA`.
 
     Args:
         distance: from the boundary.
-        sigma: at each point.
+        sigma: at each point; an array that broadcasts with ``distance``.
         semi_elasticity: r of sigma(x).
         dimension: N.
     """
-    hits = np.rint(SAMPLES * norm.cdf(distance / sigma)).astype(np.int64)
-    lower = clopper_pearson_lower(hits, np.full(hits.shape, SAMPLES), alpha=ALPHA)
-    return np.asarray(semi_elastic_radius(lower, np.full(lower.shape, sigma), semi_elasticity, dimension))
+    hits = np.rint(SAMPLES * norm.cdf(np.divide(distance, sigma))).astype(np.int64)
+    lower = clopper_pearson_lower(hits, SAMPLES, alpha=ALPHA)
+    return semi_elastic_radius(lower, sigma, semi_elasticity, dimension)
 
 
 def _figure2() -> Figure:
@@ -131,7 +132,6 @@ def _figure2() -> Figure:
             (r"$\sigma_1 = 1.25\,\sigma_0$: the complement of a ball", 1.25),
         ],
         draw,
-        columns=2,
         size=(3.6, 2.7),
         title="Where the worst-case classifier answers B (shaded), two dimensions, $p_A = 0.9$",
         labels=(r"in units of $\sigma_0$", ""),
@@ -160,7 +160,6 @@ def _figure3() -> Figure:
     return panels_figure(
         [(f"$p_A = {p_a}$", p_a) for p_a in (0.9, 0.999)],
         draw,
-        columns=2,
         size=(3.3, 2.6),
         title=r"No certificate where $\sigma_1 / \sigma_0$ is below the threshold",
         labels=("Dimension N", r"Threshold of $\sigma_1 / \sigma_0$"),
@@ -182,7 +181,6 @@ def _figure11() -> Figure:
     return panels_figure(
         [(r"$p_A = 0.99$, $\sigma_0 = 1$, $\sigma_1 = 0.8$", 0.99)],
         draw,
-        columns=1,
         size=(5.8, 2.8),
         title="Certified radius against dimension",
         labels=("Dimension N", r"Certified $\ell_2$ radius"),
@@ -250,7 +248,6 @@ def _figure13() -> Figure:
     return panels_figure(
         [(rf"$\sigma_b = {sigma:g}$", sigma) for sigma in (0.12, 0.5)],
         draw,
-        columns=2,
         size=(3.3, 2.7),
         title=f"Linear boundary, N = {dimension:,}, n = {SAMPLES:,}, α = {ALPHA:g}: constant σ and r-semi-elastic σ(x)",
         labels=(r"Distance from the boundary / $\sigma_b$", r"Certified $\ell_2$ radius / $\sigma_b$"),

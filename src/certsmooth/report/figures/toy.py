@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 from scipy.stats import qmc
 
 from certsmooth.report.figures.curves import COLOURS, line
+from certsmooth.report.figures.idrs_theory import ALPHA, SAMPLES, linear_radius
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ Classify = Callable[[Float[np.ndarray, "m 2"]], Int[np.ndarray, " m"]]
 _CLASSES = ("#D55E00", "#0072B2")
 _PIXELS = 240
 _DRAWS = 1024
-_N, _ALPHA = 100_000, 0.001
-"""Samples and probability of error of Figures 6 and 7."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def figure_1(plane: Plane, constant: Smoothed, dependent: Smoothed) -> Figure:
     figure, axes = _axes(3)
     _scatter(axes[0], plane)
     shown = np.linspace(0, len(plane.points) - 1, 60).astype(int)
-    _circles(axes[0], plane.points[shown], dependent.sigma(plane.points[shown]), "#555555")
+    _circles(axes[0], plane.points[shown], dependent.sigma(plane.points[shown]))
     _frame(axes[0], plane.half_width, f"Test points and {dependent.name}: circles of radius σ(x)")
     zoom = plane.half_width / 4
     _scatter(axes[1], plane, size=14)
@@ -115,7 +114,6 @@ def figure_5(plane: Plane) -> Figure:
     figure, (axis,) = _axes(1)
     _scatter(axis, plane)
     _frame(axis, plane.half_width, "Test points")
-    axis.legend(loc="upper left", fontsize=8)
     return figure
 
 
@@ -124,14 +122,14 @@ def figure_6() -> Figure:
     figure, axes = _axes(2)
     near, far = np.linspace(0.51, 0.99, 400), np.geomspace(1e-6, 1e-2, 400)
     for axis, p_a, x in ((axes[0], near, near), (axes[1], 1 - far, far)):
-        lower = clopper_pearson_lower(np.rint(_N * p_a).astype(np.int64), _N, alpha=_ALPHA)
+        lower = clopper_pearson_lower(np.rint(SAMPLES * p_a).astype(np.int64), SAMPLES, alpha=ALPHA)
         axis.plot(x, ndtri(np.maximum(lower, 0.5)) / ndtri(p_a), color=COLOURS[0])
         axis.set_ylim(0, 1.02)
     axes[0].set_xlabel("$p_A$")
     axes[1].set(xlabel="$1 - p_A$", xscale="log")
     axes[1].invert_xaxis()
     axes[0].set_ylabel(r"$\Phi^{-1}(\underline{p_A})\ /\ \Phi^{-1}(p_A)$")
-    figure.suptitle(f"Share of the radius that is certified: n = {_N:,}, α = {_ALPHA}, expected count")
+    figure.suptitle(f"Share of the radius that is certified: n = {SAMPLES:,}, α = {ALPHA}, expected count")
     return figure
 
 
@@ -140,14 +138,12 @@ def figure_7() -> Figure:
     figure, axes = _axes(2)
     distance, sigma = np.linspace(1e-3, 8, 600), np.geomspace(0.02, 20, 600)
     for axis, x, d, s in ((axes[0], distance, distance, 1.0), (axes[1], sigma, 1.0, sigma)):
-        counts = np.rint(_N * ndtr(d / s)).astype(np.int64)
-        lower = clopper_pearson_lower(np.broadcast_to(counts, x.shape), _N, alpha=_ALPHA)
-        axis.plot(x, s * ndtri(np.maximum(lower, 0.5)), color=COLOURS[0], label="certified")
-        axis.plot(x, np.broadcast_to(d, x.shape), color=COLOURS[1], linestyle="--", label="true distance")
+        axis.plot(x, linear_radius(d, s, 0.0, 2), **line(0), label="certified")
+        axis.plot(x, np.broadcast_to(d, x.shape), **line(1), label="true distance")
         axis.legend()
     axes[0].set(xlabel="distance from the boundary (σ = 1)", ylabel="radius")
     axes[1].set(xlabel="σ (distance 1)", xscale="log")
-    figure.suptitle(f"Certified radius with a linear boundary: n = {_N:,}, α = {_ALPHA}, expected count")
+    figure.suptitle(f"Certified radius with a linear boundary: n = {SAMPLES:,}, α = {ALPHA}, expected count")
     return figure
 
 
@@ -163,7 +159,7 @@ def figure_8(plane: Plane, constant: Mapping[float, pd.DataFrame]) -> Figure:
     sigma = sorted(constant)[len(constant) // 2]
     frame = constant[sigma]
     _scatter(axes[1], plane)
-    _circles(axes[1], plane.points, frame["radius"].to_numpy(), "#555555")
+    _circles(axes[1], plane.points, frame["radius"].to_numpy())
     high = constant_probability(plane.classify, sigma, plane.half_width)
     _boundary(axes[1], high, plane.half_width, line(0), "boundary")
     _frame(axes[1], plane.half_width, f"Certified balls and decision boundary, σ = {sigma:g}")
@@ -172,7 +168,7 @@ def figure_8(plane: Plane, constant: Mapping[float, pd.DataFrame]) -> Figure:
 
 def figure_9(plane: Plane, sigmas: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)) -> Figure:
     """The probability of class 1 and the decision boundary as sigma grows: the region of the cone shrinks."""
-    figure, axes = _axes(len(sigmas), columns=3)
+    figure, axes = _axes(len(sigmas))
     for axis, sigma in zip(axes, sigmas, strict=True):
         high = constant_probability(plane.classify, sigma, plane.half_width)
         edge = (-plane.half_width, plane.half_width) * 2
@@ -185,10 +181,10 @@ def figure_9(plane: Plane, sigmas: tuple[float, ...] = (0.0, 0.5, 1.0, 2.0, 4.0,
     return figure
 
 
-def _axes(panels: int, *, columns: int = 3) -> tuple[Figure, list[Axes]]:
+def _axes(panels: int) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
-    across = min(panels, columns)
+    across = min(panels, 3)
     down = -(-panels // across)
     figure = Figure(figsize=(4.2 * across, 3.9 * down), layout="constrained")
     return figure, list(figure.subplots(down, across, squeeze=False).flatten())
@@ -207,11 +203,11 @@ def _scatter(axis: Axes, plane: Plane, *, size: float = 6) -> None:
         axis.scatter(mine[:, 0], mine[:, 1], s=size, color=colour, label=f"class {label}")
 
 
-def _circles(axis: Axes, centres: Float[np.ndarray, "m 2"], radii: Float[np.ndarray, " m"], colour: str) -> None:
+def _circles(axis: Axes, centres: Float[np.ndarray, "m 2"], radii: Float[np.ndarray, " m"]) -> None:
     from matplotlib.patches import Circle
 
     for (x, y), radius in zip(centres, radii, strict=True):
-        axis.add_patch(Circle((float(x), float(y)), float(radius), fill=False, color=colour, linewidth=0.5))
+        axis.add_patch(Circle((float(x), float(y)), float(radius), fill=False, color="#555555", linewidth=0.5))
 
 
 def _boundary(
