@@ -28,7 +28,7 @@ from certsmooth.analysis import CertifiedRun, Record
 if TYPE_CHECKING:
     import pandas as pd
 
-Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension"]
+Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension", "ledger"]
 SelectedOn = Literal["test", "validation", "none", "published"]
 
 
