@@ -149,7 +149,7 @@ def ours(value: float | None, lower: float | None, upper: float | None, metric: 
 
 
 def our_place(data: str | None, table: str | None, images: int | None) -> str:
-    """Return on which data, and in which table, a number of ours was measured; or that it was computed, without images."""
+    """Return on which data, and in which table, a number of ours was measured; or computed, without images."""
     return ABSENT if data is None else f"{'computed' if images is None else dataset(data)}, `{table}`"
 
 

@@ -130,7 +130,7 @@ def _read(known: dict[Path, Known]) -> list[LogFile]:
         other, file = files.setdefault(found.name, (path, LogFile(found, digest, read_published_certificates(path))))
         if file.sha256 != digest:
             raise CountsError(f"{path}: is {found.name} as {other} is, with another content; must be there once")
-    return [file for _, file in files.values()]
+    return [file for _, (_, file) in sorted(files.items())]
 
 
 def make_ledger(experiment: Experiment, *, results: Path) -> Path:
