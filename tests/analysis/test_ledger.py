@@ -469,10 +469,11 @@ def test_the_reference_gives_the_same_36_cells(shipped):
         "both": "SmoothAdv + both",
     }
     assert len(theirs) == 36
+    others = []
     for each in theirs:
-        found = row(
-            *(shipped.values,),
-            **{"paper": "smoothadv", "table": 2, "method": names[each["method"]], "radius": float(each["radius"])},
-        )
+        cell = {"paper": "smoothadv", "table": 2, "method": names[each["method"]], "radius": float(each["radius"])}
+        found = row(shipped.values, **cell)
         assert (found["printed"], found["derived"]) == (each["printed"], float(each["derived"]))
-        assert found["derived_file"] == known_file(each["log"]).name
+        if found["derived_file"] != known_file(each["log"]).name:
+            others.append((each["method"], each["radius"]))
+    assert others == [("self-trained", "1.5")]  # two files give 29.43
