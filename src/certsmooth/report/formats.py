@@ -159,9 +159,9 @@ def remark(reason: str, contradicted: str) -> str:
 
 
 def numbered(files: pd.DataFrame) -> Callable[[float | None, str | None], str]:
-    """Return how a derived number is written: with the number of the file that gives it."""
-    numbers = dict(zip(files["file"], files["number"], strict=True))
-    return lambda value, file: ABSENT if value is None else f"{value:.2f} [{numbers[file]}]"
+    """Return how a derived number is written: with the number of the file that gives it, which its hash names."""
+    numbers = dict(zip(files["sha256"], files["number"], strict=True))
+    return lambda value, sha256: ABSENT if value is None else f"{value:.2f} [{numbers[sha256]}]"
 
 
 def emphasised(verdict: str) -> str:

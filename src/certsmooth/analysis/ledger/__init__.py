@@ -27,8 +27,8 @@ VERDICTS: tuple[Verdict, ...] = ("replicated", "derived", "differs", "published 
 _CELL = ("paper", "table", "dataset", "method", "sigma", "metric", "radius")
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "sigma", "metric", "radius", "printed", "value", "half", "unit"),
-    *("derived", "derived_images", "derived_file", "ours", "lower", "upper", "our_table", "our_method", "our_data"),
-    *("our_images", "our_seeds", "verdict", "reason", "contradicted_by"),
+    *("derived", "derived_images", "derived_file", "derived_sha256", "ours", "lower", "upper", "our_table"),
+    *("our_method", "our_data", "our_images", "our_seeds", "verdict", "reason", "contradicted_by"),
 )
 _COUNTS = ("paper", "table", "dataset", "cells", *VERDICTS, "contradicted", "beside_ours")
 _FILES = ("number", "file", "images", "sha256", "cells")
@@ -69,7 +69,9 @@ def ledger_table(published: Sequence[Record], derived: pd.DataFrame, ours: Seque
         rows.append(
             {
                 **cell,
-                **_named(theirs, derived="value", derived_images="images", derived_file="file"),
+                **_named(
+                    theirs, derived="value", derived_images="images", derived_file="file", derived_sha256="sha256"
+                ),
                 **_named(mine, ours="value", lower="lower", upper="upper", our_table="source", our_method="method"),
                 **_named(mine, our_data="data", our_images="images", our_seeds="seeds"),
                 **{"verdict": verdict, "reason": reason, "contradicted_by": other.get(_key(cell), "")},

@@ -107,7 +107,9 @@ def derive(logs: Path, *, results: Path) -> Derived:
     """
     if not logs.is_dir():
         raise ConfigError(f"--logs: {logs} is no folder; must hold per-image certificates that authors released")
-    paths = sorted(Path(folder, name) for folder, _, names in os.walk(logs) for name in names)
+    paths = sorted(
+        path for folder, _, names in os.walk(logs) for name in names if (path := Path(folder, name)).is_file()
+    )
     known = {path: found for path in paths if (found := known_file(path.relative_to(logs).as_posix()))}
     if not known:
         raise ConfigError(
