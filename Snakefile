@@ -16,6 +16,7 @@ include: "workflow/rules/certify.smk"
 include: "workflow/rules/attack.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/idrs.smk"
+include: "workflow/rules/ledger.smk"
 include: "workflow/rules/audit.smk"
 
 

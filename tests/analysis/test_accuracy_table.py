@@ -234,7 +234,7 @@ def test_files_say_the_same(tmp_path):
     assert [float(line["value"]) for line in lines] == [number["value"] for number in stored["values"]]
     assert [line["seeds"] for line in measured] == ["0 1"] * 10
     assert {line["baseline"] for line in measured} <= {line["row"] for line in measured}
-    assert len([line for line in lines if line["kind"] == "published"]) == 15 + 12
+    assert len([line for line in lines if line["kind"] == "published"]) == 15 + 24
     first = values.read_bytes(), content.read_bytes(), markdown.read_bytes()
     write_table(result, tmp_path, figure="figures/idrs/table2.svg")
     assert first == (values.read_bytes(), content.read_bytes(), markdown.read_bytes())

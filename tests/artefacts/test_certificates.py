@@ -26,6 +26,7 @@ from certsmooth.artefacts.certificates import (
     export_certificates,
     find_certificates,
     read_certificates,
+    read_plain,
     read_published_certificates,
     write_certificates,
 )
@@ -383,6 +384,33 @@ def test_our_columns_in_the_field_s_format(tmp_path):
     pd.testing.assert_frame_equal(
         read_published_certificates(tmp_path / "a.tsv"), certificates_frame(), check_exact=True
     )
+
+
+def test_a_file_that_gzip_compressed(tmp_path):
+    path = tmp_path / "a.tsv.gz"
+    content = (FIELD + "".join(f"{idx}\t3\t3\t0.{idx}\t1\t15.4\n" for idx in range(100))).encode()
+    compressed = gzip.compress(content)
+    path.write_bytes(compressed)
+    assert read_plain(path) == content
+    assert read_published_certificates(path)["idx"].tolist() == list(range(100))
+    (plain := tmp_path / "a").write_bytes(content)
+    assert read_plain(plain) == content
+    path.write_bytes(gzip.compress(content.replace(b"0.41", b"-1")))
+    with pytest.raises(CountsError, match=r"a\.tsv\.gz: line 43, column radius: -1.0; must be a finite number >= 0"):
+        read_published_certificates(path)
+    for damaged in (compressed[:-9], compressed[:20], compressed[:50] + b"x" + compressed[51:], b"\x1f\x8b\x00"):
+        path.write_bytes(damaged)
+        with pytest.raises(CountsError, match=r"a\.tsv\.gz: damaged \(.*\); must be tab-separated text, or"):
+            read_plain(path)
+
+
+def test_a_compressed_file_may_announce_anything(tmp_path):
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(gzip.compress(bytes(2**26)))
+    assert len(read_plain(path)) == 2**26
+    path.write_bytes(gzip.compress(bytes(2**26 + 1)))
+    with pytest.raises(CountsError, match=r"more than 67,108,864 bytes without compression; must be at most so many"):
+        read_plain(path)
 
 
 def test_unknown_columns_are_refused_with_those_that_are_read(tmp_path):

@@ -49,7 +49,7 @@ rule shown:
     output:
         "results/{table}.md",
     wildcard_constraints:
-        table=one_of(params.tables),
+        table=one_of([*params.tables, "ledger"]),
     localrule: True
     shell:
         "ln -sfn tables/figures results/figures && ln -sf tables/{wildcards.table:q}.md {output:q}"

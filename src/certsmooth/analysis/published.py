@@ -1,4 +1,9 @@
-"""Numbers that papers published, from ``published.csv``: shown beside ours and never mixed with them."""
+"""Numbers that papers published, from ``published.csv``: shown beside ours and never mixed with them.
+
+A row is a cell of a table: ``printed`` is the text of the paper, ``value`` the same number in ``unit``. What a paper
+writes behind a ± is a cell of its own: a metric that ends in ``_std`` or, where the paper does not say what it is,
+``_error``.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +64,25 @@ def published_numbers(paper: str, table: int) -> list[Record]:
     return [_number(record) for record in every if f"{record['paper']} {record['table']}" == wanted]
 
 
+def published_cells() -> list[Record]:
+    """Return every cell of every table, in the order of the file, in the units of our tables.
+
+    Returns:
+        Rows as of `published_numbers`, with radius (None where there is none), printed, and ``half``: half a unit of
+        the last printed digit. The number that was rounded for print is at most so far from the value.
+    """
+    records = _records()
+    cells = [_number(record) | {"radius": float(record["radius"]) if record["radius"] else None} for record in records]
+    scales: dict[tuple[str, int, str], int] = {}  # a paper prints fractions throughout a column, or percent
+    for cell, record in zip(cells, records, strict=True):
+        if cell["value"]:
+            scales[_column(cell)] = round(cell["value"] / float(record["printed"]))
+    for cell, record in zip(cells, records, strict=True):
+        decimals = len(record["printed"].partition(".")[2])
+        cell.update(printed=record["printed"], half=0.5 * scales[_column(cell)] / 10**decimals)
+    return cells
+
+
 def published_datasets(paper: str, table: int) -> tuple[str, ...]:
     """Return the data sets that a paper's table has rows of."""
     found = (r["dataset"] for r in _records() if (r["paper"], r["table"]) == (paper, str(table)))
@@ -97,11 +121,14 @@ def _number(record: dict[str, str]) -> Record:
     metric = record["metric"].removesuffix("_x100")
     value, in_fractions = float(record["value"]), record["unit"] == "fraction" and metric != "threshold"
     return {
-        **{key: record[key] for key in ("paper", "dataset", "method", "sigma")},
+        **{key: record[key] for key in ("paper", "dataset", "norm", "method", "sigma")},
         "table": int(record["table"]),
-        "norm": "l2",
         "metric": metric,
-        "value": round(100 * value, 6) if in_fractions and record["metric"] == metric else value,
-        "unit": "fraction" if metric == "threshold" else "percent",
+        "value": round(100 * value if in_fractions and record["metric"] == metric else value, 6),
+        "unit": "percent" if in_fractions else record["unit"],
         "kind": "published",
     }
+
+
+def _column(cell: Record) -> tuple[str, int, str]:
+    return cell["paper"], cell["table"], cell["metric"]

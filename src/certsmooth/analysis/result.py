@@ -26,7 +26,7 @@ import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 
-Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension"]
+Kind = Literal["certified", "accuracy", "empirical", "soundness", "thresholds", "high_dimension", "ledger"]
 SelectedOn = Literal["test", "validation", "none", "published"]
 
 

@@ -6,9 +6,12 @@ al. and SmoothAdv published, which is tab-separated text; more columns follow.
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import math
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +109,9 @@ _DDRS_COLUMNS = {name: _COLUMNS[name] for name in ("idx", "label", "predict", "r
 _PUBLISHED = (_FIELD_COLUMNS, _DDRS_COLUMNS, _COLUMNS)
 _DIGITS = 3
 _DECIMALS = 4
+_GZIP = b"\x1f\x8b"
+_MOST_BYTES = 2**26
+"""Of a file without gzip's compression, which may announce anything: 100 times one of 10,000 images."""
 _LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))
 """In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
 
@@ -212,8 +218,8 @@ def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd
 
     Args:
         path: tab-separated, with exactly the columns ``idx label predict radius correct time`` (Cohen et al. 2019,
-            SmoothAdv and most later work), these with ``sigma`` before ``time`` (DDRS), or `COLUMNS`. Lines may end in
-            CR LF, a byte order mark may come first, and blank lines last.
+            SmoothAdv and most later work), these with ``sigma`` before ``time`` (DDRS), or `COLUMNS`; plain or
+            compressed by gzip. Lines may end in CR LF, a byte order mark may come first, and blank lines last.
         sigma: the constant sigma, in pixel coordinates [0, 1], of the Gaussian noise that these certificates are said
             to be of; None if that is not said, and is not checked.
 
@@ -222,10 +228,10 @@ def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd
 
     Raises:
         ConfigError: sigma is not a positive number.
-        CountsError: the file is missing, a value is not valid, or a row cannot be a certificate of this sigma: its own
-            sigma is another, its guarantee is not global, or its radius is larger than any number of samples that can
-            be handled gives, at any probability of error up to 1/2. The message names file, line, column and what
-            would be right.
+        CountsError: the file is missing or damaged, a value is not valid, or a row cannot be a certificate of this
+            sigma: its own sigma is another, its guarantee is not global, or its radius is larger than any number of
+            samples that can be handled gives, at any probability of error up to 1/2. The message names file, line,
+            column and what would be right.
     """
     frame = _parse(path)
     if sigma is not None:
@@ -245,14 +251,34 @@ def rounding(radius: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return np.where(radius > 0, half, 0.0)
 
 
+def read_plain(path: Path) -> bytes:
+    """Return the bytes of a published file, or what gzip compressed to it.
+
+    Raises:
+        CountsError: the file cannot be read, or what is compressed is damaged or larger than 64 MiB; names ``path``.
+    """
+    try:
+        content = path.read_bytes()
+        if not content.startswith(_GZIP):
+            return content
+        plain = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_BYTES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as cause:
+        raise CountsError(
+            f"{path}: damaged ({cause}); must be tab-separated text, or that compressed by gzip"
+        ) from cause
+    except OSError as cause:
+        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+    if len(plain) > _MOST_BYTES:
+        raise CountsError(f"{path}: more than {_MOST_BYTES:,} bytes without compression; must be at most so many")
+    return plain
+
+
 def _parse(path: Path) -> pd.DataFrame:
     """Return the typed and checked table; its header says in which of the formats it is."""
     import pandas as pd
 
     try:
-        lines = re.split("\r?\n", path.read_bytes().decode("utf-8-sig").rstrip("\r\n"))
-    except OSError as cause:
-        raise CountsError(f"{path}: cannot be read: {cause.strerror or cause}") from cause
+        lines = re.split("\r?\n", read_plain(path).decode("utf-8-sig").rstrip("\r\n"))
     except UnicodeDecodeError as cause:
         raise CountsError(f"{path}: not UTF-8 text ({cause}); must be tab-separated values") from cause
     header = tuple(lines[0].split("\t"))

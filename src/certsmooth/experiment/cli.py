@@ -153,6 +153,14 @@ def _high_dimension(options: argparse.Namespace, experiment: Experiment) -> None
     make_high_dimension(experiment, results=options.results)
 
 
+def _ledger(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.steps.ledger import derive, make_ledger
+
+    if options.logs is not None:
+        print(derive(options.logs, results=options.results).described())
+    print(make_ledger(experiment, results=options.results))
+
+
 def _plan(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.plan import BENCHMARKS, make_plan
 
@@ -239,6 +247,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     "theory": (_theory, "Write what IDRS shows without data: Table 1 and Figures 2, 3, 11, 12 and 13."),
     "toy": (_toy, "Draw the toy experiment of IDRS in the plane: Figures 1 and 5 to 9."),
     "high-dimension": (_high_dimension, "Write what IDRS would certify in high dimension from given certificates."),
+    "ledger": (_ledger, "List every published number beside the authors' files and ours, with a verdict on each."),
     "plan": (_plan, "Print what the experiment costs: jobs, and hours of those like which some were run."),
 }
 _NAMES = {
@@ -279,6 +288,9 @@ def _parser() -> argparse.ArgumentParser:
     on_device = ("train", "label", "sample", "attack", "break-certificates")
     add(on_device, "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")
+    logs = "folder of per-image files that authors released: derive published numbers from them first, and print those "
+    logs += "that they do not give (default: the derived values that come with the package)"
+    add(["ledger"], "--logs", type=Path, metavar="FOLDER", help=logs)
     add(["plan"], "--devices", type=int, default=1, help="GPUs, or cores, for the wall clock (default: %(default)s)")
     add(["plan"], "--hours", type=float, default=8.0, help="what a job may take, for shards (default: %(default)s)")
     return parser

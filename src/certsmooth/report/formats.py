@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,11 @@ from certsmooth._internal.labels import legend
 
 ABSENT = "–"
 _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
-_DIGITS = {"acr": 3, "classwise_accuracy_std": 3, "certified_accuracy": 1, "empirical_accuracy": 1, "acr_kept": 1}
+_PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
+_DIGITS = {
+    **{"acr": 3, "classwise_accuracy_std": 3, "certified_accuracy": 1, "empirical_accuracy": 1, "acr_kept": 1},
+    "threshold": 5,
+}
 """Decimals of a metric; 2 for the others."""
 
 
@@ -96,6 +100,54 @@ def at_columns(columns: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float | 
         return ", ".join([*([dataset(name)] if several or not at else []), *at])
 
     return {pair: heading(*pair) for pair in ((column["dataset"], column["sigma"]) for column in columns)}
+
+
+def printed_table(name: str, table: int, data: str) -> str:
+    """Return the name of a published table, of one data set."""
+    return f"{paper(name)} Table {table}, {dataset(data)}"
+
+
+def quantity(metric: str, radius: float | None) -> str:
+    """Return what a published number is."""
+    if metric == "acr":
+        return "ACR"
+    what = metric.removesuffix("_std").removesuffix("_error").replace("_", " ").replace("classwise", "class-wise")
+    if metric.endswith("_std"):
+        what += ", std over classes" if metric.startswith("classwise") else ", std over trainings"
+    elif metric.endswith("_error"):
+        what = f"± of {what}"
+    return what if radius is None else f"{what} at r = {radius:.4g}"
+
+
+def ours(value: float | None, lower: float | None, upper: float | None, metric: str) -> str:
+    """Return our number and, in brackets, its interval if it has one that is no point."""
+    return interval(value, metric, *((None, None) if lower == upper else (lower, upper)))
+
+
+def our_place(data: str | None, table: str | None, images: int | None) -> str:
+    """Return on which data, and in which table, a number of ours was measured; or computed, without images."""
+    return ABSENT if data is None else f"{'computed' if images is None else dataset(data)}, `{table}`"
+
+
+def remark(reason: str, contradicted: str) -> str:
+    """Return what is to be said of a published number."""
+    return "; ".join([*([reason] if reason else []), *([f"contradicted by {contradicted}"] if contradicted else [])])
+
+
+def numbered(files: pd.DataFrame) -> Callable[[float | None, str | None], str]:
+    """Return how a derived number is written: with the number of the file that gives it, which its hash names."""
+    numbers = dict(zip(files["sha256"], files["number"], strict=True))
+    return lambda value, sha256: ABSENT if value is None else f"{value:.2f} [{numbers[sha256]}]"
+
+
+def emphasised(verdict: str) -> str:
+    """Return a verdict, in bold if it is that a number differs."""
+    return f"**{verdict}**" if verdict == "differs" else verdict
+
+
+def paper(name: str) -> str:
+    """Return the name of a paper as people write it."""
+    return _PAPERS.get(name, name)
 
 
 def distinct(values: Iterable[object], between: str = ", ") -> str:
