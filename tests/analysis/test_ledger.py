@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from table_rows import row, rows
 
 from certsmooth.analysis.idrs_theory import threshold_table
 from certsmooth.analysis.ledger import _kept, _matches, ledger_table
@@ -27,6 +26,7 @@ from certsmooth.analysis.published import published_cells
 from certsmooth.analysis.result import records, tidy
 from certsmooth.errors import CountsError
 from certsmooth.report.render import render
+from factories import row, rows
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the authors' files are not on this machine")

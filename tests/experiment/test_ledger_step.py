@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from shipped import shipped_content
-from table_rows import row, rows
 
 from certsmooth.analysis.ledger.derive import DERIVED_COLUMNS, parse_derived, shipped_derived
 from certsmooth.analysis.result import records
+from certsmooth.artefacts.records import RECORD
 from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.data import record_data
 from certsmooth.experiment.steps.ledger import compared_tables
+from factories import row, rows, shipped_content
 from workflow_project import plain_yaml
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
@@ -219,19 +219,13 @@ def test_only_images_that_are_proved_to_be_the_papers_change_a_verdict(recorded)
         content = json.loads(record.read_text())
         changed = content | {"name": "cifar10", "description": description}
         del changed["sha256"]
-        write_again(record, changed)
+        RECORD.write_json(record, changed)
         write("table1", CERTIFIED)
         assert main(["ledger"]) == 0
         cell = row(values(), paper="ddrs", table=1, dataset="cifar10", method="Cohen", radius=0.5)
         assert (cell["our_data"], cell["verdict"]) == (data, verdict)
         (other,) = rows(values(), paper="ddrs", table=1, dataset="imagenet", method="Cohen", radius=0.5)
         assert other["verdict"] == "published only"
-
-
-def write_again(path, content):
-    from certsmooth._internal.storage import write_json
-
-    write_json(path, content)
 
 
 @pytest.mark.parametrize(
