@@ -267,7 +267,7 @@ def test_counts_of_something_else_are_refused(folder, monkeypatch):
         attack(experiment, monkeypatch, of_fixed_sigma)
     (path,) = counts_paths(experiment.sample_batch("digits", "ds", (0,)))
     (RESULTS / path).write_bytes(b"not counts")
-    with pytest.raises(CountsError, match=r"0-of-1\.parquet: not a file of counts"):
+    with pytest.raises(CountsError, match=r"0-of-1\.parquet: truncated, altered, or not 'counts"):
         attack(experiment, monkeypatch)
     assert not list((RESULTS / "audits").rglob("*.*"))
 
