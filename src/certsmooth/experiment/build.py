@@ -32,12 +32,7 @@ def build(family: str, chosen: Member | MemberSpec, *, key: str, **given: object
 
 
 def under(key: str, function: Callable[..., T], *arguments: object) -> T:
-    """Call a function, and name the key in every error.
-
-    Args:
-        key: of params.yaml.
-        function: what to call.
-        *arguments: its arguments.
+    """Call a function, and name the key of params.yaml in every error.
 
     Raises:
         ConfigError: whatever certsmooth error the function raises, after the key.

@@ -172,7 +172,10 @@ def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
 
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     if isinstance(table, CertifiedTable):
-        _check_norms(key, params, table)
+        norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
+        if table.norm is None and len(set(norms.values())) > 1:
+            found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
+            raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
         if (chosen := table.published) is not None:
             under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
     elif isinstance(table, EmpiricalTable):
@@ -186,13 +189,6 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
             runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
-
-
-def _check_norms(key: str, params: Params, table: CertifiedTable) -> None:
-    norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
-    if table.norm is None and len(set(norms.values())) > 1:
-        found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
-        raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
 
 
 def _check_training(params: Params, dataset: str, name: str) -> None:

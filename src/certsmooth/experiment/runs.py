@@ -166,12 +166,7 @@ class TableChoice:
 
 
 def table_choice(params: Params, table: str) -> TableChoice:
-    """Return data set, noise levels and radii of a table that is about one data set: that of params.yaml, or another.
-
-    Args:
-        params: the configuration.
-        table: a key of ``tables``.
-    """
+    """Return data set, noise levels and radii of a table about one data set: that of params.yaml, or another."""
     (choice,) = table_choices(params, table)
     return choice
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,11 @@ from certsmooth.artefacts.records import Log, read_record
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import Batch, CertifySpec, SampleSpec, certificates_path
+from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.gathered import Counted, Gathered
 from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm, guarantee, linf_radius
 from certsmooth.science.memory import memory_pass, shuffled_order
 from certsmooth.science.theory.pixel_grid import grid_of
-
-ImagesAt = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.generic]]
-"""Indices of images -> their pixels, for the memory pass."""
 
 
 def certify_batch(batch: Batch[CertifySpec], *, results: Path) -> None:
@@ -57,7 +55,7 @@ def _certify(spec: CertifySpec, counted: Counted, results: Path) -> Certificates
     semi_elasticity = gathered.identity["semi_elasticity"]
     promise = guarantee(certificate, semi_elasticity, grid_of(spec.sampled.step))
     if spec.memory:
-        images = images_at(spec.sampled, record)(gathered.counts.index)
+        images = images_at(spec.sampled, record, gathered.counts.index)
         final, report = _remember(bound, images, spec, norm=certificate.norm)
         promise = "memory"
     frame = _frame(gathered, final, bound, alpha=spec.alpha, promise=promise)
@@ -109,15 +107,9 @@ def certified_by(spec: CertifySpec, counted: Counted, record: Mapping[str, Any])
     return gathered, certificate, gathered.bound(certificate, alpha=spec.alpha, image_shape=record["image_shape"])
 
 
-def images_at(sampled: SampleSpec, record: Mapping[str, Any]) -> ImagesAt:
-    """Return the function that gives the memory pass its pixels; only that pass loads them."""
-
-    def load(index: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
-        from certsmooth.experiment.steps.data import load_part
-
-        return load_part(sampled.base.data, sampled.split, record).images_at(index)
-
-    return load
+def images_at(sampled: SampleSpec, record: Mapping[str, Any], index: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    """Return the pixels of the images of a split whose indices are given, for the memory pass."""
+    return load_part(sampled.base.data, sampled.split, record).images_at(index)
 
 
 def _makers(logs: Sequence[Log]) -> list[dict[str, Any]]:

@@ -80,15 +80,12 @@ class Loaded:
             ConfigError: an option is not valid.
         """
         if self._policy is None or self._policy[0] != sampled.key:
-            self._policy = sampled.key, self._fitted(sampled)
+            policy: SigmaPolicy = build("sigma", sampled.policy, sigma=sampled.base.sigma, key="policy")
+            if policy.uses_training_images:
+                training = self.split(sampled.base.data, "training")
+                policy = policy.fit(training.images, training.labels)
+            self._policy = sampled.key, policy
         return self._policy[1]
-
-    def _fitted(self, sampled: SampleSpec) -> SigmaPolicy:
-        policy: SigmaPolicy = build("sigma", sampled.policy, sigma=sampled.base.sigma, key="policy")
-        if policy.uses_training_images:
-            training = self.split(sampled.base.data, "training")
-            policy = policy.fit(training.images, training.labels)
-        return policy
 
     def identity(self, sampled: SampleSpec) -> dict[str, Any]:
         """Return what identifies the counts of a smoothed classifier: see `certsmooth.artefacts.counts`."""

@@ -35,7 +35,7 @@ def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
     record = read_record(results / sampled.base.data.path, spec=sampled.base.data.identity)
     gathered, certificate, bound = certified_by(certified, counted, record)
     cost = order_cost(
-        images_at(sampled, record)(gathered.counts.index),
+        images_at(sampled, record, gathered.counts.index),
         bound.predict,
         bound.radius,
         gathered.counts.label,
