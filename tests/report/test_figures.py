@@ -14,6 +14,7 @@ from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.runs import TOLD, collect
 from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
+from certsmooth.report.figures.panels import write_figure
 
 
 def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="global", **grid):
@@ -32,7 +33,7 @@ def make_run(radius, *, method="cohen", sigma=0.5, part="test", guarantee="globa
 
 
 def write(runs, folder, name="t"):
-    return curves.write_figure(lambda: curves.certified_curves(runs, title="T"), folder, name=name)
+    return write_figure(lambda: curves.certified_curves(runs, title="T"), folder, name=name)
 
 
 def example(sigmas=(0.25, 0.5)):

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import ncx2, norm
 
 from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
-from certsmooth.report.figures.curves import COLOURS, LINES, line, panels_figure, write_figure
+from certsmooth.report.figures.panels import COLOURS, LINES, line, panels_figure, write_figure
 from certsmooth.science.certificates.renyi import renyi_radius
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi

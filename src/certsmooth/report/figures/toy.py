@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from certsmooth.report.figures.curves import COLOURS, line
 from certsmooth.report.figures.idrs_theory import ALPHA, SAMPLES, linear_radius
+from certsmooth.report.figures.panels import COLOURS, line
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 if TYPE_CHECKING:
