@@ -18,8 +18,8 @@ from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.runs import collect
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.report.figures.accuracy_curves import accuracy_curves, seed_curves
-from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.curves import accuracy_curves, seed_curves
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 from factories import REFERENCE, certified_run, column, needs_reference, row, rows
 

@@ -21,8 +21,8 @@ from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.steps.attack import AttackPlan, attack_group
-from certsmooth.report.figures.curves import write_figure
-from certsmooth.report.figures.empirical import empirical_curves
+from certsmooth.report.figures.curves import empirical_curves
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import render, write_table
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
 from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan

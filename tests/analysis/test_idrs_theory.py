@@ -22,9 +22,9 @@ from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.theory import write_theory
-from certsmooth.report.figures.curves import write_figure
-from certsmooth.report.figures.high_dimension import high_dimension_curves
+from certsmooth.report.figures.curves import high_dimension_curves
 from certsmooth.report.figures.idrs_theory import half_space, linear_radius, worst_case_ball, worst_case_radius
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
 from factories import REFERENCE, changed, column, needs_reference, row, rows, small_content

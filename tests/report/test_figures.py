@@ -12,11 +12,12 @@ from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.runs import collect
 from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
+from certsmooth.report.figures.panels import write_figure
 from factories import certified_run
 
 
 def write(runs, folder, name="t"):
-    return curves.write_figure(lambda: curves.certified_curves(runs, title="T"), folder, name=name)
+    return write_figure(lambda: curves.certified_curves(runs, title="T"), folder, name=name)
 
 
 def example(sigmas=(0.25, 0.5)):

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import ndtr
 from scipy.stats import ncx2
 
-from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.figures.toy import (
     Plane,
     Smoothed,

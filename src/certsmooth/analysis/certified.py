@@ -108,27 +108,23 @@ def _check_parts(test: Mapping[str, Method], validation: Mapping[str, Method]) -
 
 
 def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[float], norm: str) -> Iterator[Record]:
-    """Yield the numbers of all rows: those whose setting is chosen, then every setting."""
+    """Yield the numbers of all rows, whose setting a judge chooses, then of every setting: accuracies, and the ACR."""
     methods = judges["test"].values()
-    for part, judge in judges.items():
-        for method in methods:
-            if method.key in judge:
-                yield from _row(method, judge[method.key], radii, {"norm": norm, "sigma": "best", "selected_on": part})
-    for one, setting in one_by_one(methods):
-        yield from _row(one, one, radii, {"norm": norm, "sigma": f"{setting.sigma:g}", "selected_on": "none"})
-
-
-def _row(method: Method, judge: Method, radii: Sequence[float], said: Record) -> Iterator[Record]:
-    """Yield the numbers of one row: the accuracy at each radius, and the ACR."""
-    dataset = str(method.outcomes[0].runs[0].provenance["dataset"])
-    for radius in (*radii, None):
+    lines: list[tuple[Method, Method, SelectedOn, str]] = [
+        *((m, judge[m.key], part, "best") for part, judge in judges.items() for m in methods if m.key in judge),
+        *((one, one, "none", f"{setting.sigma:g}") for one, setting in one_by_one(methods)),
+    ]
+    for (method, judge, part, sigma), radius in product(lines, (*radii, None)):
         chosen = _best(method, judge, radius)
         if radius is None:
-            number = acr_record(chosen.correct, chosen.radius, said["norm"])
+            number = acr_record(chosen.correct, chosen.radius, norm)
         else:
             number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
-        setting = {"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options}
-        yield {**method.described, **said, **number, **setting, "dataset": dataset, "kind": "measured"}
+        yield {
+            **{**method.described, **number, "dataset": str(chosen.runs[0].provenance["dataset"]), "norm": norm},
+            **{"kind": "measured", "sigma": sigma, "selected_on": part},
+            **{"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options},
+        }
 
 
 def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
@@ -168,11 +164,7 @@ def _tests(
 
 
 def _memory_effects(runs: Sequence[CertifiedRun]) -> Iterator[Record]:
-    """Yield what the memory pass did to each run on the test part.
-
-    Capped: images whose radius was reduced. Repredicted: images whose prediction became that of an earlier one; the
-    ACR before the pass is then unknown, for the earlier prediction is not stored.
-    """
+    """Yield what the memory pass did to each run on the test part."""
     for run in runs:
         if run.part != "test" or (memory := run.provenance["memory"]) is None:
             continue
@@ -187,6 +179,7 @@ def _memory_effects(runs: Sequence[CertifiedRun]) -> Iterator[Record]:
             **{key: int(memory[key]) for key in ("conflicts", "capped", "repredicted")},
             "changed": int((loss != 0).sum()),
             "largest_loss": max(float(loss.max()), 0.0),
+            # Where predictions became those of earlier images, the earlier predictions are not stored.
             "acr_before": None if memory["repredicted"] else before,
             "acr": float((frame["radius"] * frame["correct"]).mean()),
         }

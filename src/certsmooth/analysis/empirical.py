@@ -125,33 +125,27 @@ def _rows(
     methods: Sequence[Method], attacks: Sequence[ShownAttack], radii: Sequence[float], shares: Mapping[_Key, float]
 ) -> Iterator[Record]:
     """Yield the numbers of all curves: those whose setting is chosen, then every setting."""
-    shown: list[tuple[ShownAttack, int] | None] = [None, *((a, m) for a in attacks for m in a.samples)]
-    for method, curve in product(methods, shown):
-        for row in _curve(method, curve, radii, shares):
-            yield row | {"sigma": "best", "selected_on": "test"}
-    for (one, setting), curve in product(one_by_one(methods), shown):
-        for row in _curve(one, curve, radii, shares):
-            yield row | {"sigma": f"{setting.sigma:g}", "selected_on": "none"}
+    chosen = [(method, {"sigma": "best", "selected_on": "test"}) for method in methods]
+    each = [(one, {"sigma": f"{setting.sigma:g}", "selected_on": "none"}) for one, setting in one_by_one(methods)]
+    curves = [(None, None), *((attack, samples) for attack in attacks for samples in attack.samples)]
+    for (method, said), (attack, samples), radius in product([*chosen, *each], curves, radii):
+        score = partial(_accuracy, shares, attack.key if attack else None, samples, radius)
+        best = method.best(score)
+        metric = "empirical_accuracy" if attack else "certified_accuracy"
+        yield {
+            **{**method.described, **said, "attack": attack.label if attack else None, "samples": samples},
+            **accuracy_record(score(best), best.images, radius, metric=metric),
+            **{"chosen_sigma": best.setting.sigma, "chosen_grid": best.setting.options},
+        }
 
 
-def _curve(
-    method: Method, curve: tuple[ShownAttack, int] | None, radii: Sequence[float], shares: Mapping[_Key, float]
-) -> Iterator[Record]:
-    """Yield certified accuracy (None), or accuracy under one attack, at the best outcome of each radius."""
-    attack, samples = curve or (None, 0)
-    metric = "empirical_accuracy" if attack else "certified_accuracy"
-    shown = {"attack": attack.label, "samples": samples} if attack else {}
-
-    def score(radius: float, outcome: Outcome) -> float:
-        if attack is None:
-            return outcome.accuracy(radius)
-        return float(np.mean([shares[key_of(run), attack.key, samples, radius] for run in outcome.runs]))
-
-    for radius in radii:
-        best = method.best(partial(score, radius))
-        setting = {"chosen_sigma": best.setting.sigma, "chosen_grid": best.setting.options}
-        number = accuracy_record(score(radius, best), best.images, radius, metric=metric)
-        yield {**method.described, **shown, **number, **setting}
+def _accuracy(
+    shares: Mapping[_Key, float], attack: str | None, samples: int | None, radius: float, outcome: Outcome
+) -> float:
+    """Return the accuracy of an outcome under an attack, or the certified one."""
+    if attack is None or samples is None:
+        return outcome.accuracy(radius)
+    return float(np.mean([shares[key_of(run), attack, samples, radius] for run in outcome.runs]))
 
 
 def _predict_samples(runs: Sequence[AttackedRun]) -> int:

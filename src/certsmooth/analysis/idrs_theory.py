@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from itertools import product
 
 from scipy.special import lambertw
 from scipy.stats import chi2
@@ -102,12 +103,11 @@ def threshold_table() -> TableResult:
         (n["dataset"], float(n["sigma"].removeprefix("pA="))): n["value"] for n in published_numbers("idrs", 1)
     }
     rows: list[Record] = []
-    for dataset, dimension in DIMENSIONS.items():
-        for p_a in PROBABILITIES:
-            found = theorem_thresholds(p_a, dimension), exact_thresholds(p_a, dimension)
-            shared = {"dataset": dataset, "dimension": dimension, "p_a": p_a}
-            for statement, (theorem, exact) in enumerate(zip(*map(astuple, found), strict=True), 1):
-                printed = published.get((dataset, p_a)) if statement == 1 else None
-                rows.append(shared | {"statement": statement, "theorem": theorem, "exact": exact, "published": printed})
+    for (dataset, dimension), p_a in product(DIMENSIONS.items(), PROBABILITIES):
+        theorem, exact = theorem_thresholds(p_a, dimension), exact_thresholds(p_a, dimension)
+        shared = {"dataset": dataset, "dimension": dimension, "p_a": p_a}
+        smaller = {"statement": 1, "theorem": theorem.smaller, "exact": exact.smaller}
+        larger = {"statement": 2, "theorem": theorem.larger, "exact": exact.larger}
+        rows += [shared | smaller | {"published": published.get((dataset, p_a))}, shared | larger]
     title = "IDRS Table 1: thresholds of sigma1 / sigma0"
     return TableResult(kind="thresholds", name="table1", title=title, about={}, values=tidy(rows, _COLUMNS))

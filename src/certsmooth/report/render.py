@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -136,20 +137,13 @@ def grid(
         text: how many columns, the first ones, are left-aligned; None for those of ``lines``.
     """
     found = records(frame)
-    body: dict[Hashable, list[str]] = {}
-    cells: dict[Hashable, dict[Hashable, str]] = {}
-    seen: dict[Hashable, str] = {}
-    names = [name for show in lines.values() for name in _columns(show)]
-    for record in found:
-        line = tuple(record[name] for name in names)
-        place = record[across] if isinstance(across, str) else tuple(record[name] for name in across)
-        if not isinstance(columns, Mapping):
-            seen.setdefault(place, _shown(record, columns))
-        body.setdefault(line, [_shown(record, show) for show in lines.values()])
-        cells.setdefault(line, {})[place] = _shown(record, cell)
-    shown = columns if isinstance(columns, Mapping) else seen
-    whole = [[*start, *(cells[line].get(place, formats.ABSENT) for place in shown)] for line, start in body.items()]
-    return pipe_table([*lines, *shown.values()], whole, text=len(lines) if text is None else text)
+    line = itemgetter(*(name for show in lines.values() for name in _columns(show)))
+    place = itemgetter(*([across] if isinstance(across, str) else across))
+    headings = columns if isinstance(columns, Mapping) else {place(each): _shown(each, columns) for each in found}
+    starts = {line(each): [_shown(each, show) for show in lines.values()] for each in found}
+    cells = {(line(each), place(each)): _shown(each, cell) for each in found}
+    body = [[*start, *(cells.get((key, at), formats.ABSENT) for at in headings)] for key, start in starts.items()]
+    return pipe_table([*lines, *headings.values()], body, text=len(lines) if text is None else text)
 
 
 def where(frame: pd.DataFrame, **columns: object) -> pd.DataFrame:

@@ -13,8 +13,8 @@ from certsmooth.experiment.members import check_high_dimension
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import high_dimension_runs
 from certsmooth.experiment.steps.certified import Certified
-from certsmooth.report.figures.curves import write_figure
-from certsmooth.report.figures.high_dimension import high_dimension_curves
+from certsmooth.report.figures.curves import high_dimension_curves
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 
 

@@ -34,9 +34,8 @@ from certsmooth.experiment.runs import CertificationRun, table_choice, table_run
 from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
-from certsmooth.report.figures.accuracy_curves import accuracy_curves
-from certsmooth.report.figures.curves import certified_curves, write_figure
-from certsmooth.report.figures.empirical import empirical_curves
+from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 from certsmooth.science.certificates import guarantee, linf_radius
 from certsmooth.science.theory.pixel_grid import grid_of

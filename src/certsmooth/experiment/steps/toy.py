@@ -14,7 +14,7 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import toy_runs
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.loaded import Loaded
-from certsmooth.report.figures.curves import write_figure
+from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.figures.toy import Plane, Smoothed, figure_1, figure_5, figure_6, figure_7, figure_8, figure_9
 from certsmooth.science.models import BaseClassifier
 from certsmooth.science.sigma import SigmaPolicy

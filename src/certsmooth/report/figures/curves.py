@@ -1,39 +1,32 @@
-"""Certified accuracy against radius: one panel per sigma, and the envelope (DDRS, Figure 3)."""
+"""Accuracy against radius: certified, over training seeds, under attack, and in high dimension."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 
-from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis.accuracy import Column, Rows, row_labels, rows_by_column
 from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.result import TableResult
 from certsmooth.analysis.runs import Method, Outcome, collect, guarantees
 from certsmooth.errors import ConfigError
+from certsmooth.report.figures.panels import line, panels_figure
+from certsmooth.report.formats import at_columns, curve
+from certsmooth.report.render import where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from numpy.typing import ArrayLike
 
-_Shown = TypeVar("_Shown")
-# Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = ("-", "--", "-.", ":")
-_STYLE: Mapping[str, Any] = {
-    "font.size": 9.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#dddddd",
-    "grid.linewidth": 0.6,
-    # Identifiers in the SVG depend on this salt alone, not on a random one.
-    "svg.hashsalt": "certsmooth",
-}
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
 def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l2") -> Figure:
@@ -55,11 +48,20 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
     methods = collect(runs, "test")
     if not methods:
         raise ConfigError(f"{title}: no runs on the test part; a figure needs at least one")
+
+    def draw(axis: Axes, shown: Collection[float]) -> None:
+        found = [[o for o in method.outcomes if o.setting.sigma in shown] for method in methods]
+        radii = _radius_axis(axis, *(o.radius[o.correct] for outcomes in found for o in outcomes))
+        for number, (method, outcomes) in enumerate(zip(methods, found, strict=True)):
+            if outcomes:
+                label = f"{method.label} ({guarantees(method.outcomes)})"
+                _draw_envelope(axis, outcomes, radii, number=number, label=label)
+
     sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
-    panels: list[tuple[str, float | None]] = [(f"σ = {sigma:g}", sigma) for sigma in sigmas]
+    panels = [(f"σ = {sigma:g}", [sigma]) for sigma in sigmas]
     return panels_figure(
-        panels + ([("Envelope", None)] if len(sigmas) > 1 else []),
-        lambda axis, sigma: _panel(axis, methods, sigma),
+        panels if len(sigmas) == 1 else [*panels, ("Envelope", sigmas)],
+        draw,
         columns=4,
         size=(2.6, 2.4),
         title=title,
@@ -68,93 +70,110 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
     )
 
 
-def write_figure(draw: Callable[[], Figure], folder: Path, *, name: str) -> tuple[Path, Path]:
-    """Draw a figure in the style of all figures, and write it as ``NAME.svg`` and ``NAME.png``.
+def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, title: str) -> Figure:
+    """Draw certified-accuracy curves.
+
+    A panel shows one column; a line, one row: the mean over training seeds, with a thin line for each seed.
 
     Args:
-        draw: makes the figure.
-        folder: must exist.
-        name: stem of the files.
-
-    Returns:
-        The two paths. Equal figures give equal bytes, with the same version of matplotlib.
+        runs_by_column: as for `certsmooth.analysis.accuracy.accuracy_table`.
+        title: above the panels.
 
     Raises:
-        CertsmoothError: a file cannot be written.
+        ConfigError: there are no runs, or they are given twice.
+        CountsError: runs on one data set are not about the same images.
     """
-    import matplotlib
+    from matplotlib.collections import LineCollection
 
-    paths = folder / f"{name}.svg", folder / f"{name}.png"
-    with matplotlib.rc_context(cast("Any", _STYLE)):
-        figure = draw()
-        with atomic_write(paths[0]) as file:
-            figure.savefig(file, format="svg", metadata={"Date": None})
-        with atomic_write(paths[1]) as file:
-            figure.savefig(file, format="png", dpi=160)
-    return paths
+    columns = rows_by_column(runs_by_column)
+    labels = row_labels(columns)
+    every = [(label, method.outcomes[0]) for rows in columns.values() for label, method in rows.items()]
+
+    def draw(axis: Axes, rows: Rows) -> None:
+        shown = {label: method.outcomes[0] for label, method in rows.items()}
+        radii = _radius_axis(axis, *(outcome.radius[outcome.correct] for outcome in shown.values()), points=401)
+        for label, outcome in shown.items():
+            style, curves = line(labels.index(label)), 100 * seed_curves(outcome, radii)
+            promised = guarantees([other for name, other in every if name == label])
+            if len(curves) > 1:
+                thin = [np.column_stack([radii, each]) for each in curves]
+                axis.add_collection(LineCollection(thin, colors=style["color"], linewidths=0.5, alpha=0.45))
+            axis.plot(radii, curves.mean(axis=0), **style, label=f"{label} ({promised})")
+
+    several = any(len(outcome.seeds) > 1 for _, outcome in every)
+    return panels_figure(
+        list(zip(at_columns([asdict(column) for column in columns]).values(), columns.values(), strict=True)),
+        draw,
+        columns=3,
+        size=(3.0, 2.6),
+        title=title,
+        labels=(r"$\ell_{2}$ radius", "Certified accuracy (%)"),
+        legend=("Means over training seeds; thin: each seed. " if several else "")
+        + "In brackets: what the certificates guarantee.",
+    )
 
 
-def panels_figure(
-    panels: Sequence[tuple[str, _Shown]],
-    draw: Callable[[Axes, _Shown], None],
-    *,
-    size: tuple[float, float],
-    title: str,
-    labels: tuple[str, str],
-    columns: int = 2,
-    legend: str = "",
-) -> Figure:
-    """Return a figure of panels with one legend below them.
+def empirical_curves(result: TableResult, runs: Sequence[CertifiedRun]) -> Figure:
+    """Draw certified and empirical accuracy against radius.
+
+    Each line is, at each radius, the best setting of its method, chosen on the test images as in the paper's figure.
+    The certified line is continuous; the empirical ones are known at their markers.
 
     Args:
-        panels: heading of each, and what it shows.
-        draw: fills the axes of a panel with what it shows.
-        size: width and height of a panel, inches.
-        title: above the panels.
-        labels: of the axes, x and y.
-        columns: most panels in a row.
-        legend: its heading.
+        result: the empirical accuracies.
+        runs: the certificates that they are of.
     """
-    from matplotlib.figure import Figure
+    radii = [result.about["radii"], *(run.frame.loc[run.frame["correct"] == 1, "radius"] for run in runs)]
+    attacks = where(result.values, metric="empirical_accuracy", selected_on="test")
 
-    rows = -(-len(panels) // columns)
-    used = -(-len(panels) // rows)
-    figure = Figure(figsize=(0.6 + size[0] * used, 1.1 + size[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, used, sharey=True, squeeze=False).flatten()
-    for spare in axes[len(panels) :]:
-        spare.remove()
-    for axis, (heading, shown) in zip(axes, panels, strict=False):
-        draw(axis, shown)
-        axis.set_title(heading, fontsize=10)
-        axis.set_xlabel(labels[0])
-    for axis in axes[::used]:
-        axis.set_ylabel(labels[1])
-    figure.suptitle(title, fontsize=11)
-    handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
-    figure.legend(
-        handles=list(handles.values()),
-        title=legend,
-        loc="outside lower center",
-        ncols=min(len(handles), max(2, used)),
-        frameon=False,
-        handlelength=3,
+    def draw(axis: Axes, method: Method) -> None:
+        _draw_envelope(axis, method.outcomes, _radius_axis(axis, *radii), number=0, label="Certified")
+        found = where(attacks, method=method.label)
+        curves = found.groupby(list(map(curve, found["attack"], found["samples"])), sort=False)
+        for number, (marker, (name, rows)) in enumerate(zip(cycle(_MARKERS), curves, strict=False), 1):
+            style = {**line(number), "linewidth": 1.2, "marker": marker, "markersize": 4}
+            axis.plot(rows["radius"], rows["value"], **style, label=name)
+
+    return panels_figure(
+        [(method.label, method) for method in collect(runs, "test")],
+        draw,
+        columns=3,
+        size=(3.4, 2.8),
+        title=result.title,
+        labels=(r"$\ell_{2}$ radius", "Accuracy (%)"),
+        legend="Best setting at each radius. Band: 95 % interval for the finite test set.",
     )
-    return figure
 
 
-def line(number: int) -> dict[str, Any]:
-    """Return how the line with this number is drawn."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
+def high_dimension_curves(result: TableResult) -> Figure:
+    """Draw the certified accuracies of a table as curves."""
+
+    def draw(axis: Axes, certified: pd.DataFrame) -> None:
+        # From the smallest positive radius on: at 0 the accuracy does not depend on the certificate.
+        radii = _radius_axis(axis, certified["radius"], points=401)[1:]
+        for number, rate in enumerate(certified["rate"].unique()):
+            found = where(certified, rate=rate)["radius"]
+            share = [100 * (found >= radius).mean() for radius in radii]
+            label = f"r = {rate:g}" if rate else "r = 0 (constant σ)"
+            axis.plot(radii, share, **line(number), linewidth=1.4, label=label)
+
+    return panels_figure(
+        [(str(source), found) for source, found in result.more["certified"].groupby("source", sort=False)],
+        draw,
+        size=(3.3, 2.6),
+        title=result.title,
+        labels=(r"$\ell_2$ radius", "Certified accuracy (%)"),
+    )
 
 
-def radius_axis(axis: Axes, *certified: ArrayLike, points: int = 301) -> Float[np.ndarray, " r"]:
+def _radius_axis(axis: Axes, *certified: ArrayLike, points: int = 301) -> Float[np.ndarray, " r"]:
     """Let an axis show accuracies in percent up to the largest certified radius, and return the radii to draw at."""
     end = 1.02 * float(np.concatenate([[0.0], *certified]).max()) or 1.0
     axis.set(xlim=(0, end), ylim=(0, 100))
     return np.linspace(0, end, points)
 
 
-def draw_envelope(
+def _draw_envelope(
     axis: Axes, outcomes: Sequence[Outcome], radii: Float[np.ndarray, " r"], *, number: int, label: str
 ) -> None:
     """Draw the best of several outcomes of one method at each radius as a line, and its interval as a band."""
@@ -177,11 +196,6 @@ def envelope(
     return best, np.array([ends[value] for value in best]).T
 
 
-def _panel(axis: Axes, methods: Sequence[Method], sigma: float | None) -> None:
-    """Draw each method at one sigma, or at all of them (None)."""
-    shown = [[o for o in method.outcomes if sigma in (None, o.setting.sigma)] for method in methods]
-    radii = radius_axis(axis, *(o.radius[o.correct] for outcomes in shown for o in outcomes))
-    for number, (method, outcomes) in enumerate(zip(methods, shown, strict=True)):
-        if outcomes:
-            label = f"{method.label} ({guarantees(method.outcomes)})"
-            draw_envelope(axis, outcomes, radii, number=number, label=label)
+def seed_curves(outcome: Outcome, radii: Float[np.ndarray, " r"]) -> Float[np.ndarray, "s r"]:
+    """Return the certified accuracy of each training seed at each radius (fractions)."""
+    return np.array([(outcome.correct & (outcome.radius >= radius)).mean(axis=1) for radius in radii]).T

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.stats import ncx2, norm
 
 from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
-from certsmooth.report.figures.curves import COLOURS, LINES, line, panels_figure, write_figure
+from certsmooth.report.figures.panels import COLOURS, LINES, line, panels_figure, write_figure
 from certsmooth.science.certificates.renyi import renyi_radius
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
@@ -111,10 +111,16 @@ def linear_radius(
 
 def _figure2() -> Figure:
     """Decision regions of the worst-case classifier in two dimensions."""
+    x, y = np.meshgrid(np.linspace(-4.6, 4.6, 461), np.linspace(-3.4, 3.4, 341))
     angle = np.linspace(0, 2 * np.pi, 181)
 
     def draw(axis: Axes, sigma1: float) -> None:
-        _region(axis, *worst_case_ball(1.0, SIGMA_0, sigma1, 2, 0.9), complement=sigma1 > SIGMA_0)
+        centre, radius = worst_case_ball(1.0, SIGMA_0, sigma1, 2, 0.9)
+        inside = np.hypot(x - centre, y) - radius
+        shaded = inside if sigma1 < SIGMA_0 else -inside
+        axis.contourf(x, y, shaded, levels=[-np.inf, 0], colors=[COLOURS[1]], alpha=0.25)
+        axis.contour(x, y, inside, levels=[0], colors=[COLOURS[1]], linewidths=1.2)
+        axis.plot([centre], [0], "+", color=COLOURS[1], markersize=8, label="S, centre of the ball")
         for number, (sigma, colour) in enumerate(((SIGMA_0, COLOURS[0]), (sigma1, COLOURS[2]))):
             name = f"$x_{number}$"
             style: dict[str, Any] = {
@@ -136,15 +142,6 @@ def _figure2() -> Figure:
         title="Where the worst-case classifier answers B (shaded), two dimensions, $p_A = 0.9$",
         labels=(r"in units of $\sigma_0$", ""),
     )
-
-
-def _region(axis: Axes, centre: float, radius: float, *, complement: bool) -> None:
-    """Shade the ball around (centre, 0), or its complement, and mark its centre S."""
-    x, y = np.meshgrid(np.linspace(-4.6, 4.6, 461), np.linspace(-3.4, 3.4, 341))
-    inside = np.hypot(x - centre, y) - radius
-    axis.contourf(x, y, -inside if complement else inside, levels=[-np.inf, 0], colors=[COLOURS[1]], alpha=0.25)
-    axis.contour(x, y, inside, levels=[0], colors=[COLOURS[1]], linewidths=1.2)
-    axis.plot([centre], [0], "+", color=COLOURS[1], markersize=8, label="S, centre of the ball")
 
 
 def _figure3() -> Figure:

@@ -12,8 +12,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from certsmooth.report.figures.curves import COLOURS, line
 from certsmooth.report.figures.idrs_theory import ALPHA, SAMPLES, linear_radius
+from certsmooth.report.figures.panels import COLOURS, line
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _axes(panels: int) -> tuple[Figure, list[Axes]]:
 def _frame(axis: Axes, half_width: float, title: str, *, legend: bool = True) -> None:
     axis.set(xlim=(-half_width, half_width), ylim=(-half_width, half_width), aspect="equal")
     axis.set_title(title, fontsize=9)
-    if legend and axis.get_legend_handles_labels()[1]:
+    if legend:
         axis.legend(fontsize=8, loc="upper left")
 
 

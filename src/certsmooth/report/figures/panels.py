@@ -1,0 +1,107 @@
+"""What figures share: their style, panels with one legend, and how they become files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from certsmooth._internal.storage import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_Shown = TypeVar("_Shown")
+# Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", ":")
+_STYLE: Mapping[str, Any] = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    # Identifiers in the SVG depend on this salt alone, not on a random one.
+    "svg.hashsalt": "certsmooth",
+}
+
+
+def write_figure(draw: Callable[[], Figure], folder: Path, *, name: str) -> tuple[Path, Path]:
+    """Draw a figure in the style of all figures, and write it as ``NAME.svg`` and ``NAME.png``.
+
+    Args:
+        draw: makes the figure.
+        folder: must exist.
+        name: stem of the files.
+
+    Returns:
+        The two paths. Equal figures give equal bytes, with the same version of matplotlib.
+
+    Raises:
+        CertsmoothError: a file cannot be written.
+    """
+    import matplotlib
+
+    paths = folder / f"{name}.svg", folder / f"{name}.png"
+    with matplotlib.rc_context(cast("Any", _STYLE)):
+        figure = draw()
+        with atomic_write(paths[0]) as file:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+        with atomic_write(paths[1]) as file:
+            figure.savefig(file, format="png", dpi=160)
+    return paths
+
+
+def panels_figure(
+    panels: Sequence[tuple[str, _Shown]],
+    draw: Callable[[Axes, _Shown], None],
+    *,
+    size: tuple[float, float],
+    title: str,
+    labels: tuple[str, str],
+    columns: int = 2,
+    legend: str = "",
+) -> Figure:
+    """Return a figure of panels with one legend below them.
+
+    Args:
+        panels: heading of each, and what it shows.
+        draw: fills the axes of a panel with what it shows.
+        size: width and height of a panel, inches.
+        title: above the panels.
+        labels: of the axes, x and y.
+        columns: most panels in a row.
+        legend: its heading.
+    """
+    from matplotlib.figure import Figure
+
+    rows = -(-len(panels) // columns)
+    used = -(-len(panels) // rows)
+    figure = Figure(figsize=(0.6 + size[0] * used, 1.1 + size[1] * rows), layout="constrained")
+    axes = figure.subplots(rows, used, sharey=True, squeeze=False).flatten()
+    for spare in axes[len(panels) :]:
+        spare.remove()
+    for axis, (heading, shown) in zip(axes, panels, strict=False):
+        draw(axis, shown)
+        axis.set_title(heading, fontsize=10)
+        axis.set_xlabel(labels[0])
+    for axis in axes[::used]:
+        axis.set_ylabel(labels[1])
+    figure.suptitle(title, fontsize=11)
+    handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    figure.legend(
+        handles=list(handles.values()),
+        title=legend,
+        loc="outside lower center",
+        ncols=min(len(handles), max(2, used)),
+        frameon=False,
+        handlelength=3,
+    )
+    return figure
+
+
+def line(number: int) -> dict[str, Any]:
+    """Return how the line with this number is drawn."""
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": LINES[number % len(LINES)]}
