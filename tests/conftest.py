@@ -21,12 +21,11 @@ COMPUTING = ("train", "label", "sample", "attack", "break-certificates")
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as slow what is, and let the slowest start first: no worker is left alone with one of them at the end."""
+    """Mark as slow what is, and let what takes minutes start first: no worker is left alone with it at the end."""
     for item in items:
         if any(item.get_closest_marker(name) for name in SLOW_MARKERS):
             item.add_marker(pytest.mark.slow)
-    slow = {item.path for item in items if is_slow(item)}
-    items.sort(key=lambda item: ("project" not in item.fixturenames, item.path not in slow))
+    items.sort(key=lambda item: "project" not in item.fixturenames)
 
 
 def is_slow(item):

@@ -47,6 +47,8 @@ from certsmooth.experiment.steps.table import make_table
 from certsmooth.experiment.steps.train import train_model
 from factories import small_content
 
+pytestmark = pytest.mark.slow
+
 RESULTS = Path("results")
 CPU = torch.device("cpu")
 SEEDS = (0, 1)
