@@ -150,7 +150,7 @@ def test_what_a_reader_asks_for_is_the_table_itself(clone):
     assert planned(clone, "results/table1.md") == planned(clone) == {}
     call(clone, "dvc", "repro")
     edit(clone, lambda params: params["tables"]["table1"].update(title="Another"))
-    call(clone, "dvc", "repro")
+    call(clone, "dvc", "repro", "--single-item", "report")
     assert "Another" in shown.read_text()
 
 
