@@ -3,27 +3,29 @@
 import os
 import shutil
 import subprocess
+from functools import partial, partialmethod
 from pathlib import Path
 
 import pytest
 import torch
 from filelock import FileLock
 
+from certsmooth.experiment import cli
 from fault_injection import experiment, make_experiment  # noqa: F401 - a fixture
 from workflow_project import call, make_clone, make_project
 
 SLOW_MARKERS = ("workflow", "slurm", "apptainer", "slow")
 PROGRAMS = ("certsmooth", "dvc", "pytest", "python", "snakemake")
-"""Whose start takes seconds."""
+COMPUTING = ("train", "label", "sample", "attack", "break-certificates")
+"""Programs and verbs that take seconds: only tests that are marked slow may run them."""
 
 
 def pytest_collection_modifyitems(items):
-    """Mark as slow what is, and let the slowest start first: no worker is left alone with one of them at the end."""
+    """Mark as slow what is, and let what takes minutes start first: no worker is left alone with it at the end."""
     for item in items:
         if any(item.get_closest_marker(name) for name in SLOW_MARKERS):
             item.add_marker(pytest.mark.slow)
-    slow = {item.path for item in items if is_slow(item)}
-    items.sort(key=lambda item: ("project" not in item.fixturenames, item.path not in slow))
+    items.sort(key=lambda item: "project" not in item.fixturenames)
 
 
 def is_slow(item):
@@ -32,19 +34,25 @@ def is_slow(item):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    """Refuse to a test that is not marked slow, and to its fixtures, to start a program that takes seconds."""
-    start = subprocess.Popen.__init__
-
-    def checked(process, command, *args, **options):
-        program = Path(command if isinstance(command, str) else os.fsdecode(command[0])).name
-        if program.startswith(PROGRAMS):
-            raise RuntimeError(f"{item.nodeid} starts {program}; must be marked slow")
-        start(process, command, *args, **options)
-
+    """Refuse to a test that is not marked slow, and to its fixtures, what takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         if not is_slow(item):
-            patch.setattr(subprocess.Popen, "__init__", checked)
+            patch.setattr(subprocess.Popen, "__init__", partialmethod(start, item, subprocess.Popen.__init__))
+            verbs = {name: (partial(refuse, item, name), cli._VERBS[name][1]) for name in COMPUTING}
+            patch.setattr(cli, "_VERBS", cli._VERBS | verbs)
         return (yield)
+
+
+def start(process, item, really_start, command, *args, **options):
+    """Start a process, unless it is one of PROGRAMS."""
+    program = Path(command if isinstance(command, str) else os.fsdecode(command[0])).name
+    if program.startswith(PROGRAMS):
+        refuse(item, program)
+    really_start(process, command, *args, **options)
+
+
+def refuse(item, what, *_):
+    raise AssertionError(f"{item.nodeid} runs {what}; must be marked slow")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,6 @@
 """Changes that a file or a configuration may suffer, for the fuzz tests.
 
-``FUZZ_EXAMPLES=3000 pytest tests/test_fuzz_*.py`` tries more.
+``FUZZ_EXAMPLES=3000 pytest tests/hostile/test_fuzz_*.py`` tries more.
 """
 
 from __future__ import annotations

@@ -125,6 +125,7 @@ def test_rates_sum_to_one_and_equal_plain_loops(predict):
         assert by_seed(result, "classwise_accuracy_std")[seed] == pytest.approx(spread)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["clean_accuracy", "classwise_accuracy_std"])
 def test_standard_error_is_that_of_new_test_images(metric):
     # Test sets drawn anew from a population whose class accuracies are known.
@@ -141,6 +142,7 @@ def test_standard_error_is_that_of_new_test_images(metric):
     assert np.mean([number["image_error"] for number in found]) == pytest.approx(spread, rel=0.18)
 
 
+@pytest.mark.slow
 def test_chance_std_is_what_equal_classes_show():
     rng = np.random.default_rng(1)
     label = np.repeat(np.arange(5), 40)

@@ -127,6 +127,7 @@ def test_radius_of_a_linear_classifier():
     assert (semi_elastic[1:] < constant[1:]).all()
 
 
+@pytest.mark.slow
 def test_theory_is_written(tmp_path):
     paths = write_theory(tmp_path)
     figures = [f"tables/figures/idrs/figure{n}.{kind}" for n in (2, 3, 11, 12, 13) for kind in ("svg", "png")]

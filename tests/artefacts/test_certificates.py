@@ -112,6 +112,7 @@ def check_damaged(path, content):
         check_parts(found, PARTS)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_a_changed_byte_is_noticed_or_changes_nothing(content, tmp_path_factory, data):
@@ -120,6 +121,7 @@ def test_a_changed_byte_is_noticed_or_changes_nothing(content, tmp_path_factory,
     check_damaged(tmp_path_factory.getbasetemp() / "damaged.parquet", bytes(damaged))
 
 
+@pytest.mark.slow
 def test_a_changed_bit_of_the_metadata_is_noticed_or_changes_nothing(content, tmp_path):
     """All of it: that is where specs and provenance lie."""
     for position in range(content.index(b"certsmooth"), len(content)):

@@ -130,6 +130,7 @@ def read_bytes(path, content):
     return read_counts(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(data=st.data())
 def test_a_changed_byte_is_noticed_or_changes_nothing(written, data):
@@ -140,6 +141,7 @@ def test_a_changed_byte_is_noticed_or_changes_nothing(written, data):
     check_damaged(path.with_name("damaged.parquet"), bytes(damaged))
 
 
+@pytest.mark.slow
 def test_a_changed_bit_of_the_metadata_is_noticed_or_changes_nothing(written):
     """All of it: that is where the identity lies."""
     path, content = written

@@ -135,6 +135,7 @@ def content(path):
     return {key: value for key, value in found.items() if key not in ("format", "sha256")}
 
 
+@pytest.mark.slow
 def test_every_artefact_says_in_which_image_it_was_made(made):
     _, header = checkpoint.load(Path(MODEL))
     assert header.made_by.image == IMAGE
@@ -150,6 +151,7 @@ def test_every_artefact_says_in_which_image_it_was_made(made):
         assert "git_commit" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_a_table_holds_each_image_once(made, name):
     text = (made / "results" / "tables" / f"{name}.json").read_text()
@@ -181,6 +183,7 @@ def test_a_table_from_two_images_holds_both(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_numbers_and_records_are_the_same_outside_the_image(made, monkeypatch):
     paths = [made / "results" / name for name in ("tables/soundness.csv", "tables/soundness.md", "data/digits.json")]
     before = [path.read_bytes() for path in paths]
@@ -192,6 +195,7 @@ def test_numbers_and_records_are_the_same_outside_the_image(made, monkeypatch):
     assert content("results/data/digits.log.json")["made_by"]["image"] is None
 
 
+@pytest.mark.slow
 def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
     shutil.copytree(made, tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
@@ -209,6 +213,7 @@ def test_shards_of_several_images_name_all(made, tmp_path, monkeypatch):
         assert [each["image"] for each in part.provenance["sampled_by"]] == [asdict(IMAGE), None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"seconds": "1"}, {"threads": None}, {"more": 1}, {"made_by": {}}])
 def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
     path = tmp_path / "a.log.json"
@@ -226,6 +231,7 @@ def test_a_damaged_log_is_refused_by_its_name(change, made, tmp_path):
         read_logs(tmp_path / "a.parquet")
 
 
+@pytest.mark.slow
 def test_the_log_of_another_file_is_refused(made, tmp_path):
     """The same parts, images and seconds: only the counts are others."""
     first, second = (tmp_path / f"{name}.parquet" for name in "ab")

@@ -245,6 +245,7 @@ def attacked_path(name="smoothed", results="results"):
     return Path(results, "audits", "empirical", COHEN, f"{name}.parquet")
 
 
+@pytest.mark.slow
 def test_attacks_and_their_table_from_the_command_line(folder):
     experiment = Experiment(make_params(folder))
     parts = [next(p for p in read_counts(path) if p.identity["spec"]["split"] == "test") for path in COUNTS]
@@ -271,6 +272,7 @@ def test_attacks_and_their_table_from_the_command_line(folder):
         assert (folder / "results" / "tables" / name).stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_a_table_refuses_attacks_with_other_settings(folder, capsys):
     for name in ("smoothed", "base"):
         assert main(command(name=name)) == 0
@@ -307,6 +309,7 @@ def test_an_attack_killed_midway_gives_the_same_bytes(folder):
     assert len(log.seconds) == 8
 
 
+@pytest.mark.slow
 def test_counts_of_something_else_are_refused(folder, capsys):
     def refused(*words):
         assert main(command()) == 2

@@ -34,6 +34,8 @@ from certsmooth.science.memory import memory_pass, shuffled_order
 from certsmooth.science.theory.worst_case import semi_elastic_radius
 from factories import digits_content, write_params
 
+pytestmark = pytest.mark.slow
+
 RESULTS = Path("results")
 DATA_DEPENDENT = {"variant": "class_held", "iterations": 2, "step": 0.05, "class_samples": 1}
 METHODS = {

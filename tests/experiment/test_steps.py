@@ -25,6 +25,8 @@ from certsmooth.experiment.steps import label
 from certsmooth.experiment.steps.data import load_part
 from factories import digits_content, plain_yaml, write_params
 
+pytestmark = pytest.mark.slow
+
 GAUSSIAN = "digits/gaussian/sigma=0.25/seed=0/default"
 COHEN, COHEN_DS = "digits/cohen/seed=0", "digits/cohen-ds/seed=0"
 SPLITS = ("test", "validation")

@@ -48,6 +48,8 @@ from certsmooth.experiment.steps.train import train_model
 from certsmooth.science.sampling.counts import Counts
 from factories import small_content
 
+pytestmark = pytest.mark.slow
+
 RESULTS = Path("results")
 CPU = torch.device("cpu")
 SEEDS = (0, 1)

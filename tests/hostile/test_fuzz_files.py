@@ -67,6 +67,8 @@ from factories import (
 )
 from fuzzing import changed_bytes, changed_tree, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Format:

@@ -19,6 +19,8 @@ from certsmooth.experiment.specs import audit_path, certificates_path, counts_pa
 from factories import SMALL, changed, small_content
 from fuzzing import changed_bytes, changed_tree, fuzz
 
+pytestmark = pytest.mark.slow
+
 
 def _check_and_list(params: Params) -> None:
     """Check all members, and walk over all that there would be to make, as the workflow does."""

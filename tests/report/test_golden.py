@@ -27,6 +27,8 @@ from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.render import write_table
 from factories import ROOT, MadeResults, golden_plan
 
+pytestmark = pytest.mark.slow
+
 GOLDEN = ROOT / "tests" / "golden"
 RESULTS = Path("results")  # relative, as the workflow gives it: no path of this machine is in a file
 UPDATE = "CERTSMOOTH_UPDATE_GOLDEN"

@@ -188,6 +188,7 @@ def test_points_are_found_where_sigma_is_drawn_up_or_down():
     assert found["down"] < 5 < found["up"]
 
 
+@pytest.mark.slow
 def test_a_result_depends_on_its_image_alone(monkeypatch):
     model = half_space([3.0, 4.0], 0.0)
     policy = DataDependent(sigma=0.5, iterations=2, step=0.05, variant="class_held", class_samples=1)

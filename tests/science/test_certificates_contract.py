@@ -18,7 +18,10 @@ from certsmooth.science.theory.pixel_grid import PixelGrid
 from factories import GRID
 
 MEMBERS = registry.names("certificates")
-pytestmark = pytest.mark.parametrize("name", MEMBERS)
+SLOW = {"renyi"}  # it searches for an order
+pytestmark = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MEMBERS]
+)
 
 
 def member(name):

@@ -15,6 +15,8 @@ from certsmooth.science.certificates import ABSTAIN, Smoothing, guarantee
 from certsmooth.science.theory.bounds import clopper_pearson_lower
 from factories import GRID
 
+pytestmark = pytest.mark.slow
+
 TIMES = 100_000
 MEMBERS = registry.names("certificates")
 

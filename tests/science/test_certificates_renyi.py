@@ -69,6 +69,7 @@ def test_the_threshold_is_attained(order):
     assert found == pytest.approx(threshold(order, 0.5, 0.2), abs=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("p_a", "p_b", "s0", "s1", "dimension"),
     [

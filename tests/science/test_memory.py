@@ -142,6 +142,7 @@ def as_real(points):
     return [[Fraction(v) / scale for v in p.ravel().tolist()] for p in points]
 
 
+@pytest.mark.slow
 @both_norms
 @settings(max_examples=250, deadline=None)
 @given(case=grids())
@@ -470,6 +471,7 @@ def test_a_memory_fed_in_batches_answers_like_one_pass(norm, seed, cuts):
     assert len(growing) == (predict != ABSTAIN).sum()
 
 
+@pytest.mark.slow
 @both_norms
 @settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))

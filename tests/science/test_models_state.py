@@ -265,6 +265,7 @@ def certified(model, **options):
 # --- the numbers of one thread
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KEEPING)
 def test_no_wrong_certificate_where_a_model_keeps_something(make):
     torch.manual_seed(0)
@@ -275,6 +276,7 @@ def test_no_wrong_certificate_where_a_model_keeps_something(make):
         assert (found["radius"] > 0.7).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", KEEPING)
 def test_no_wrong_certificate_where_two_callers_share_such_a_model(make):
     torch.manual_seed(0)
@@ -557,6 +559,7 @@ def staggered(model):
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["threads", "asyncio"])
 def test_two_callers_of_a_model_in_training_mode(way):
     model = training_model()

@@ -23,7 +23,7 @@ EXTREMES = (0, -1, 1, WORDS.min, WORDS.max, WORDS.max // 2)
 
 @pytest.fixture(params=names("noise"))
 def name(request):
-    assert request.param in LAWS, "give the law of this noise in noise_laws.py"
+    assert request.param in LAWS, "give the law of this noise in tests/factories/noise.py"
     return request.param
 
 

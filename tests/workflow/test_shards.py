@@ -18,6 +18,8 @@ from certsmooth.science.sampling.sampler import GROUP
 from factories import save_classifier, shipped_content, write_params
 from workflow_project import only_table1
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("cohen", "cohen-ds")  # a constant sigma; one per image, and the memory
 
 

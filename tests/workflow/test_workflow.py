@@ -67,7 +67,7 @@ def test_a_clone_with_pulled_artefacts_has_nothing_to_do(project, tmp_path):
 
 
 def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_and_the_table(clone):
-    edit(clone, lambda params: params["methods"]["cohen-ds"].update(certification={"n": 250}))
+    edit(clone, lambda params: params["methods"]["cohen-ds2"].update(certification={"n": 250}))
     shards = 2
     assert planned(clone, "results/tables/table1.md") == {"sample": shards, "certify": 1, "certified": 1}
     text = call(clone, "dvc", "repro")
@@ -75,7 +75,7 @@ def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_an
         assert len(re.findall(rf"^(?:local)?rule {rule}:", text, re.MULTILINE)) == jobs
     assert planned(clone) == {}
     text = (clone / "results" / "tables" / "table1.md").read_text()
-    assert "n = 200 (Cohen and Cohen-DS2 and T-CERTIFY), 250 (Cohen-DS)" in text
+    assert "n = 200 (Cohen and Cohen-DS and T-CERTIFY), 250 (Cohen-DS2)" in text
 
 
 def more_of_a_list(params):
@@ -150,7 +150,7 @@ def test_what_a_reader_asks_for_is_the_table_itself(clone):
     assert planned(clone, "results/table1.md") == planned(clone) == {}
     call(clone, "dvc", "repro")
     edit(clone, lambda params: params["tables"]["table1"].update(title="Another"))
-    call(clone, "dvc", "repro")
+    call(clone, "dvc", "repro", "--single-item", "report")
     assert "Another" in shown.read_text()
 
 
