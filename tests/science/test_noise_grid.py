@@ -302,7 +302,7 @@ def test_float32_noise_is_the_image_plus_scaled_standard_noise():
 def test_steps():
     for step in (1 / 255, "1/255", 0.00392156862745098):
         assert PixelGrid.of_step(step) == PixelGrid(255)
-    assert PixelGrid(16).step == "1/16"
+    assert PixelGrid.of_step("1/16") == PixelGrid(16)
     assert grid_of(None) is None
     for wrong in (2.0, 0.3, 1e-9, "1/0", "2/255", "0.5", "1/1000000"):
         with pytest.raises(ConfigError, match=r"^step: .*as 1/255"):

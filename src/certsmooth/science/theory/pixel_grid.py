@@ -103,11 +103,6 @@ class PixelGrid:
             raise ConfigError(f"step: {step!r}; {right}")
         return cls(round(1 / number))
 
-    @property
-    def step(self) -> str:
-        """The step as text, as params.yaml and files have it."""
-        return f"1/{self.levels}"
-
     def total_variation(self, sigma: Float[np.ndarray, " N"], dimension: int) -> Float[np.ndarray, " N"]:
         """Return t: how far the law of the noise of an image is from that of ideal noise at most, rounded up.
 
