@@ -71,11 +71,7 @@ class Cones(DatasetMember):
                 raise ConfigError(f"{found} makes {numbers} numbers; must be at most {_MAX_NUMBERS}")
 
     def load(self, *, source: Path | None, download: Path) -> Dataset:
-        """Make the toy problem; a point is float32 [dimension], unbounded.
-
-        Args:
-            source: must be None.
-            download: not used.
+        """Make the toy problem; a point is float32 [dimension], unbounded. Nothing is downloaded.
 
         Raises:
             ConfigError: a source was given.

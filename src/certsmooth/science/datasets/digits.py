@@ -29,11 +29,7 @@ class Digits(DatasetMember):
         """Load the digits: 1,437 training and 360 test images with the same part of each class.
 
         Images are float32 [1, 8, 8], the scan's values 0 .. 16 divided by 16; ``index`` is the position in
-        scikit-learn's array.
-
-        Args:
-            source: must be None.
-            download: not used.
+        scikit-learn's array. Nothing is downloaded.
 
         Raises:
             ConfigError: a source was given.

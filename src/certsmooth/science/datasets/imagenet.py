@@ -47,9 +47,12 @@ class ImageFiles:
 
     def __getitem__(self, positions: npt.NDArray[np.int64], /) -> npt.NDArray[np.uint8]:
         """Return the images at ``positions``, uint8 [b, 3, 224, 224]; raise DataError if one is damaged."""
+        from torchvision.transforms.functional import center_crop, resize  # here, as torchvision takes seconds
+
         images = np.empty((len(positions), 3, CROP, CROP), dtype=np.uint8)
         for place, position in enumerate(positions):
-            images[place] = _decode(self.paths[position])
+            image = decode(read_file(self.paths[position]), where=self.paths[position]).convert("RGB")
+            images[place] = np.asarray(center_crop(resize(image, [RESIZE]), [CROP])).transpose(2, 0, 1)
         return images
 
 
@@ -115,10 +118,3 @@ def _fingerprint(root: Path, paths: tuple[Path, ...], labels: npt.NDArray[np.int
         digest.update(f"{path.relative_to(root).as_posix()}\0{label}\0{len(data)}\0".encode())
         digest.update(data)
     return f"sha256:{digest.hexdigest()}"
-
-
-def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    from torchvision.transforms.functional import center_crop, resize
-
-    image = decode(read_file(path), where=path).convert("RGB")
-    return np.asarray(center_crop(resize(image, [RESIZE]), [CROP]), dtype=np.uint8).transpose(2, 0, 1)

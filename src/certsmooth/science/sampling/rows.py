@@ -67,7 +67,8 @@ def check_rows(model: nn.Module, scores: Shaped[Tensor, "m k"], again: Shaped[Te
         ModelError: says what that means, and names layers that are known to do it.
     """
     valid = scores.amax(1) > -torch.inf  # False for NaN
-    unit = _unit(model, scores)
+    floating = [part.dtype for part in (scores, *model.parameters()) if part.is_floating_point()]
+    unit = max((torch.finfo(dtype).eps for dtype in floating), default=0.0)
     scores, again = scores[valid].double(), again[valid].double()  # which changes no score
     before, after = scores.argmax(1, keepdim=True), again.argmax(1, keepdim=True)
     size = torch.where(scores.isfinite(), scores, 0).abs().amax(1)
@@ -82,11 +83,6 @@ def check_rows(model: nn.Module, scores: Shaped[Tensor, "m k"], again: Shaped[Te
             "a row depends on the other rows of its batch, or on chance, so there is no base classifier f(x) to "
             f"smooth; put the model in evaluation mode, or replace such layers{_suspects(model)}"
         )
-
-
-def _unit(model: nn.Module, scores: Tensor) -> float:
-    floating = [part.dtype for part in (scores, *model.parameters()) if part.is_floating_point()]
-    return max((torch.finfo(dtype).eps for dtype in set(floating)), default=0.0)
 
 
 def _suspects(model: nn.Module) -> str:

@@ -129,7 +129,9 @@ class Neighbours:
         Raises:
             ConfigError: a coordinate is not finite, or too large to be squared.
         """
-        self._move(x.device)
+        if self.points.device != x.device:
+            self.points, self.centre = self.points.to(x.device), self.centre.to(x.device)
+            self.half_squares = self.half_squares.to(x.device)
         means = torch.empty(len(x), dtype=torch.float64, device=x.device)
         with torch.no_grad():
             for rows in _blocks(len(x), min(self.rows, _rows(8 * (k + EXTRA)))):
@@ -198,11 +200,6 @@ class Neighbours:
     def images(self, rows: slice | Int[Tensor, " m"]) -> Float[Tensor, "m d"]:
         """Return a new float32 tensor with some of the points."""
         return pixels(self.points[rows] if isinstance(rows, slice) else self.points.index_select(0, rows))
-
-    def _move(self, device: torch.device) -> None:
-        if self.points.device != device:
-            self.points, self.centre = self.points.to(device), self.centre.to(device)
-            self.half_squares = self.half_squares.to(device)
 
 
 def _folded_sum(x: Float[Tensor, "*shape n"]) -> Float[Tensor, " *shape"]:
