@@ -23,7 +23,7 @@ def _angles(points: np.ndarray) -> np.ndarray:
 @given(
     dimension=st.one_of(st.integers(2, 6), st.sampled_from([18, 60, 180, 400])),
     half_angle=st.floats(1e-3, 1.57),
-    seed=st.integers(0, 2**64),
+    seed=st.integers(0, 2**63 - 1),
 )
 def test_classes_lie_on_their_sides_of_the_cone(dimension: int, half_angle: float, seed: int) -> None:
     options = {"dimension": dimension, "half_angle": half_angle, "seed": seed, "train_per_class": 50}
