@@ -176,7 +176,7 @@ def test_columns_without_the_baseline_have_no_difference():
     ("runs", "error", "message"),
     [
         ({}, ConfigError, "columns: there are none"),
-        ({DIGITS: []}, ConfigError, "column digits, sigma 0.12: no runs on the test part"),
+        ({DIGITS: []}, ConfigError, "column digits, sigma 0.12: no runs on the test split"),
         ({DIGITS: [make_run(FIRST), make_run(FIRST)]}, ConfigError, "given twice"),
         (
             {DIGITS: [make_run(FIRST), make_run(FIRST, sigma=0.5)]},

@@ -26,10 +26,10 @@ RADII = (0, 0.5, 1.0, 9.0)
 FINGERPRINT = {"test": DIGEST, "validation": "sha256:" + "cd" * 32}
 
 
-def make_run(radius, *, part="test", memory=None, **fields):
+def make_run(radius, *, split="test", memory=None, **fields):
     """A run whose image i is correct with ``radius[i]``, or wrong where that is negative."""
-    made = {"fingerprint": FINGERPRINT[part], "git_commit": "0123456789abcdef-dirty", "memory": memory}
-    return certified_run(radius, part=part, guarantee="memory" if memory else "global", made=made, **fields)
+    made = {"fingerprint": FINGERPRINT[split], "git_commit": "0123456789abcdef-dirty", "memory": memory}
+    return certified_run(radius, split=split, guarantee="memory" if memory else "global", made=made, **fields)
 
 
 def build(runs, **options):
@@ -47,19 +47,19 @@ def example():
         # Test: sigma 0.25 certifies 3 of 4 at 0.5; sigma 0.5 certifies 2 of 4. Validation prefers 0.5.
         make_run([0.6, 0.5, 0.5, -1], sigma=0.25),
         make_run([1.5, 1.0, 0.4, -1], sigma=0.5),
-        make_run([0.6, 0.1, 0.1, 0.1], sigma=0.25, part="validation"),
-        make_run([1.5, 1.2, 1.1, -1], sigma=0.5, part="validation"),
+        make_run([0.6, 0.1, 0.1, 0.1], sigma=0.25, split="validation"),
+        make_run([1.5, 1.2, 1.1, -1], sigma=0.5, split="validation"),
         *(
             make_run(
                 radius,
                 method="cohen_ds",
                 sigma=0.5,
                 grid={"iterations": k},
-                part=part,
+                split=split,
                 memory=MEMORY,
-                columns={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if part == "test" else None,
+                columns={"radius_before_memory": np.add(np.abs(radius), (0.3, 0, 0, 0))} if split == "test" else None,
             )
-            for part in ("test", "validation")
+            for split in ("test", "validation")
             for k, radius in ((100, [1.0, 0.7, 0.7, 0.7]), (900, [2.0, 0.6, -0.5, 0.6]))
         ),
     ]
@@ -91,7 +91,7 @@ def test_intervals_are_those_of_the_images():
 def test_paired_tests_use_the_validation_choice_first():
     tests = build(example()).more["tests"]
     assert [(t["selected_on"], t["radius"]) for t in rows(tests)] == [
-        (part, r) for part in ("validation", "test") for r in RADII
+        (split, r) for split in ("validation", "test") for r in RADII
     ]
     at_half = row(tests, selected_on="validation", radius=0.5)
     # Cohen at sigma 0.5 certifies images 0, 1; Cohen-DS with 100 iterations certifies all four.
@@ -171,7 +171,7 @@ def test_the_three_files_say_the_same(tmp_path):
     assert "![Certified accuracy against radius](table1.svg)" in text
     for heading, selected_on, skip in (
         ("## Best per radius, chosen on the test set", "test", 4),
-        ("## The same rows, chosen on the validation part", "validation", 4),
+        ("## The same rows, chosen on the validation split", "validation", 4),
         ("## Each sigma", "none", 3),
     ):
         section = rows(result.values, selected_on=selected_on)
@@ -187,7 +187,7 @@ def test_the_three_files_say_the_same(tmp_path):
 def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
     result = build(example())
     text = write_table(result, tmp_path)[0].read_text()
-    assert "settings chosen on the validation part" in text
+    assert "settings chosen on the validation split" in text
     assert "the guarantees differ" in text
     found = cells(text, "## Paired tests against Cohen")
     honest = rows(result.more["tests"], selected_on="validation")
@@ -227,16 +227,16 @@ def test_published_rows_stay_apart_and_another_data_set_is_said(tmp_path):
 
 
 def test_without_validation_runs_the_text_says_so(tmp_path):
-    result = build([r for r in example() if r.part == "test"])
+    result = build([r for r in example() if r.split == "test"])
     assert rows(result.values, selected_on="validation") == []
     assert set(column(result.more["tests"], "selected_on")) == {"test"}
     text = write_table(result, tmp_path)[0].read_text()
-    assert "No runs on a validation part were given" in text
+    assert "No runs on a validation split were given" in text
     assert "chosen **on the test set**, for want of validation runs" in text
 
 
 def test_a_method_without_validation_runs_is_named(tmp_path):
-    result = build([r for r in example() if r.part == "test" or r.method == "cohen_ds"])
+    result = build([r for r in example() if r.split == "test" or r.method == "cohen_ds"])
     assert set(column(result.values, "method", selected_on="validation")) == {"Cohen-DS"}
     text = write_table(result, tmp_path)[0].read_text()
     assert "Without validation runs: Cohen." in text
@@ -255,7 +255,7 @@ def test_one_method_with_one_setting(tmp_path):
 def test_provenance_is_complete(tmp_path):
     markdown, _, record = write_table(build(example()), tmp_path)
     text = markdown.read_text()
-    line = next(line for line in text.split("\n") if line.startswith("- Test part: "))
+    line = next(line for line in text.split("\n") if line.startswith("- Test split: "))
     for part in (
         *(
             "digits of scikit-learn",
@@ -271,13 +271,13 @@ def test_provenance_is_complete(tmp_path):
         assert part in line
     assert "python 3.11.2, torch 2.8.0; commit 0123456789ab-dirty" in text
     sources = json.loads(record.read_text())["sources"]
-    assert [s["provenance"]["fingerprint"] for s in sources if s["part"] == "test"] == [FINGERPRINT["test"]] * 4
+    assert [s["provenance"]["fingerprint"] for s in sources if s["split"] == "test"] == [FINGERPRINT["test"]] * 4
 
 
 @pytest.mark.parametrize(
     ("change", "options", "message"),
     [
-        (lambda runs: [], {}, "no runs on the test part"),
+        (lambda runs: [], {}, "no runs on the test split"),
         (lambda runs: runs, {"baseline_method": "cohn"}, "did you mean 'cohen'"),
         (
             lambda runs: runs,
@@ -285,8 +285,8 @@ def test_provenance_is_complete(tmp_path):
             "published table 'ddrs 9 cifar10' is unknown",
         ),
         (lambda runs: [*runs, runs[0]], {}, "cohen, sigma 0.25, seed 0, test: given twice"),
-        (lambda runs: runs[:-1], {}, "sigma 0.5; iterations 900, seed 0: certified on the test part only"),
-        (lambda runs: runs[1:], {}, "cohen, sigma 0.25, seed 0: certified on the validation part only"),
+        (lambda runs: runs[:-1], {}, "sigma 0.5; iterations 900, seed 0: certified on the test split only"),
+        (lambda runs: runs[1:], {}, "cohen, sigma 0.25, seed 0: certified on the validation split only"),
         (
             lambda runs: [dataclasses.replace(runs[0], label="C"), *runs[1:]],
             {},

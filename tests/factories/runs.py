@@ -105,6 +105,6 @@ def certified_run(
         }
     ).assign(**columns or {})
     shown, certify = METHODS[method]
-    known = {"label": shown, "train": "FS", "certify": certify, "sigma": 0.5, "grid": {}, "seed": 0, "part": "test"}
+    known = {"label": shown, "train": "FS", "certify": certify, "sigma": 0.5, "grid": {}, "seed": 0, "split": "test"}
     about = provenance(len(radius), alpha=alpha, **made or {})
     return CertifiedRun(method=method, frame=frame, provenance=about, **known | fields)

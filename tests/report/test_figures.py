@@ -103,7 +103,7 @@ def test_settings_of_matplotlib_are_left_alone(tmp_path):
 
 
 def test_errors(tmp_path):
-    with pytest.raises(ConfigError, match="no runs on the test part"):
-        write([certified_run([1.0, 1.0], part="validation")], tmp_path)
+    with pytest.raises(ConfigError, match="no runs on the test split"):
+        write([certified_run([1.0, 1.0], split="validation")], tmp_path)
     with pytest.raises(CertsmoothError, match="cannot be written"):
         write(example(), tmp_path / "absent")

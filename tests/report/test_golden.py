@@ -83,7 +83,7 @@ def unvalidated(made):
         chosen = [run for run in table_runs(made.params, "memory") if run.method != "cohen-ds-free"]
         runs = [certified.run(run, split) for run in chosen for split in SPLITS]
         for name, validated in (("unvalidated", ()), ("partly_validated", ("cohen-ds",))):
-            given = [run for run in runs if run.part == "test" or run.method in validated]
+            given = [run for run in runs if run.split == "test" or run.method in validated]
             options = {"name": name, "title": "Chosen on the test set", "radii": (0, 0.25), "baseline_method": "cohen"}
             write_table(certified_table(given, **options), RESULTS)
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     import pandas as pd
 
-Part = Literal["test", "validation"]
-"""Which images were certified: the test split, or the validation part of the training split."""
+Split = Literal["test", "validation"]
+"""Which images were certified: the test split, or the validation split of the training split."""
 
 
 Record = dict[str, Any]
@@ -19,7 +19,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class CertifiedRun:
-    """The certificates of one method at one setting, for one training seed, on one part of the data.
+    """The certificates of one method at one setting, for one training seed, on one split of the data.
 
     Attributes:
         method: key of the method, for example ``"cohen_ds"``.
@@ -31,7 +31,7 @@ class CertifiedRun:
             1].
         grid: what else is chosen among, for example ``{"iterations": 100}``; empty if nothing.
         seed: the training seed.
-        part: which images were certified.
+        split: which images were certified.
         frame: one row per image, with the columns of a certificates file (`certsmooth.artefacts.certificates`).
         provenance: how the certificates were made: what a certificates file says, and what its spec says under the
             names that tables show (`certsmooth.experiment.steps.certified`).
@@ -44,6 +44,6 @@ class CertifiedRun:
     sigma: float
     grid: Mapping[str, int | float | str]
     seed: int
-    part: Part
+    split: Split
     frame: pd.DataFrame
     provenance: Mapping[str, Any]

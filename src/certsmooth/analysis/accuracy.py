@@ -61,10 +61,10 @@ def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> d
     """Group the runs of each column by row, and check that they can be compared.
 
     Args:
-        runs_by_column: on the test part; those on another part are ignored.
+        runs_by_column: on the test split; those on another split are ignored.
 
     Raises:
-        ConfigError: there are no columns, a column has no runs on the test part, or a row has two runs for one column
+        ConfigError: there are no columns, a column has no runs on the test split, or a row has two runs for one column
             and seed.
         CountsError: runs on one data set are not about the same images.
     """
@@ -79,7 +79,7 @@ def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> d
 
 def _rows(column: Column, methods: Sequence[Method]) -> Rows:
     if not methods:
-        raise ConfigError(f"{column}: no runs on the test part; must have some")
+        raise ConfigError(f"{column}: no runs on the test split; must have some")
     rows: Rows = {}
     for one, setting in one_by_one(methods):
         label = "; ".join([one.label, *(f"{key} {value}" for key, value in setting.grid)])
@@ -113,8 +113,8 @@ def accuracy_table(
     as given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
 
     Args:
-        runs_by_column: the runs of each column, on the test part. Columns of one data set must certify the same images.
-            A run may stand in several columns, as a constant sigma beside two values of sigma_b.
+        runs_by_column: the runs of each column, on the test split. Columns of one data set must certify the same
+            images. A run may stand in several columns, as a constant sigma beside two values of sigma_b.
         name: stem of the files.
         title: heading.
         baseline_method: key of the method that the others are compared with; one row per column.

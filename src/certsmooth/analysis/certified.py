@@ -2,8 +2,8 @@
 
 What such a table says besides its values: about it, data, norm, radii and baseline (a label). ``tests``: McNemar's
 exact test of each method against the baseline at each radius, the p values adjusted (Holm) for all with the same
-``selected_on``, those chosen on the validation part first. ``memory``: what the memory pass did to each test run that
-had one. ``gains``: what the choice on the test images adds to the one on the validation part.
+``selected_on``, those chosen on the validation split first. ``memory``: what the memory pass did to each test run that
+had one. ``gains``: what the choice on the test images adds to the one on the validation split.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def certified_table(
     """Compare methods as the tables of DDRS do: best certified accuracy per radius, and ACR.
 
     Args:
-        runs: on the test part, and for the honest choice of sigma and options the same settings on the
-            validation part. Rows come in the order in which methods first appear; values are means over
+        runs: on the test split, and for the honest choice of sigma and options the same settings on the
+            validation split. Rows come in the order in which methods first appear; values are means over
             training seeds.
         name: stem of the files, ``"table1"``.
         title: heading of the Markdown file.
@@ -61,20 +61,20 @@ def certified_table(
         data: the data set, as papers name it; None for the name that the runs give it.
 
     Raises:
-        ConfigError: there are no runs on the test part, the baseline is not among them, runs are given twice,
+        ConfigError: there are no runs on the test split, the baseline is not among them, runs are given twice,
             a method's settings on the two parts differ, or there is no such published table.
         CountsError: runs are not about the same images, or were not certified with the same numbers.
     """
-    test, validation = ({method.key: method for method in collect(runs, part)} for part in ("test", "validation"))
+    test, validation = ({method.key: method for method in collect(runs, split)} for split in ("test", "validation"))
     if not test:
-        raise ConfigError(f"{name}: no runs on the test part; a table needs at least one")
+        raise ConfigError(f"{name}: no runs on the test split; a table needs at least one")
     if baseline_method not in test:
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, test)}")
     _check_parts(test, validation)
     judges: dict[SelectedOn, dict[str, Method]] = {"test": test, "validation": validation}
     ours = [{"table": name, **row} for row in _rows(judges, radii, norm)]
     theirs = published_rows(*published) if published else []
-    tests = [row for part in ("validation", "test") for row in _tests(judges, part, baseline_method, radii)]
+    tests = [row for split in ("validation", "test") for row in _tests(judges, split, baseline_method, radii)]
     values = tidy([*ours, *theirs], _COLUMNS)
     return TableResult(
         kind="certified",
@@ -94,16 +94,16 @@ def certified_table(
 
 
 def _check_parts(test: Mapping[str, Method], validation: Mapping[str, Method]) -> None:
-    """Raise ConfigError unless the settings and seeds on the validation part are those on the test part."""
+    """Raise ConfigError unless the settings and seeds on the validation split are those on the test split."""
     found, expected = (
-        {(key, o.setting, s) for key, m in part.items() if key in validation for o in m.outcomes for s in o.seeds}
-        for part in (validation, test)
+        {(key, o.setting, s) for key, m in split.items() if key in validation for o in m.outcomes for s in o.seeds}
+        for split in (validation, test)
     )
     for key, setting, seed in sorted(found ^ expected, key=str):
-        part = "validation" if (key, setting, seed) in found else "test"
+        split = "validation" if (key, setting, seed) in found else "test"
         raise ConfigError(
-            f"{key}, sigma {setting}, seed {seed}: certified on the {part} part only; a choice made on "
-            "the validation part needs every setting on both"
+            f"{key}, sigma {setting}, seed {seed}: certified on the {split} split only; a choice made on "
+            "the validation split needs every setting on both"
         )
 
 
@@ -111,10 +111,10 @@ def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[flo
     """Yield the numbers of all rows, whose setting a judge chooses, then of every setting: accuracies, and the ACR."""
     methods = judges["test"].values()
     lines: list[tuple[Method, Method, SelectedOn, str]] = [
-        *((m, judge[m.key], part, "best") for part, judge in judges.items() for m in methods if m.key in judge),
+        *((m, judge[m.key], split, "best") for split, judge in judges.items() for m in methods if m.key in judge),
         *((one, one, "none", f"{setting.sigma:g}") for one, setting in one_by_one(methods)),
     ]
-    for (method, judge, part, sigma), radius in product(lines, (*radii, None)):
+    for (method, judge, split, sigma), radius in product(lines, (*radii, None)):
         chosen = _best(method, judge, radius)
         if radius is None:
             number = acr_record(chosen.correct, chosen.radius, norm)
@@ -122,7 +122,7 @@ def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[flo
             number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
         yield {
             **{**method.described, **number, "dataset": str(chosen.runs[0].provenance["dataset"]), "norm": norm},
-            **{"kind": "measured", "sigma": sigma, "selected_on": part},
+            **{"kind": "measured", "sigma": sigma, "selected_on": split},
             **{"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options},
         }
 
@@ -133,17 +133,17 @@ def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
 
 
 def _gains(values: pd.DataFrame) -> pd.DataFrame:
-    """Return what the choice on the test images adds to each number chosen on the validation part."""
-    test, validation = (values[values["selected_on"] == part] for part in ("test", "validation"))
+    """Return what the choice on the test images adds to each number chosen on the validation split."""
+    test, validation = (values[values["selected_on"] == split] for split in ("test", "validation"))
     both = validation.merge(test[["method", "radius", "value"]], on=["method", "radius"], suffixes=("", "_on_test"))
     return both.assign(gain=both["value_on_test"] - both["value"])
 
 
 def _tests(
-    judges: Mapping[SelectedOn, Mapping[str, Method]], part: SelectedOn, baseline: str, radii: Sequence[float]
+    judges: Mapping[SelectedOn, Mapping[str, Method]], split: SelectedOn, baseline: str, radii: Sequence[float]
 ) -> list[Record]:
     """Test each method against the baseline at each radius, where both have a choice."""
-    methods, judge = judges["test"], judges[part]
+    methods, judge = judges["test"], judges[split]
     if baseline not in judge:
         return []
     compared: list[Record] = []
@@ -155,7 +155,7 @@ def _tests(
         compared.append(
             {
                 **{"method": methods[key].label, "baseline": methods[baseline].label, "radius": float(radius)},
-                **{"selected_on": part, "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius))},
+                **{"selected_on": split, "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius))},
                 **{"method_only": pair.first_only, "baseline_only": pair.second_only, "p_value": pair.p_value},
             }
         )
@@ -164,9 +164,9 @@ def _tests(
 
 
 def _memory_effects(runs: Sequence[CertifiedRun]) -> Iterator[Record]:
-    """Yield what the memory pass did to each run on the test part."""
+    """Yield what the memory pass did to each run on the test split."""
     for run in runs:
-        if run.part != "test" or (memory := run.provenance["memory"]) is None:
+        if run.split != "test" or (memory := run.provenance["memory"]) is None:
             continue
         frame = run.frame
         loss = frame["radius_before_memory"] - frame["radius"]

@@ -20,7 +20,7 @@ class AttackedRun:
     """The certificates of one run, and what attacks found at the same images.
 
     Attributes:
-        run: on the test part; its frame holds the attacked images and no others.
+        run: on the test split; its frame holds the attacked images and no others.
         attacks: by key of the attack.
         provenance: how each was made, likewise.
     """

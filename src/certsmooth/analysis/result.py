@@ -11,7 +11,7 @@ Rows of ``values`` are numbers, in long form; a column means the same in every k
     lower, upper            its 95 % interval for the finite test set, the trained models taken as given
     guarantee               every guarantee that occurs in the certificates
     selected_on             where sigma and options were chosen: on the test images themselves (as DDRS does), on the
-                            validation part, nowhere (the row is one setting), or as the paper that published it did
+                            validation split, nowhere (the row is one setting), or as the paper that published it did
     chosen_sigma, chosen_grid    the setting that the number comes from; ``key=value`` for each option
     seeds, images           training seeds that the number is the mean of; how many images it is about
 """
@@ -69,7 +69,7 @@ class TableResult:
 def source(run: CertifiedRun, attack: str | None = None, provenance: Mapping[str, Any] | None = None) -> Record:
     """Return how the certificates of a run were made, or an attack on them (its key, and its own provenance)."""
     return {
-        **{"method": run.label, "sigma": run.sigma, "grid": dict(run.grid), "seed": run.seed, "part": run.part},
+        **{"method": run.label, "sigma": run.sigma, "grid": dict(run.grid), "seed": run.seed, "split": run.split},
         **{"attack": attack, "provenance": dict(run.provenance if provenance is None else provenance)},
     }
 

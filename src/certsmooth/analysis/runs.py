@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from certsmooth.analysis import CertifiedRun, Part, Record
+from certsmooth.analysis import CertifiedRun, Record, Split
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.science.certificates import GUARANTEES
 from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 
 SHARED = ("dataset", "fingerprint")
-"""What all runs on one part must have in common, or their numbers cannot be compared."""
+"""What all runs on one split must have in common, or their numbers cannot be compared."""
 
 TOLD = (
     *SHARED,
@@ -88,7 +88,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Method:
-    """All outcomes of one method on one part, in increasing order of sigma."""
+    """All outcomes of one method on one split, in increasing order of sigma."""
 
     key: str
     label: str
@@ -128,19 +128,19 @@ def guarantees(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(g for g in GUARANTEES if g in found)
 
 
-def collect(runs: Sequence[CertifiedRun], part: Part) -> tuple[Method, ...]:
-    """Group the runs on one part by method and setting; methods in the order in which they first appear.
+def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
+    """Group the runs on one split by method and setting; methods in the order in which they first appear.
 
     Args:
         runs: of any methods, settings, seeds and parts.
-        part: the runs on the other part are ignored.
+        split: the runs on the other split are ignored.
 
     Raises:
         ConfigError: two runs are the same, a method has two labels, two methods have the same, or training
             seeds differ between settings.
         CountsError: two runs differ in images, labels or one of `SHARED`, or an image has no label.
     """
-    chosen = [run for run in runs if run.part == part]
+    chosen = [run for run in runs if run.split == split]
     for run in chosen:
         _check_complete(run)
     check_alike(chosen, [{key: run.provenance[key] for key in SHARED} for run in chosen])
@@ -169,12 +169,12 @@ def setting_of(run: CertifiedRun) -> Setting:
 
 def key_of(run: CertifiedRun) -> tuple[str, Setting, int, str]:
     """Return which run it is."""
-    return run.method, setting_of(run), run.seed, run.part
+    return run.method, setting_of(run), run.seed, run.split
 
 
 def name_of(run: CertifiedRun) -> str:
     """Return how errors call a run."""
-    return f"{run.method}, sigma {setting_of(run)}, seed {run.seed}, {run.part}"
+    return f"{run.method}, sigma {setting_of(run)}, seed {run.seed}, {run.split}"
 
 
 def check_given_once(runs: Sequence[CertifiedRun]) -> None:
@@ -182,7 +182,7 @@ def check_given_once(runs: Sequence[CertifiedRun]) -> None:
     times = Counter(map(key_of, runs))
     for run in runs:
         if times[key_of(run)] > 1:
-            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and part")
+            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and split")
 
 
 def check_alike(
@@ -233,7 +233,7 @@ def _check_same_images(run: CertifiedRun, other: CertifiedRun) -> None:
     if len(unpaired):
         raise CountsError(
             f"{name_of(run)}: idx {unpaired[0]} is in only one of this run and {name_of(other)}; "
-            "all runs on one part must certify the same images"
+            "all runs on one split must certify the same images"
         )
     differing = labels.index[labels != others.reindex(labels.index)]
     if len(differing):

@@ -53,7 +53,7 @@ class AuditedRun:
     """The certificates of one run, and what its audits found.
 
     Attributes:
-        run: on the test part.
+        run: on the test split.
         norm: of its radii.
         before: what its certificates promise without a memory.
         order: what a memory's order costs.

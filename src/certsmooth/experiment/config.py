@@ -179,7 +179,7 @@ class Unlabelled:
 
     share: Share | None = Field(
         default=None,
-        description="of each class of the training split, without the validation part; no training sees these labels",
+        description="of each class of the training split, without the validation split; no training sees these labels",
     )
     source: File | None = Field(default=None, description=".npz with ``images``, uint8 [n, h, w, c] or [n, c, h, w]")
 

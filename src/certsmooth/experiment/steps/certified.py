@@ -46,7 +46,7 @@ class Certified:
             sigma=run.sigma,
             grid={key: plain(value) for key, value in run.grid if value is not None},
             seed=run.seed,
-            part=split,
+            split=split,
             frame=part.frame,
             provenance={**part.provenance, **_said(spec)},
         )
@@ -71,7 +71,7 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
     sampled = spec.sampled
     return {
         "dataset": sampled.base.data.dataset,
-        "part": sampled.split,
+        "split": sampled.split,
         "stride": sampled.stride,
         "n0": sampled.n0,
         "n": sampled.n,

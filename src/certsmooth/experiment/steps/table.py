@@ -209,7 +209,7 @@ def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedR
 
 
 def _write_metrics(result: TableResult, results: Path) -> None:
-    """Write the rows whose settings were chosen on the validation part, as numbers and as curves, for DVC."""
+    """Write the rows whose settings were chosen on the validation split, as numbers and as curves, for DVC."""
     values, curve = result.values, "certified accuracy (percent)"
     honest = values[values["selected_on"] == "validation"]
     shown = values[values["selected_on"] == "test"] if honest.empty else honest

@@ -37,17 +37,17 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
     bands (95 % Clopper-Pearson, for the finite test set) do not cover.
 
     Args:
-        runs: those on the test part are shown; lines are means over training seeds.
+        runs: those on the test split are shown; lines are means over training seeds.
         title: above the panels.
         norm: of the radii.
 
     Raises:
-        ConfigError: there are no runs on the test part, or they are given twice.
+        ConfigError: there are no runs on the test split, or they are given twice.
         CountsError: runs are not about the same images.
     """
     methods = collect(runs, "test")
     if not methods:
-        raise ConfigError(f"{title}: no runs on the test part; a figure needs at least one")
+        raise ConfigError(f"{title}: no runs on the test split; a figure needs at least one")
 
     def draw(axis: Axes, shown: Collection[float]) -> None:
         found = [[o for o in method.outcomes if o.setting.sigma in shown] for method in methods]

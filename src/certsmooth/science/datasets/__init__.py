@@ -347,7 +347,7 @@ def split_validation(split: Split, *, fraction: float, seed: int) -> tuple[Split
         seed: of the random choice, in 0 .. 2**32 - 1.
 
     Returns:
-        The training part and the validation part, each in the order of ``split``, see `Split.subset`.
+        The training part and the validation split, each in the order of ``split``, see `Split.subset`.
 
     Raises:
         ConfigError: fraction or seed is out of range, or one part would lack a class of ``split``.
