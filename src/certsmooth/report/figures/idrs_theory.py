@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,23 +184,17 @@ def _figure11() -> Figure:
     )
 
 
-_Curve = tuple[str, float, int, float]
-"""A label, sigma1, dimension and p_B."""
-
-_PANELS: tuple[tuple[str, tuple[_Curve, ...]], ...] = (
-    (r"$\xi_>$: $\sigma_1 = 0.8$, $p_B = 0.01$", tuple((f"N = {n}", 0.8, n, 0.01) for n in (2, 10, 30, 90))),
-    (r"$\xi_<$: $\sigma_1 = 1.25$, $p_B = 0.01$", tuple((f"N = {n}", 1.25, n, 0.01) for n in (2, 10, 30, 90))),
-    (r"$\xi_>$: N = 30, $p_B = 0.01$", tuple((rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.95, 0.9, 0.8, 0.7))),
-    (r"$\xi_>$: N = 30, $\sigma_1 = 0.9$", tuple((f"$p_B = {p}$", 0.9, 30, p) for p in (0.001, 0.01, 0.05, 0.2))),
-    (
-        r"$\xi_>$ and $\xi_<$: N = 30, $p_B = 0.01$",
-        tuple((rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.8, 1.25, 0.9, 1.11)),
-    ),
-    (
-        r"$\xi_>$ and $\xi_<$: N = 3072, $p_B = 0.01$",
-        tuple((rf"$\sigma_1 = {s}$", s, 3072, 0.01) for s in (0.98, 1.02, 0.99, 1.01)),
-    ),
-)
+_PANELS: Mapping[str, Sequence[tuple[str, float, int, float]]] = {
+    r"$\xi_>$: $\sigma_1 = 0.8$, $p_B = 0.01$": [(f"N = {n}", 0.8, n, 0.01) for n in (2, 10, 30, 90)],
+    r"$\xi_<$: $\sigma_1 = 1.25$, $p_B = 0.01$": [(f"N = {n}", 1.25, n, 0.01) for n in (2, 10, 30, 90)],
+    r"$\xi_>$: N = 30, $p_B = 0.01$": [(rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.95, 0.9, 0.8, 0.7)],
+    r"$\xi_>$: N = 30, $\sigma_1 = 0.9$": [(f"$p_B = {p}$", 0.9, 30, p) for p in (0.001, 0.01, 0.05, 0.2)],
+    r"$\xi_>$ and $\xi_<$: N = 30, $p_B = 0.01$": [(rf"$\sigma_1 = {s}$", s, 30, 0.01) for s in (0.8, 1.25, 0.9, 1.11)],
+    r"$\xi_>$ and $\xi_<$: N = 3072, $p_B = 0.01$": [
+        (rf"$\sigma_1 = {s}$", s, 3072, 0.01) for s in (0.98, 1.02, 0.99, 1.01)
+    ],
+}
+"""Heading -> label, sigma1, dimension and p_B of each curve."""
 
 
 def _figure12() -> Figure:
@@ -210,7 +204,7 @@ def _figure12() -> Figure:
     figure = Canvas(figsize=(7.4, 8.2), layout="constrained")
     axes = figure.subplots(3, 2, sharey=True)
     distance = np.linspace(0, 4, 161)
-    for axis, (heading, curves) in zip(axes.flatten(), _PANELS, strict=True):
+    for axis, (heading, curves) in zip(axes.flatten(), _PANELS.items(), strict=True):
         for k, (label, sigma1, dimension, p_b) in enumerate(curves):
             values = xi(distance, SIGMA_0, sigma1, dimension, 1 - p_b)
             axis.plot(distance, values, **line(k), linewidth=1.4, label=label)
