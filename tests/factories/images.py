@@ -24,11 +24,12 @@ class LazyImages:
     """Images that are read when they are asked for.
 
     Attributes:
+        writable: whether what is read may be written to.
         reads: how many were asked for each time.
     """
 
-    def __init__(self, images: np.ndarray) -> None:
-        self.images = images
+    def __init__(self, images: np.ndarray, *, writable: bool = True) -> None:
+        self.images, self.writable = images, writable
         self.reads: list[int] = []
 
     def __len__(self) -> int:
@@ -37,7 +38,8 @@ class LazyImages:
     def __getitem__(self, positions: np.ndarray) -> np.ndarray:
         self.reads.append(len(positions))
         block = self.images[positions]
-        block.setflags(write=False)
+        if not self.writable:
+            block.setflags(write=False)
         return block
 
 

@@ -218,7 +218,7 @@ class LastBits(nn.Module):
         return nn.functional.one_hot(scores.contiguous().view(torch.int32).sum(1) % CLASSES, CLASSES).float()
 
 
-def test_forward_passes_run_side_by_side_with_one_thread_each(group, threads, monkeypatch):
+def test_forward_passes_run_side_by_side_with_one_thread_each(group, monkeypatch):
     torch.set_num_threads(2)
     both, meets = (
         threading.Barrier(2, timeout=60),
@@ -248,7 +248,7 @@ def test_the_caller_keeps_its_threads_between_images(group):
         assert executor.submit(torch.get_num_threads).result() == 2
 
 
-def test_a_policy_runs_with_one_thread_on_an_evaluated_model(group, training, threads):
+def test_a_policy_runs_with_one_thread_on_an_evaluated_model(group, training):
     torch.set_num_threads(2)
     seen = []
 
@@ -317,7 +317,7 @@ def test_sigma_is_that_of_the_evaluated_model(group, training, policy):
 
 @pytest.mark.parametrize("number", [1, 2])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ModelError, RuntimeError])
-def test_after_an_error_the_mode_and_the_threads_are_those_before(group, training, threads, number, error):
+def test_after_an_error_the_mode_and_the_threads_are_those_before(group, training, number, error):
     torch.set_num_threads(number)
     before = modes(training)
     calls = []
@@ -336,7 +336,7 @@ def test_after_an_error_the_mode_and_the_threads_are_those_before(group, trainin
 
 
 @pytest.mark.parametrize("interruption", ["close", "exception", "dropped"])
-def test_a_run_that_is_left_stops_its_workers(group, training, threads, interruption):
+def test_a_run_that_is_left_stops_its_workers(group, training, interruption):
     torch.set_num_threads(2)
     before = modes(training)
     calls = []

@@ -220,7 +220,7 @@ def test_images_of_double_precision_are_not_rounded():
 
 def test_files_are_read_in_blocks():
     generator = np.random.default_rng(0)
-    files = LazyImages(random_images(generator, 5000))
+    files = LazyImages(random_images(generator, 5000), writable=False)
     x = torch.from_numpy(random_images(generator, 5, kind=np.float32))
     policy = NearestNeighbourSigma(sigma=0.5, rate=0.1)
     assert torch.equal(sigma(policy.fit(files), x), sigma(policy.fit(files.images), x))
