@@ -1,6 +1,7 @@
 """The JSON schema of the configuration and the page of its keys: current, true, and complete."""
 
 import json
+import shutil
 from dataclasses import fields, is_dataclass
 from typing import get_args, get_type_hints
 
@@ -10,8 +11,8 @@ import yaml
 
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError
-from certsmooth.experiment import schema
-from certsmooth.experiment.config import Params, Short, parse_params
+from certsmooth.experiment import recipes, schema
+from certsmooth.experiment.config import Params, Short, parse_params, read_params
 from certsmooth.experiment.library import read_content
 from factories import ROOT, SMALL, changed, shipped_content, small_content
 
@@ -22,16 +23,35 @@ def test_the_files_are_current():
     right = "must be what `make schema` writes"
     assert schema.schema() == SHIPPED, right
     assert (ROOT / "docs" / "parameters.md").read_text() == schema.page(), right
+    assert (ROOT / "docs" / "recipes.md").read_text() == recipes.page(read_params(ROOT / "params.yaml")), right
+
+
+def test_a_recipe_says_what_runs():
+    changes = {"gaussian-ds": {"recipe": {"epochs": 7, "milestones": [3]}}}
+    params = parse_params(changed(shipped_content(), "datasets.cifar10.trainings", changes))
+    for entry, key, value in (
+        ("trainings.gaussian-ds", "recipe.epochs", "7"),
+        ("trainings.gaussian-ds", "recipe.momentum", "0.9"),
+        ("trainings.gaussian-ds", "recipe.milestones", "3"),
+        ("trainings.gaussian-ds", "policy.iterations", "1"),
+        ("trainings.smoothadv", "objective.warmup_epochs", "10"),
+        ("methods.cohen-ds", "policy.variant", "published_program"),
+        ("", "certification.n", "100000"),
+        ("", "channels_last", "false"),
+    ):
+        assert recipes.ours(params, "cifar10", entry, key) == value
 
 
 def test_it_is_written_where_the_repository_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="must be the repository's root"):
         schema.main()
-    (tmp_path / "config").mkdir()
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    (tmp_path / "config" / "schema.json").unlink()
     (tmp_path / "docs").mkdir()
     schema.main()
-    for name in ("config/schema.json", "docs/parameters.md"):
+    for name in ("config/schema.json", "docs/parameters.md", "docs/recipes.md"):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text()
 
 

@@ -1,7 +1,8 @@
 """The JSON schema of params.yaml and of the files of its library, and the reference page of all keys.
 
 Both follow from the types of `certsmooth.experiment.config`, and from which members there are. No key is required: the
-library completes params.yaml, and ``like`` an entry. ``python -m certsmooth.experiment.schema`` writes both.
+library completes params.yaml, and ``like`` an entry. ``python -m certsmooth.experiment.schema`` writes both, and the
+page of recipes.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pydantic import TypeAdapter
 from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
-from certsmooth.experiment.config import KINDS, Params, Short
+from certsmooth.experiment import recipes
+from certsmooth.experiment.config import KINDS, Params, Short, read_params
 from certsmooth.experiment.members import options_schema
 
 SCHEMA, PAGE = Path("config", "schema.json"), Path("docs", "parameters.md")
@@ -220,14 +222,19 @@ def _values(whole: Schema, value: Schema) -> str:
 
 
 def main() -> None:
-    """Write the schema and the page, in the root of the repository.
+    """Write the schema and the pages, in the root of the repository.
 
     Raises:
         ConfigError: this is not the root.
     """
     if not SCHEMA.parent.is_dir() or not PAGE.parent.is_dir():
         raise ConfigError(f"{Path.cwd()}: no folders {SCHEMA.parent} and {PAGE.parent}; must be the repository's root")
-    for path, text in ((SCHEMA, json.dumps(schema(), indent=2) + "\n"), (PAGE, page())):
+    params = read_params(Path("params.yaml"))
+    for path, text in (
+        (SCHEMA, json.dumps(schema(), indent=2) + "\n"),
+        (PAGE, page()),
+        (recipes.PAGE, recipes.page(params)),
+    ):
         with atomic_write(path) as file:
             file.write(text.encode())
 
