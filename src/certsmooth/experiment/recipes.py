@@ -1,6 +1,6 @@
 """The page of recipes: what the papers print, what their authors' programs do, and what runs here.
 
-The first two are kept in ``recipes.csv``; the third is what params.yaml and its library say. ``python -m
+The first two are kept in ``docs/recipes.csv``; the third is what params.yaml and its library say. ``python -m
 certsmooth.experiment.schema`` writes the page.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 from dataclasses import MISSING, fields
-from importlib import resources
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,14 @@ from certsmooth.science.training.recipe import Recipe
 PAGE = Path("docs", "recipes.md")
 
 
-def page(params: Params) -> str:
-    """Return the page as Markdown."""
-    with (resources.files("certsmooth.experiment") / "recipes.csv").open(encoding="utf-8") as file:
+def page(params: Params, table: Path) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        params: the whole configuration.
+        table: what papers and programs say: CSV.
+    """
+    with table.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
         row["ours"] = ours(params, row["dataset"], row["entry"], row["key"])

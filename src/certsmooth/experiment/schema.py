@@ -233,7 +233,7 @@ def main() -> None:
     for path, text in (
         (SCHEMA, json.dumps(schema(), indent=2) + "\n"),
         (PAGE, page()),
-        (recipes.PAGE, recipes.page(params)),
+        (recipes.PAGE, recipes.page(params, recipes.PAGE.with_suffix(".csv"))),
     ):
         with atomic_write(path) as file:
             file.write(text.encode())
