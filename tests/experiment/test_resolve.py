@@ -180,6 +180,7 @@ ON_CONES = {"data cones", "train cones/gaussian"} | CONES
         (("trainings", "gaussian", "noise"), "uniform", (DIGITS | ON_CONES) - {"data digits", "data cones"}),
         (("trainings", "continued", "start"), None, CONTINUED | TAUGHT),
         (("trainings", "continued", "teacher"), None, CONTINUED | TAUGHT | LABELS),
+        (("trainings", "continued", "teacher_weight"), 0.5, CONTINUED | TAUGHT),
         (("trainings", "smoothadv", "objective", "options", "steps"), 3, set()),
         (("methods", "cohen-ds", "policy", "options", "step"), 0.5, COHEN_DS),
         (("methods", "cohen-ds", "certificate", "name"), "l1", COHEN_DS),

@@ -487,6 +487,16 @@ def test_pseudo_labels_are_the_predictions_of_the_teacher(taught):
     assert stored["fingerprint"] == split.fingerprint
 
 
+@pytest.mark.slow
+def test_what_the_teacher_labels_has_its_weight(taught, monkeypatch):
+    given = []
+    monkeypatch.setattr("certsmooth.experiment.steps.train.train", lambda *_, weights, **__: given.extend(weights))
+    edit_params(Path(), lambda params: params["trainings"]["smoothadv-both"].update(teacher_weight=0.1))
+    assert main(["train", BOTH]) == 0
+    assert given == [1.0] * 646 + [0.1] * 647
+
+
+@pytest.mark.slow
 def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught):
     assert main(["train", BOTH]) == 0
     first = model_path(BOTH).read_bytes()

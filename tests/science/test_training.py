@@ -255,6 +255,30 @@ def test_every_epoch_takes_each_example_once_in_a_new_order(tmp_path):
     assert len({tuple(order) for order in orders}) == 4
 
 
+@dataclasses.dataclass(frozen=True)
+class Halved:
+    """Cross entropy, of which large classes have half."""
+
+    def __call__(self, model, batch):
+        losses = F.cross_entropy(model(batch.images + batch.noise(1)[0]), batch.labels, reduction="none")
+        return torch.where(batch.labels >= 5, 0.5, 1.0) * losses
+
+
+def test_weights_are_factors_of_the_losses_of_their_examples(tmp_path):
+    halves = np.where(digits().labels >= 5, 0.5, 1.0)
+    found = run(tmp_path / "weights", weights=halves)
+    assert weights(found) == weights(run(tmp_path / "objective", objective=Halved()))
+    assert weights(found) != weights(run(tmp_path / "ones"))
+    with pytest.warns(UserWarning, match="belongs to another run"):
+        run(tmp_path / "weights", weights=halves / 2)
+
+
+@pytest.mark.parametrize("wrong", [np.ones(69), np.ones((70, 1)), np.full(70, -1.0), np.full(70, np.nan)])
+def test_weights_that_are_none_are_refused(tmp_path, wrong):
+    with pytest.raises(ConfigError, match=r"^weights: shape .*; must be 70 finite numbers >= 0, one per image"):
+        run(tmp_path, weights=wrong)
+
+
 def test_images_from_files_train_the_same_model(tmp_path):
     arrays, files = digits(), digits(70, 100)
     lazy = Split(LazyImages(arrays.images), arrays.labels, arrays.index, arrays.fingerprint)

@@ -71,6 +71,7 @@ def definition(run: TrainingRun) -> str:
         "seed": run.seed,
         "device": run.device.type,
         "training": run.training.fingerprint,
+        "example_weights": hashlib.sha256(run.weights.tobytes()).hexdigest(),
         "validation": run.validation and run.validation.fingerprint,
         "model": str(run.model),
         # What a base classifier's printed modules do not show: normalisation and arithmetic.

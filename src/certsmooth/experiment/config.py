@@ -283,6 +283,10 @@ class Training:
             "well (self-training); null for the labelled images alone"
         ),
     )
+    teacher_weight: FiniteNumber = Field(
+        default=1.0,
+        description="in the loss, of the images that the teacher labels; 0.1, 0.5 and 1 in SmoothAdv, Table 2",
+    )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
 
 

@@ -131,6 +131,7 @@ class TrainSpec(Spec):
         start: the training whose weights it starts from.
         start_file: a checkpoint whose weights it starts from.
         labels: of the unlabelled images, which are trained on as well (self-training).
+        label_weight: of these images in the loss; the others have 1.
         grid: the point of the options that are lists, which names the folder.
     """
 
@@ -149,6 +150,7 @@ class TrainSpec(Spec):
     start: TrainSpec | None
     start_file: str | None
     labels: LabelSpec | None
+    label_weight: float
     grid: GridPoint = field(metadata=_WHERE)
 
     @property

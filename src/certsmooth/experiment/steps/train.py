@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from certsmooth._internal.options import make
@@ -44,6 +45,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
     record = read_record(results / spec.data.path, spec=spec.data.identity)
     training, validation = (load_part(spec.data, part, record) for part in ("training", "validation"))
     used = training if spec.labels is None else with_pseudo_labels(training, spec.labels, record, results=results)
+    weights = np.where(np.arange(len(used)) < len(training), 1.0, spec.label_weight)
     policy: SigmaPolicy = build("sigma", spec.policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
     if policy.uses_training_images:
         policy = policy.fit(training.images, training.labels)
@@ -54,6 +56,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
             train(
                 classifier,
                 used,
+                weights=weights,
                 objective=build("objectives", spec.objective, key=f"trainings.{spec.training}.objective"),
                 sigma=policy,
                 recipe=make(Recipe, spec.recipe, f"datasets.{spec.data.dataset}.recipe"),

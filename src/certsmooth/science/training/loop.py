@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from tqdm import tqdm
 from certsmooth._internal.checks import check_seed
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth._internal.registry import member
-from certsmooth.errors import CertsmoothError
+from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.science.datasets import Split
 from certsmooth.science.inputs import Arrays, as_policy, as_split, device_of
 from certsmooth.science.models import BaseClassifier, numerics
@@ -73,6 +74,7 @@ def train(
     model: nn.Module,
     training: Split | Arrays,
     *,
+    weights: Float[np.ndarray, " n"] | None = None,
     objective: TrainingObjective | None = None,
     sigma: SigmaPolicy | float,
     recipe: Recipe,
@@ -92,6 +94,7 @@ def train(
         model: images in, logits out, with its initial weights; it is moved to the device and trained in place.
         training: images to train on, [n, *shape], uint8 (divided by 255) or float32 in [0, 1], and labels [n], in
             0 .. k - 1; or a split of `certsmooth.science.datasets`. They are kept on the device if they are an array.
+        weights: of the examples in the loss, at least 0; None for 1 each.
         objective: see `certsmooth.science.objectives`; None for `GaussianAugmentation` (Cohen et al. 2019).
         sigma: of each example: a number, which means `FixedSigma`, or a sigma policy; pixel coordinates. One that
             depends on the training images is fitted to them, unless it is.
@@ -107,7 +110,8 @@ def train(
         The trained model, each example's sigma and the log.
 
     Raises:
-        ConfigError: no such noise, or augmentation of something that is not an image, or sigma is no such thing.
+        ConfigError: no such noise, or augmentation of something that is not an image, or sigma or weights are no such
+            thing.
         DataError: images or labels are not as above.
         CheckpointError: the kept state is corrupt, or cannot be written.
         CertsmoothError: memory runs out, or the loss or the model's output is not finite; what is kept stays.
@@ -116,10 +120,14 @@ def train(
         >>> train(model, (images, labels), sigma=0.25, recipe=recipe, seed=0)  # doctest: +SKIP
     """
     split = as_split("training", training)
+    given = np.ones(len(split)) if weights is None else weights
+    if given.shape != split.labels.shape or not (np.isfinite(given) & (given >= 0)).all():
+        raise ConfigError(f"weights: shape {given.shape}; must be {len(split)} finite numbers >= 0, one per image")
     policy = as_policy(sigma)
     run = TrainingRun(
         model=model,
         training=split,
+        weights=given,
         validation=None if validation is None else as_split("validation", validation),
         objective=objective or GaussianAugmentation(),
         policy=policy if policy.is_fitted else policy.fit(split.images, split.labels),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
@@ -60,6 +61,7 @@ class TrainingRun:
 
     model: nn.Module
     training: Split
+    weights: Float[np.ndarray, " n"]
     validation: Split | None
     objective: TrainingObjective
     policy: SigmaPolicy
@@ -72,6 +74,7 @@ class TrainingRun:
         self.model.to(self.device)
         self.read = image_source(self.training, self.device)
         self.read_validation = None if self.validation is None else image_source(self.validation, self.device)
+        self.weight = torch.tensor(self.weights, dtype=torch.float32, device=self.device)
         self.labels = torch.tensor(self.training.labels, device=self.device)
         self.optimizer = self.recipe.make_optimizer(self.model.parameters())
         self.sigma = torch.full_like(self.labels, self.policy.sigma0, dtype=torch.float64)
@@ -111,7 +114,7 @@ class TrainingRun:
                 sigma = self._sigma(images, positions, epoch, batch)
                 draw = partial(self._standard_noise, images, generator)
                 examples = Batch(images, self.labels[positions], sigma, draw, epoch, self.recipe.label_smoothing)
-                loss = self.objective(self.model, examples).mean()
+                loss = (self.weight[positions] * self.objective(self.model, examples)).mean()
             except ModelError as error:
                 raise ModelError(f"epoch {epoch}, batch {batch}: {error}") from error
             self.optimizer.zero_grad()
