@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 
 from certsmooth._internal.registry import member, names
 from certsmooth.errors import ConfigError, DataError, ModelError
+from certsmooth.science.attacks._gradients import Estimator
 from certsmooth.science.models import ModelSpec, build
 
 SHAPE, CLASSES = (2, 4, 4), 3
@@ -24,9 +26,7 @@ def variants():
     """Return (member, its estimator): the member once if it does not have that option."""
     for name in names("attacks"):
         fields = {field.name for field in dataclasses.fields(member("attacks", name))}
-        yield from (
-            ((name, {"estimator": e}) for e in ("plug_in", "gradient_free")) if "estimator" in fields else ((name, {}),)
-        )
+        yield from (((name, {"estimator": e}) for e in get_args(Estimator)) if "estimator" in fields else ((name, {}),))
 
 
 def make_attack(variant, **changes):

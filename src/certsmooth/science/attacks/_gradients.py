@@ -14,9 +14,11 @@ from certsmooth.science.soft import mean_log_probabilities, noisy_logits
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-Estimator = Literal["plug_in", "gradient_free"]
+Estimator = Literal["plug_in", "mean_loss", "gradient_free"]
 
-_NOT_DIFFERENTIABLE = "the model's logits are not differentiable in the images; must be for the estimator plug_in"
+_NOT_DIFFERENTIABLE = (
+    "the model's logits are not differentiable in the images; must be for every estimator but gradient_free"
+)
 
 
 def cross_entropy(log_p: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -36,6 +38,8 @@ def loss_gradient(
     """Return the ascent direction of each example's loss, and log G itself, from one forward pass.
 
     - ``plug_in``: the gradient of loss(log of the mean of the softmax over the noise samples), SmoothAdv eq. 6.
+    - ``mean_loss``: that of the mean over the noise samples of loss(log of the softmax), SmoothAdv eq. 4: it attacks the
+      base classifier at noisy images. With one sample it is ``plug_in``.
     - ``gradient_free``: Stein's lemma, SmoothAdv eq. 7, grad G_c = E[delta F_c(x + delta)] / sigma^2 with the mean over
       the samples for E, chained with the derivative of the loss with respect to log G. Nothing is differentiated
       through the model. The factor 1 / sigma^2, one per example, is left out: it does not change a direction. Noise of
@@ -44,15 +48,18 @@ def loss_gradient(
     The other arguments, and errors, are those of `L2Attack`; the model runs in the mode that it is in.
 
     Raises:
-        ModelError: also if (``plug_in``) the model's logits are not differentiable in the images.
+        ModelError: also if, but for ``gradient_free``, the model's logits are not differentiable in the images.
     """
     images, noise, loss = images.detach(), noise.detach(), loss or cross_entropy
-    if estimator == "plug_in":
+    if estimator != "gradient_free":
         with torch.enable_grad():
             variable = images.requires_grad_(True)
-            log_p = mean_log_probabilities(noisy_logits(model, variable, noise))
+            logits = noisy_logits(model, variable, noise)
+            log_p = mean_log_probabilities(logits)
             check_differentiable(log_p)
-            gradient: Tensor | None = torch.autograd.grad(loss(log_p, labels).sum(), variable, allow_unused=True)[0]
+            attacked = log_p[None] if estimator == "plug_in" else logits.to(torch.float64).log_softmax(2)
+            total = torch.stack([loss(each, labels).sum() for each in attacked]).mean()
+            gradient: Tensor | None = torch.autograd.grad(total, variable, allow_unused=True)[0]
         if gradient is None:  # differentiable in parameters alone
             raise ModelError(_NOT_DIFFERENTIABLE)
         return check_finite(gradient), log_p.detach()
