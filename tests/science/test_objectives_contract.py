@@ -23,6 +23,7 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "ddn": {**ADVERSARY, "attacker": "ddn", "samples": 2},
         "base": {**ADVERSARY, "target": "base", "samples": 2},
         "base-ddn": {**ADVERSARY, "target": "base", "attacker": "ddn"},
+        "mean_loss": {**ADVERSARY, "estimator": "mean_loss", "samples": 3},
         "gradient_free": {**ADVERSARY, "estimator": "gradient_free", "samples": 4},
     },
     "macer": {
@@ -95,8 +96,12 @@ def naive_pgd(objective, model, image, label, noise, weight):
             direction = -sum(p[label].detach() * d for p, d in zip(probabilities(model, x, noise), noise, strict=True))
         else:
             v = x.clone().requires_grad_(True)
-            g = mean(probabilities(model, v, noise))
-            (direction,) = torch.autograd.grad(weight * best_other(g, label).log() - g[label].log(), v)
+            each = probabilities(model, v, noise)
+            g = mean(each)
+            goal = weight * best_other(g, label).log() - g[label].log()
+            if getattr(objective, "estimator", "plug_in") == "mean_loss":
+                goal = -mean([p[label].log() for p in each])
+            (direction,) = torch.autograd.grad(goal, v)
         x = x + 2 * objective.epsilon / objective.steps * direction / direction.square().sum().sqrt()
         if objective.clamp:
             x = x.clamp(0, 1)

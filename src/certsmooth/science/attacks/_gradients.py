@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 Estimator = Literal["plug_in", "mean_loss", "gradient_free"]
 
-_NOT_DIFFERENTIABLE = (
-    "the model's logits are not differentiable in the images; must be for every estimator but gradient_free"
-)
+_NOT_DIFFERENTIABLE = "the model's logits are not differentiable in the images; must be, but for gradient_free"
 
 
 def cross_entropy(log_p: Float[Tensor, "b k"], labels: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
@@ -38,8 +36,8 @@ def loss_gradient(
     """Return the ascent direction of each example's loss, and log G itself, from one forward pass.
 
     - ``plug_in``: the gradient of loss(log of the mean of the softmax over the noise samples), SmoothAdv eq. 6.
-    - ``mean_loss``: that of the mean over the noise samples of loss(log of the softmax), SmoothAdv eq. 4: it attacks the
-      base classifier at noisy images. With one sample it is ``plug_in``.
+    - ``mean_loss``: that of the mean over the noise samples of loss(log of the softmax), SmoothAdv eq. 4: it attacks
+      the base classifier at noisy images. With one sample it is ``plug_in``.
     - ``gradient_free``: Stein's lemma, SmoothAdv eq. 7, grad G_c = E[delta F_c(x + delta)] / sigma^2 with the mean over
       the samples for E, chained with the derivative of the loss with respect to log G. Nothing is differentiated
       through the model. The factor 1 / sigma^2, one per example, is left out: it does not change a direction. Noise of
