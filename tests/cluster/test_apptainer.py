@@ -143,7 +143,7 @@ def numbers(folder):
 
 
 def counted_by(folder):
-    return [part["image"] for part in json.loads((folder / COUNTS_LOG).read_text())["parts"]]
+    return [part["made_by"]["image"] for part in json.loads((folder / COUNTS_LOG).read_text())["parts"]]
 
 
 def test_artefacts_say_what_image_made_them(made, record):

@@ -16,7 +16,16 @@ from factories import shipped_content
 
 CONTENT = shipped_content()
 SHOWN = {
-    ("FS", "DS"): {"cohen-ds", "smoothadv-ds", "macer-ds", "cohen-multi-start", "yang-ds"},
+    ("FS", "DS"): {
+        "cohen-ds",
+        "cohen-ds-algorithm-1",
+        "cohen-ds-held",
+        "smoothadv-ds",
+        "macer-ds",
+        "macer-ds-n1",
+        "cohen-multi-start",
+        "yang-ds",
+    },
     ("DS", "DS"): {"cohen-ds2", "smoothadv-ds2", "macer-ds2"},
     ("FS", "NN"): {"idrs", "idrs-increased", "idrs-average"},
     ("NN", "NN"): {"idrs-training"},

@@ -54,7 +54,7 @@ def results():
         ("sample", [0, 4, 40]),
         ("certify", [0, 8, 40]),
         ("order-cost", [0]),
-        ("attack", [0, 8]),
+        ("attack", [0, 4]),
         ("table", [0, 8, 24]),
     ],
 )
