@@ -107,3 +107,14 @@ def test_errors(tmp_path):
         write([certified_run([1.0, 1.0], split="validation")], tmp_path)
     with pytest.raises(CertsmoothError, match="cannot be written"):
         write(example(), tmp_path / "absent")
+
+
+def test_a_legend_of_long_labels_stays_in_the_figure():
+    runs = [certified_run([0.1, 0.2], method="cohen", label="L" * 60, sigma=s) for s in (0.25, 0.5)]
+    runs += [certified_run([0.1, 0.2], method="cohen_ds", label="M" * 60, sigma=s) for s in (0.25, 0.5)]
+    figure = curves.certified_curves(runs, title="T")
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.x1

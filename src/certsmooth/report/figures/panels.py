@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _Shown = TypeVar("_Shown")
+_ENTRY, _LETTER = 0.7, 0.068  # inches of a legend: of a line and the space around it, and of a letter beside it
 # Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":")
@@ -90,12 +91,13 @@ def panels_figure(
     for axis in axes[::used]:
         axis.set_ylabel(labels[1])
     figure.suptitle(title, fontsize=11)
-    handles = {line.get_label(): line for axis in figure.axes for line in axis.get_lines()}
+    handles = {str(line.get_label()): line for axis in figure.axes for line in axis.get_lines()}
+    entry = _ENTRY + _LETTER * max(map(len, handles), default=0)  # inches
     figure.legend(
         handles=list(handles.values()),
         title=legend,
         loc="outside lower center",
-        ncols=min(len(handles), max(2, used)),
+        ncols=max(1, min(len(handles), max(2, used), int(figure.get_figwidth() / entry))),
         frameon=False,
         handlelength=3,
     )
