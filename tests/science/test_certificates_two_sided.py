@@ -189,8 +189,8 @@ def test_to_the_letter_lies_between_certify_and_the_tighter_bounds(seed):
 
 @pytest.mark.parametrize("others", [[0, 0, 0], [400, 0, 0], [0, 399, 0], [200, 200, 0], [130, 130, 140]])
 def test_equation_14_at_the_ends_and_among_equals(others):
-    row = np.array([-1, *others])
-    found = t_certify.others_upper(row[None], np.array([400]), alpha=0.01).item()
+    row = np.array([0, *others])  # the first class is the selected one
+    found = t_certify.all_tails_upper(row[None], np.array([400]), alpha=0.01).item()
     exact = 1.0 if max(others) == 400 else equation_14(np.array(others), 400, 0.01)
     assert exact * (1 - 1e-12) <= found <= exact * (1 + 1e-8)
 

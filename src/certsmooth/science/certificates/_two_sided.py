@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
@@ -14,6 +16,18 @@ _ROUNDING = 2.0**-46
 """Relative; covers the error of ndtri, measured as below 2**-50 of the value, of a difference and of two products."""
 
 
+OthersUpper = Callable[..., Float[np.ndarray, " N"]]
+"""Counts of the other classes [N, k], 0 for the selected class; samples of each image; and ``alpha`` -> an upper bound
+on the largest probability of the others."""
+
+
+def largest_upper(
+    others: Int[np.ndarray, "N k"], trials: Int[np.ndarray, " N"], *, alpha: float
+) -> Float[np.ndarray, " N"]:
+    """Return the bound of Clopper and Pearson for the largest count."""
+    return clopper_pearson_upper(others.max(axis=1), trials, alpha=alpha)
+
+
 def bound_at_split(
     selection: Int[np.ndarray, "N k"],
     estimation: Int[np.ndarray, "N k"],
@@ -21,6 +35,8 @@ def bound_at_split(
     *,
     alpha: float,
     share: float,
+    others_upper: OthersUpper = largest_upper,
+    majority: bool = False,
 ) -> Bound:
     """Certify N images with p_A bounded at level share * alpha and p_B at level (1 - share) * alpha.
 
@@ -30,6 +46,8 @@ def bound_at_split(
         smoothing: the noise.
         alpha: the probability of error per image, in (0, 1).
         share: in (0, 1]; 1 leaves nothing for p_B, which is then 1 - p_A.
+        others_upper: bounds p_B.
+        majority: abstain unless p_A > 1/2.
 
     Raises:
         ConfigError: alpha is too small for the numerical functions.
@@ -42,26 +60,29 @@ def bound_at_split(
     if share < 1:
         others = estimation.copy()
         np.put_along_axis(others, selected[:, None], 0, axis=1)
-        largest = clopper_pearson_upper(others.max(axis=1), estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
-        p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(largest + cost, 2.0), largest))
-    radius = two_sided_radius(p_a_lower, p_b_upper, smoothing.sigma)
+        bound = others_upper(others, estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
+        p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(bound + cost, 2.0), bound))
+    radius = _radius(p_a_lower, p_b_upper, smoothing.sigma)
+    if majority:
+        radius = np.where(p_a_lower > 0.5, radius, 0.0)
     return concluded(selected, radius, p_a_lower, p_b_upper, smoothing, norm="l2")
 
 
-def best_of(bounds: list[Bound]) -> Bound:
-    """Return, for each image, that of its certificates whose radius is the largest, the first one among equals."""
+def best_of_splits(certify: Callable[[float], Bound], grid: int) -> Bound:
+    """Return, for each image, the certificate with the largest radius over the shares 1/grid, 2/grid, ..., 1.
+
+    Args:
+        certify: a share -> the certificates of all images.
+        grid: number of shares.
+    """
+    bounds = [certify(j / grid) for j in range(1, grid + 1)]
     best = np.argmax([bound.radius for bound in bounds], axis=0)
     rows = np.arange(len(best))
     fields = ("predict", "radius", "p_a_lower", "p_b_upper")
     return Bound(*(np.stack([getattr(bound, field) for bound in bounds])[best, rows] for field in fields))
 
 
-def shares(grid: int) -> list[float]:
-    """Return 1/grid, 2/grid, ..., 1."""
-    return [j / grid for j in range(1, grid + 1)]
-
-
-def two_sided_radius(
+def _radius(
     p_a_lower: Float[np.ndarray, " N"], p_b_upper: Float[np.ndarray, " N"], sigma: Float[np.ndarray, " N"]
 ) -> Float[np.ndarray, " N"]:
     """Return sigma / 2 (ndtri(p_a_lower) - ndtri(p_b_upper)), rounded down, and 0 where it is not positive."""

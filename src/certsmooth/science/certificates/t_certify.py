@@ -8,7 +8,8 @@ For each a of the grid alpha/G, 2 alpha/G, ..., alpha:
   the radius is then that of CERTIFY;
 - the radius is sigma / 2 (Phi^-1(p_A) - Phi^-1(p_B)) if p_A > 1/2, else 0.
 
-The largest of these radii is returned, or abstention if none is positive.
+The largest of these radii is returned, or abstention if none is positive. (p_B is capped at 1 - p_A here, which changes
+no radius: what it could raise at one a is at most the radius of CERTIFY at level a, and that of a = alpha is larger.)
 
 The counts choose a, which Proposition 1 of the paper takes as given: the guarantee is ``none``. What is known of the
 error of a choice among G splits stands in `two_sided_adaptive`; this p_B is never below the one there (the largest
@@ -19,6 +20,7 @@ bound, below 2 alpha, holds. `two_sided` is the form that is proved at level alp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -26,8 +28,8 @@ from annotated_types import Ge
 from jaxtyping import Float, Int
 from scipy.special import bdtr
 
-from certsmooth.science.certificates import Bound, Certificate, Smoothing, concluded, selected_class, taken_off
-from certsmooth.science.certificates._two_sided import best_of, shares, two_sided_radius
+from certsmooth.science.certificates import Bound, Certificate, Smoothing
+from certsmooth.science.certificates._two_sided import best_of_splits, bound_at_split
 from certsmooth.science.theory.bounds import clopper_pearson_upper
 
 _ROUNDING = 1e-9
@@ -49,47 +51,35 @@ class TCertifyCertificate(Certificate):
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        others = estimation.copy()
-        np.put_along_axis(others, selection.argmax(axis=1)[:, None], -1, axis=1)
-        others.sort(axis=1)  # so that the sum of the tails is rounded alike, whatever the classes are called
-        cost = smoothing.distance()
-        bounds = []
-        for share in shares(self.grid):
-            selected, lower = selected_class(selection, estimation, alpha=share * alpha)
-            p_a_lower = taken_off(lower, cost)
-            p_b_upper = np.minimum(np.nextafter(1.0 - p_a_lower, 2.0), 1.0)
-            if share < 1:
-                all_tails = others_upper(others, estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
-                p_b_upper = np.where(cost > 0, np.minimum(np.nextafter(all_tails + cost, 2.0), 1.0), all_tails)
-            radius = two_sided_radius(p_a_lower, p_b_upper, smoothing.sigma)
-            radius = np.where(p_a_lower > 0.5, radius, 0.0)
-            bounds.append(concluded(selected, radius, p_a_lower, p_b_upper, smoothing, norm="l2"))
-        return best_of(bounds)
+        split = partial(
+            bound_at_split, selection, estimation, smoothing, alpha=alpha, others_upper=all_tails_upper, majority=True
+        )
+        return best_of_splits(lambda share: split(share=share), self.grid)
 
 
-def others_upper(
+def all_tails_upper(
     others: Int[np.ndarray, "N k"], trials: Int[np.ndarray, " N"], *, alpha: float
 ) -> Float[np.ndarray, " N"]:
-    """Return p_B of ADRE, equation 14: the p at which the lower tails of all counts sum to alpha, rounded up.
+    """Return p_B of ADRE, equation 14: the p at which the lower tails of all others sum to alpha, rounded up.
 
     Args:
-        others: counts of the other classes; -1 in the column of the selected class, whose tail is then 0.
+        others: counts of the other classes, and 0 for the selected class, which is none of them.
         trials: samples of each image.
         alpha: what is left for p_B, in (0, 1).
     """
-    largest, classes = np.maximum(others.max(axis=1), 0), others.shape[1] - 1
-    low = clopper_pearson_upper(largest, trials, alpha=alpha)
+    # In order, so that the sum is rounded alike whatever the classes are called; one zero is the selected class's.
+    counts, classes = -np.sort(-others, axis=1)[:, :-1], others.shape[1] - 1
+    low = clopper_pearson_upper(counts[:, 0], trials, alpha=alpha)
     if classes == 1:
         return low
     from scipy.optimize.elementwise import find_root  # here, as it takes half a second
 
     # One tail alone reaches alpha before the sum does; and where each is alpha / classes, the sum is at most alpha.
-    high = clopper_pearson_upper(largest, trials, alpha=alpha / classes)
+    high = clopper_pearson_upper(counts[:, 0], trials, alpha=alpha / classes)
     low, high = low * (1 - 2 * _ROUNDING), np.minimum(high * (1 + 2 * _ROUNDING), 1.0)
 
     def excess(p: Float[np.ndarray, " M"], row: Int[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
-        tails = np.where(others[row] < 0, 0.0, bdtr(others[row], trials[row, None], p[:, None]))
-        difference: Float[np.ndarray, " M"] = tails.sum(axis=1) - alpha
+        difference: Float[np.ndarray, " M"] = bdtr(counts[row], trials[row, None], p[:, None]).sum(axis=1) - alpha
         return difference
 
     root = find_root(excess, (low, high), args=(np.arange(len(trials)),))

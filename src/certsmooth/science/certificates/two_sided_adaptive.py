@@ -16,6 +16,7 @@ least that of the paper's form.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ from annotated_types import Ge
 from jaxtyping import Int
 
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
-from certsmooth.science.certificates._two_sided import best_of, bound_at_split, shares
+from certsmooth.science.certificates._two_sided import best_of_splits, bound_at_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,5 @@ class TwoSidedAdaptiveCertificate(Certificate):
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        return best_of(
-            [bound_at_split(selection, estimation, smoothing, alpha=alpha, share=share) for share in shares(self.grid)]
-        )
+        split = partial(bound_at_split, selection, estimation, smoothing, alpha=alpha)
+        return best_of_splits(lambda share: split(share=share), self.grid)

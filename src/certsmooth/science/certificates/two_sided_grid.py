@@ -13,6 +13,7 @@ grid.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -20,7 +21,7 @@ from annotated_types import Ge
 from jaxtyping import Int
 
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
-from certsmooth.science.certificates._two_sided import best_of, bound_at_split, shares
+from certsmooth.science.certificates._two_sided import best_of_splits, bound_at_split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +37,5 @@ class TwoSidedGridCertificate(Certificate):
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        return best_of(
-            [
-                bound_at_split(selection, estimation, smoothing, alpha=alpha / self.grid, share=share)
-                for share in shares(self.grid)
-            ]
-        )
+        split = partial(bound_at_split, selection, estimation, smoothing, alpha=alpha / self.grid)
+        return best_of_splits(lambda share: split(share=share), self.grid)
