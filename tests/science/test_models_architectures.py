@@ -96,7 +96,7 @@ def test_shortcut_of_option_b_is_a_normalised_projection():
     nn.init.zeros_(block.bn2.weight)
     inputs = torch.rand(2, 16, 7, 8)
     with torch.no_grad():
-        mixed = torch.einsum("oi,bihw->bohw", block.projection[0].weight[:, :, 0, 0], inputs[:, :, ::2, ::2])
+        mixed = torch.einsum("oi,bihw->bohw", block.shortcut[0].weight[:, :, 0, 0], inputs[:, :, ::2, ::2])
         assert torch.allclose(block(inputs), torch.relu(mixed / math.sqrt(1 + 1e-5)), atol=1e-6)
 
 

@@ -12,6 +12,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+class _ZeroChannels(nn.Module):
+    """Option A: the input at every stride-th pixel, and zeros for the channels that it does not have."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.stride = stride
+
+    def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
+        return F.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.channels))
+
+
 class _Block(nn.Module):
     """Two 3x3 convolutions with batch normalisation, and a shortcut around them."""
 
@@ -21,23 +33,16 @@ class _Block(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.stride = stride
-        self.new_channels = channels_out - channels_in
-        self.projection: nn.Module | None = None
-        if projection and self.new_channels > 0:
+        self.shortcut: nn.Module = nn.Identity()
+        if channels_in != channels_out and projection:
             convolution = nn.Conv2d(channels_in, channels_out, 1, stride=stride, bias=False)
-            self.projection = nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(channels_out))
+        elif channels_in != channels_out:
+            self.shortcut = _ZeroChannels(channels_out - channels_in, stride)
 
     def forward(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
         hidden = F.relu(self.bn1(self.conv1(inputs)))
-        return F.relu(self.bn2(self.conv2(hidden)) + self._shortcut(inputs))
-
-    def _shortcut(self, inputs: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c2 h2 w2"]:
-        if self.projection is not None:
-            projected: Tensor = self.projection(inputs)
-            return projected
-        # Every second pixel, and zeros for the channels that the input does not have.
-        return F.pad(inputs[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.new_channels))
+        return F.relu(self.bn2(self.conv2(hidden)) + self.shortcut(inputs))
 
 
 def cifar_resnet(depth: int, image_shape: tuple[int, ...], num_classes: int, *, projection: bool = False) -> nn.Module:
