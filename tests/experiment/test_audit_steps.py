@@ -51,23 +51,24 @@ METHODS = {
     "l1": {
         "policy": {"name": "data_dependent", "options": DATA_DEPENDENT | {"norm": "l1"}},
         "certificate": {"name": "l1"},
-        "memory": "shuffled",
         "certification": {"n0": 20, "n": 60, "alpha": 0.5, "stride": 3},
     },
 }
 CPU = torch.device("cpu")
 
 
-def make_experiment(**changes):
+def make_experiment(*, memory="shuffled", **changes):
     """The shipped configuration with methods of few samples, float32 noise, one sigma and three epochs.
 
     Args:
+        memory: of the method in L1.
         changes: of the table, whose audits are of each certificate and few samples.
     """
     params = digits_content(epochs=3)
     params["datasets"]["digits"] |= {"methods": {}, "step": None}
     common = {"training": "gaussian", "certificate": {"name": "cohen"}}
     params["methods"] |= {name: {**common, "label": f"made {name}", **about} for name, about in METHODS.items()}
+    params["methods"]["l1"]["memory"] = memory
     audits = {"kind": "soundness", "title": "Audits", "methods": list(METHODS), "shuffles": 2}
     params["tables"]["audits"] = {**audits, "predict": {"n": 100, "alpha": 0.001}, **changes}
     write_params(Path(), params)
@@ -168,8 +169,9 @@ def test_a_varying_sigma_is_certified_with_its_rate_its_dimension_and_where_it_i
         assert (np.abs(radius(found.p_a_lower, *other) - expected) > 1e-4).any()
 
 
-def test_certificates_in_l1_enter_a_memory_in_l1(folder, monkeypatch):
-    experiment = make_experiment()
+@pytest.mark.parametrize("memory", ["shuffled", "test_order"])
+def test_certificates_in_l1_enter_a_memory_in_l1_in_the_order_asked_for(folder, monkeypatch, memory):
+    experiment = make_experiment(memory=memory)
     spec = certified(experiment, "l1")
     assert main(["sample", "digits/l1/seed=0"]) == 0
     test = split(spec)
@@ -179,12 +181,20 @@ def test_certificates_in_l1_enter_a_memory_in_l1(folder, monkeypatch):
     batch = experiment.certify_batch("digits", "l1", (0,))
     certify_batch(batch, results=RESULTS)
     path = RESULTS / certificates_path(batch.name)
-    found = find_certificates(path, read_certificates(path), spec.identity).frame
+    part = find_certificates(path, read_certificates(path), spec.identity)
+    found = part.frame
     _, given = bound(spec)
-    order = shuffled_order(len(images), seed=0)
-    ours, other = (memory_pass(images, given.predict, given.radius, order=order, norm=norm) for norm in ("l1", "l2"))
-    assert (ours.radius != other.radius).any()
+    orders = {"shuffled": shuffled_order(len(images), seed=0), "test_order": np.arange(len(images))}
+    results = {
+        (order, norm): memory_pass(images, given.predict, given.radius, order=orders[order], norm=norm)
+        for order in orders
+        for norm in ("l1", "l2")
+    }
+    ours = results.pop((memory, "l1"))
+    assert all((ours.radius != other.radius).any() for other in results.values())
     assert ours.conflicts > 0
+    told = {"shuffled": "shuffled, seed 0", "test_order": "of the test split"}
+    assert part.provenance["memory"]["order"] == told[memory]
     np.testing.assert_array_equal(found["predict"], ours.predict)
     np.testing.assert_array_equal(found["radius"], ours.radius)
     np.testing.assert_allclose(found["radius_linf"], ours.radius / 64, rtol=1e-12)

@@ -131,7 +131,7 @@ def _remember(
         "conflicts": result.conflicts,
         "repredicted": int((result.predict != bound.predict).sum()),
         "capped": int(((result.predict == bound.predict) & (result.radius < bound.radius)).sum()),
-        "order": "of the test set" if spec.memory == "test_order" else f"shuffled, seed {spec.seed}",
+        "order": f"of the {spec.sampled.split} split" if spec.memory == "test_order" else f"shuffled, seed {spec.seed}",
     }
     return replace(bound, predict=result.predict, radius=result.radius), report
 
