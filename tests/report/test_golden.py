@@ -75,7 +75,7 @@ def one_seed(make):
 
 
 def unvalidated(made):
-    """Tables of runs of which none, or not the baseline's, are on the validation part: no step makes these."""
+    """Tables of runs of which none, or not the baseline's, are on the validation split: no step makes these."""
     made.table("memory")
     certified = Certified(made.experiment, RESULTS)
 

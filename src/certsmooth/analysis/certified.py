@@ -62,7 +62,7 @@ def certified_table(
 
     Raises:
         ConfigError: there are no runs on the test split, the baseline is not among them, runs are given twice,
-            a method's settings on the two parts differ, or there is no such published table.
+            a method's settings on the two splits differ, or there is no such published table.
         CountsError: runs are not about the same images, or were not certified with the same numbers.
     """
     test, validation = ({method.key: method for method in collect(runs, split)} for split in ("test", "validation"))

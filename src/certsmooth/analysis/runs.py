@@ -132,7 +132,7 @@ def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
     """Group the runs on one split by method and setting; methods in the order in which they first appear.
 
     Args:
-        runs: of any methods, settings, seeds and parts.
+        runs: of any methods, settings, seeds and splits.
         split: the runs on the other split are ignored.
 
     Raises:

@@ -52,8 +52,7 @@ PROVENANCE_KEYS = (
     "memory",
 )
 """What every file says, besides what its spec says; ``memory`` is null, or has `MEMORY_KEYS`. What certified the counts
-is in the entries of
-`certsmooth.artefacts.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
+is in the entries of `certsmooth.artefacts.provenance.MadeBy`, and ``sampled_by`` is a list of what made them."""
 
 MEMORY_KEYS = ("conflicts", "capped", "repredicted", "order")
 

@@ -43,8 +43,8 @@ class SmoothAdv(TrainingObjective):
             attack is on the base classifier at the image without noise, and the update is Gaussian augmentation of the
             adversarial image, as otherwise.
         estimator: of the attack's gradient: ``plug_in`` (eq. 6), ``mean_loss`` (of eq. 4, which the paper compares
-            with) or ``gradient_free`` (eq. 7). Without noise the latter
-            is always 0, so it needs the target ``smoothed``. It is a gradient for Gaussian noise only.
+            with) or ``gradient_free`` (eq. 7). Without noise the latter is always 0, so it needs the target
+            ``smoothed``. It is a gradient for Gaussian noise only.
         clamp: adversarial images stay in the pixel range [0, 1], as in the authors' program.
     """
 

@@ -61,8 +61,8 @@ class DataDependentSigma(Search):
         variant: see above.
         norm: of the radius; it says which noise the policy must be given (`certsmooth.science.sigma.DrawNoise`).
         class_samples: noise samples per image that ``class_held`` estimates the class from, rounded up to whole
-            draws. 64 is our choice, the paper names no number: each draw is
-            one forward pass, which is little beside K = 900 steps, but most of the cost of training with K = 1.
+            draws. 64 is our choice, the paper names no number: each draw is one forward pass, which is little beside
+            K = 900 steps, but most of the cost of training with K = 1.
     """
 
     label: ClassVar[str] = "DS"
