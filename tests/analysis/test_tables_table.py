@@ -22,6 +22,7 @@ from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.render import write_table
 from factories import DIGEST, REFERENCE, certified_run, column, needs_reference, row, rows
 
+pytestmark = pytest.mark.slow  # most of them draw the table's figure
 RADII = (0, 0.5, 1.0, 9.0)
 FINGERPRINT = {"test": DIGEST, "validation": "sha256:" + "cd" * 32}
 

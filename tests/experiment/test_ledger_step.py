@@ -19,6 +19,7 @@ from certsmooth.experiment.steps.ledger import compared_tables
 from factories import row, rows, shipped_content
 from workflow_project import plain_yaml
 
+pytestmark = pytest.mark.slow  # it reads thousands of cells and files of 10,000 images
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 HEADER = "idx\tlabel\tpredict\tradius\tcorrect\ttime\n"
 SIGMAS = ("0.12", "0.25", "0.50", "1.00")

@@ -30,6 +30,7 @@ from factories import (
 )
 from workflow_project import call, copy_project, cut_down, edit, planned, planned_in
 
+pytestmark = pytest.mark.slow  # it resolves the whole configuration each time
 IMAGES = {"training": 80, "validation": 20, "test": 120}
 
 

@@ -90,6 +90,7 @@ def test_the_certified_radius_never_exceeds_the_distance_and_stops_growing():
         assert (share >= 0).all()
 
 
+@pytest.mark.slow
 def test_every_figure_is_written(tmp_path):
     constant = Smoothed("constant", lambda x: np.full(len(x), 0.3), frame(0.5))
     dependent = Smoothed("input-dependent", lambda x: 0.2 + 0.1 * np.abs(x[:, 0]), frame(0.7))

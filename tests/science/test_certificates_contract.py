@@ -18,7 +18,7 @@ from certsmooth.science.theory.pixel_grid import PixelGrid
 from factories import GRID
 
 MEMBERS = registry.names("certificates")
-SLOW = {"renyi"}  # it searches for an order
+SLOW = {"renyi", "t_certify"}  # they search: for an order, and for the root of a sum of tails
 pytestmark = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in MEMBERS]
 )

@@ -602,6 +602,7 @@ class TestDownload:
         assert not fallen.exists()
 
 
+@pytest.mark.slow
 @needs_images
 class TestRealImages:
     def test_mnist(self) -> None:

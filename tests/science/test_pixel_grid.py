@@ -140,12 +140,14 @@ def contradicted(case, *, step, seed):
     return bool(answered and found["radius"].max() > distance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_float32_noise_gives_false_certificates(case):
     """Which is why they do not say `global`; in the other cases it does not show the difference."""
     assert [contradicted(case, step=None, seed=seed) for seed in range(3)] == [case in BROKEN] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_on_the_grid_none_is_false(case):
     assert not any(contradicted(case, step=1 / 255, seed=seed) for seed in range(20 if case in BROKEN else 3))
@@ -167,6 +169,7 @@ def test_no_point_of_a_ball_has_another_class_by_its_low_bits():
 # --- coverage, against a classifier whose smoothed version is known exactly
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("certificate", [CohenCertificate(), L1Certificate()], ids=["l2", "l1"])
 @pytest.mark.parametrize("levels", [4, 255])
 @pytest.mark.parametrize("on_grid", [True, False])

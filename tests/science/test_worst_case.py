@@ -62,6 +62,7 @@ def test_xi_is_the_formula_of_idrs_where_scipy_can_evaluate_it(dimension: int, c
     np.testing.assert_allclose(xi(distance, sigma0, sigma1, dimension, P), expected, atol=1e-9, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("dimension", "t", "log_rho", "scores"),
     [
@@ -212,6 +213,7 @@ def test_radius_is_that_of_a_direct_scan(dimension: int, r: float) -> None:
     assert last > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dimension", "r"), [(2, 0.5), (150_528, 0.01)])
 def test_xi_is_below_one_half_at_the_radius_in_25_digits(dimension: int, r: float) -> None:
     """The threshold of which P1 is 1/2 leaves more than 1 - p under the first law, by what rounding down gives up."""
@@ -233,6 +235,7 @@ def test_xi_is_below_one_half_at_the_radius_in_25_digits(dimension: int, r: floa
     assert 0 < min(excess) < 1e-10
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=150)
 @given(
     dimension=st.one_of(st.integers(1, 10), st.integers(1, 10**6)),
