@@ -63,3 +63,8 @@ rule attacks:
 
 
 include: "workflow/rules/slurm.smk"
+
+
+onstart:
+    check_array_jobs()
+    without_a_rate_of_jobs(workflow.scheduler)

@@ -229,6 +229,13 @@ def test_a_failed_job_shows_its_error_and_keeps_what_was_made(clone):
     assert all(path.exists() for path in counts[1:])
 
 
+def test_cores_alone_say_how_many_jobs_begin_here(clone):
+    snakefile = clone / "Snakefile"
+    ending = "\n\nonsuccess:\n    print('at most', workflow.scheduler.job_rate_limiter, 'a second')\n"
+    snakefile.write_text(snakefile.read_text() + ending)
+    assert "at most None a second" in call(clone, "snakemake", "--cores", "1", "--force", "results/data/digits.json")
+
+
 def test_two_runs_at_once_exclude_each_other(clone):
     lock = clone / ".snakemake" / "locks"
     lock.mkdir(parents=True, exist_ok=True)

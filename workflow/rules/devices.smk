@@ -1,5 +1,5 @@
-# The GPUs of this machine: as many jobs that want one (gpu=1) run at once, and each leases its own (certsmooth._internal.devices). Where
-# jobs run on other machines, those give them out.
+# How many jobs run at once on this machine. Those that want a GPU (gpu=1): as many as it has, and each leases its own
+# (certsmooth._internal.devices). Where jobs run on other machines, those give them out.
 from certsmooth._internal.devices import VISIBLE, local_gpus
 from snakemake.resources import Resource
 
@@ -9,9 +9,11 @@ if workflow.is_main_process and is_local and "gpu" not in workflow.global_resour
     os.environ[VISIBLE] = ",".join(gpus)  # in full: jobs need not ask again
 
 
-if is_local:
+def without_a_rate_of_jobs(scheduler):
+    """Lift Snakemake's limit of jobs a second where cores say how many run.
 
-    # Cores say how many jobs run. Snakemake's limit of jobs a second looks at all ready jobs again a second after each
-    # look, and each job that ends begins another such chain: after 110 jobs that took a quarter of a core.
-    onstart:
-        workflow.scheduler.job_rate_limiter = None
+    It looks at all ready jobs again a second after each look, and each job that ends begins another such chain: after 110
+    jobs that took a quarter of a core.
+    """
+    if is_local:
+        scheduler.job_rate_limiter = None

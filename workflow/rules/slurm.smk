@@ -46,7 +46,7 @@ if workflow.is_main_process:
             each.resources[name] = doubled_when_exceeded(each.resources[name], LIMITS[name])
 
 
-onstart:
+def check_array_jobs():
     if getattr(workflow.executor_settings, "array_jobs", None) and workflow.nodes < sys.maxsize:
         # The plugin drops an array while other jobs of its rule are held back (issue 473).
         raise WorkflowError(f"--jobs {workflow.nodes}: job arrays would never be submitted; leave it out")
