@@ -28,7 +28,7 @@ SHOWN = {
     },
     ("DS", "DS"): {"cohen-ds2", "smoothadv-ds2", "macer-ds2"},
     ("FS", "NN"): {"idrs", "idrs-increased", "idrs-average"},
-    ("NN", "NN"): {"idrs-training"},
+    ("NN", "NN"): {"idrs-training", "idrs-training-4", "idrs-training-10"},
     ("NN", "FS"): {"gaussian-nn"},
     ("FS", "BD"): {"border"},
     ("none", "FS"): {"standard", "toy-cohen"},
