@@ -27,7 +27,7 @@ SHOWN = {
         "yang-ds",
     },
     ("DS", "DS"): {"cohen-ds2", "smoothadv-ds2", "macer-ds2"},
-    ("FS", "NN"): {"idrs", "idrs-increased", "idrs-average"},
+    ("FS", "NN"): {"idrs", "idrs-one-rate", "idrs-increased", "idrs-average"},
     ("NN", "NN"): {"idrs-training", "idrs-training-4", "idrs-training-10"},
     ("NN", "FS"): {"gaussian-nn"},
     ("FS", "BD"): {"border"},

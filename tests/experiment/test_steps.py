@@ -221,6 +221,30 @@ def test_what_was_sampled_before_is_not_sampled_again(folder, monkeypatch):
         np.testing.assert_array_equal(after[place].counts.estimation, part.counts.estimation)
 
 
+def test_another_certification_seed_is_other_noise_for_the_same_classifier(folder):
+    assert main(["sample", COHEN]) == 0
+    assert main(["certify", COHEN]) == 0
+    before, logs = read_counts(counts_path()), read_logs(counts_path())
+    exported = Path("results/certificates/digits/cohen/sigma=0.25/seed=0/default/test.tsv")
+    first = exported.read_bytes()
+    edit_params(folder, lambda params: params["tables"]["evaluation"].update(certification_seeds=[0, 1]))
+    assert main(["sample", COHEN]) == 0
+    assert main(["certify", COHEN]) == 0
+    *same, other = read_counts(counts_path())
+    assert [part.identity for part in same] == [part.identity for part in before]
+    assert read_logs(counts_path())[: len(logs)] == logs  # the seconds of the first time: not sampled again
+    (test,) = (part for part in same if part.identity["spec"]["split"] == "test")
+    assert other.identity == {**test.identity, "spec": test.identity["spec"] | {"seed": 1}}
+    for name in ("selection", "estimation"):
+        found, repeated = (getattr(part.counts, name) for part in (test, other))
+        assert (found != repeated).any(axis=1).mean() > 0.2
+        assert np.abs(found / found.sum(1, keepdims=True) - repeated / repeated.sum(1, keepdims=True)).max() < 0.4
+    assert exported.read_bytes() == first
+    beside = exported.with_name("certification_seed=1") / "test.tsv"
+    assert len(beside.read_text().splitlines()) == 1 + IMAGES["test"]
+    assert beside.read_bytes() != first
+
+
 def test_certificates_say_what_they_promise(folder):
     for name, promise in ((COHEN, "global"), (COHEN_DS, "memory")):
         assert main(["sample", name]) == 0

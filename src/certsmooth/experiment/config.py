@@ -375,7 +375,7 @@ class CertifiedTable(Table):
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class AccuracyTable(Table):
-    """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS)."""
+    """One table of clean accuracy, abstention, misclassification and accuracy per class, over seeds (IDRS)."""
 
     kind: Literal["accuracy"] = Field(description="accuracy")
     methods: tuple[str, ...] = Field(
@@ -384,6 +384,11 @@ class AccuracyTable(Table):
     baseline: str = Field(description="the row that the others are compared with")
     training_seeds: Naturals | None = Field(
         default=None, description="instead of those that the other tables use; null for these"
+    )
+    certification_seeds: Naturals | None = Field(
+        default=None,
+        description="of the noise that certifies, each for every base classifier; null for ``seed`` alone. Numbers are "
+        "means over all, never the best of them",
     )
     datasets: Annotated[tuple[str, ...], _must_be("one or more different ones, or null", _differ)] | None = Field(
         default=None,

@@ -209,7 +209,8 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
     entry, method = params.datasets[dataset], params.methods[name]
     certificate = certificate_of(params, name)
     for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
-        policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid))
+        run = runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid, params.seed)
+        policy = policy_of(params, run)
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
             key = _policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
