@@ -50,6 +50,7 @@ def test_what_data_dependent_sigma_maximises_has_no_end_at_50_and_falls_at_0():
     assert (np.diff(near) < 0).all()
 
 
+@settings(deadline=None)
 @given(st.floats(1.5, 50), st.floats(3, 100))
 def test_the_probability_of_the_disc_is_a_non_central_chi_square_one(distance, sigma):
     inside = ncx2.cdf(1 / sigma**2, 2, (distance / sigma) ** 2)

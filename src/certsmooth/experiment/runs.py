@@ -223,6 +223,18 @@ def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[Certif
     return constant, (run("toy.input_dependent", toy.input_dependent, toy.sigma),)
 
 
+def picture_runs(params: Params) -> tuple[CertificationRun, ...]:
+    """Return the certifications whose sigma(x) `Pictures` shows: one per sigma of the data set, if it is one of its."""
+    chosen = params.pictures
+    if chosen is None or params.dataset not in chosen.datasets:
+        return ()
+    grid = grid_points(params, params.dataset, chosen.method)[-1]
+    return tuple(
+        CertificationRun(params.dataset, chosen.method, sigma, params.training_seeds[0], grid, params.seed)
+        for sigma in params.datasets[params.dataset].sigmas
+    )
+
+
 def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
     """Return the certifications that `HighDimension` starts from: those of its method, with the first training seed."""
     chosen = params.high_dimension
@@ -249,6 +261,9 @@ def demanded(params: Params) -> Iterator[Demand]:
         splits: tuple[Split, ...] = SPLITS if isinstance(table, CertifiedTable) else ("test",)
         yield from (Demand(name, run, split) for run in table_runs(params, name) for split in splits)
     yield from (Demand("toy", run, "test") for shown in toy_runs(params) for run in shown)
+    # Of all training seeds: one job makes what the same targets need.
+    shown = product(picture_runs(params), params.training_seeds)
+    yield from (Demand("pictures", replace(run, seed=seed), "test") for run, seed in shown)
     yield from (Demand("high_dimension", run, "test") for run in high_dimension_runs(params))
 
 
