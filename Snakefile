@@ -16,6 +16,7 @@ include: "workflow/rules/certify.smk"
 include: "workflow/rules/attack.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/idrs.smk"
+include: "workflow/rules/ddrs.smk"
 include: "workflow/rules/ledger.smk"
 include: "workflow/rules/audit.smk"
 
@@ -25,6 +26,7 @@ rule all:
     input:
         expand("results/tables/{table}.md", table=[*params.tables, "idrs/table1"]),
         figures("figure1") if params.toy else [],
+        "results/tables/figures/ddrs/figure6.svg" if runs.picture_runs(params) else [],
         "results/tables/idrs/imagenet.md" if params.high_dimension else [],
 
 

@@ -66,7 +66,7 @@ def edit(folder, change):
 
 
 TARGETS = ("all", "datasets", "checkpoints", "counts", "certificates")  # of the stages of dvc.yaml
-LIBRARY = {"datasets", "trainings", "methods", "modifiers", "tables", "toy", "high_dimension"}
+LIBRARY = {"datasets", "trainings", "methods", "modifiers", "tables", "toy", "pictures", "high_dimension"}
 TABLES = {"certified": ("table1", "smoothadv_table2"), "empirical": ("empirical",), "accuracy": ("toy",)}
 TABLES |= {"soundness": ("soundness",)}
 
@@ -156,4 +156,4 @@ def only_table1(params):
     """Cut down further: to table1 (and what needs no data)."""
     cut_down(params)
     params["tables"] = {"table1": params["tables"]["table1"]}
-    params["toy"] = params["high_dimension"] = None
+    params["toy"] = params["pictures"] = params["high_dimension"] = None

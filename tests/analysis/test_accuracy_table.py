@@ -109,6 +109,72 @@ def test_one_seed_has_no_deviation_over_seeds():
     assert accuracy["image_error"] == pytest.approx(100 * math.sqrt(0.6 * 0.4 / 9))
 
 
+def repeated(predict, **fields):
+    """Runs of training seeds 0, 1, ... and certification seeds 7, 8, ..., by their predictions."""
+    return [
+        make_run(row, seed=seed, certification_seed=7 + repeat, **fields)
+        for seed, found in enumerate(predict)
+        for repeat, row in enumerate(found)
+    ]
+
+
+def test_repeated_certification_by_hand():
+    # Accuracies: 60 and 80 of the first training, 80 and 60 of the second.
+    result = build({DIGITS: repeated([[FIRST, SECOND], [SECOND, FIRST]])})
+    accuracy = at(result, "Cohen", DIGITS, "clean_accuracy")
+    assert accuracy["value"] == pytest.approx(70)
+    assert accuracy["certification_sd"] == pytest.approx(math.sqrt(200))
+    assert accuracy["seed_sd"] == pytest.approx(0)  # both are 70 on average
+    assert [accuracy[key] for key in ("seeds", "certification_seeds")] == ["0 1", "7 8"]
+    seeds = rows(result.more["by_seed"], metric="clean_accuracy")
+    found = [(each["seed"], each["certification_seed"], each["value"]) for each in seeds]
+    assert found == [(0, 7, 60.0), (0, 8, 80.0), (1, 7, 80.0), (1, 8, 60.0)]
+
+
+@settings(deadline=None, max_examples=40)
+@given(hnp.arrays(np.int64, (2, 3, 10), elements=st.integers(-1, 1)), st.randoms(use_true_random=False))
+def test_repeated_certification_equals_plain_loops_and_is_never_the_best(predict, random):
+    baseline = repeated([[FIRST] * 3, [SECOND] * 3])
+    runs = repeated(predict, method="nn")
+    random.shuffle(runs)
+    number = at(build({DIGITS: [*baseline, *runs]}), "IDRS", DIGITS, "clean_accuracy")
+    each = [[100 * sum(p == k for p, k in zip(row, LABEL, strict=True)) / 10 for row in found] for found in predict]
+    means = [sum(found) / 3 for found in each]
+    assert number["value"] == pytest.approx(sum(means) / 2)
+    assert number["seed_sd"] == pytest.approx(np.std(means, ddof=1))
+    variances = [sum((a - m) ** 2 for a in found) / 2 for found, m in zip(each, means, strict=True)]
+    assert number["certification_sd"] == pytest.approx(math.sqrt(sum(variances) / 2))
+    assert number["difference"] == pytest.approx(sum(means) / 2 - 70)
+    # Of a mean over images of what each image gives on average.
+    shares = [np.mean([[100 * (row[i] == LABEL[i]) for row in found] for found in predict]) for i in range(len(LABEL))]
+    assert number["image_error"] == pytest.approx(np.std(shares, ddof=1) / math.sqrt(10))
+    by_image = np.subtract(shares, [50 * ((FIRST[i] == k) + (SECOND[i] == k)) for i, k in enumerate(LABEL)])
+    over_seeds = np.std(np.subtract(means, [60, 80]), ddof=1) / math.sqrt(2)
+    assert number["difference_error"] == pytest.approx(math.hypot(over_seeds, np.std(by_image, ddof=1) / math.sqrt(10)))
+
+
+def test_repeated_certification_is_shown_apart_from_training(tmp_path):
+    runs = {DIGITS: repeated([[FIRST, SECOND], [SECOND, SECOND]])}
+    text = write_table(build(runs), tmp_path)[0].read_text()
+    assert "training seeds 0, 1, each certified with the seeds 7, 8." in text
+    assert "## Spread over seeds" in text
+    # 60 and 80, 80 and 80: sqrt((200 + 0) / 2); 70 and 80: sqrt(50).
+    assert "| Clean accuracy (%) | Cohen | digits, σ = 0.12 | 75.000 | 10.000 | 7.071 |" in " ".join(text.split())
+    figure = accuracy_curves(runs, title="Figure 19")
+    one, both = figure.axes
+    assert one.get_title() == "σ = 0.12: certification seeds, training seed 0"
+    assert both.get_title() == "σ = 0.12: training seeds"
+    thin = [[path.vertices[0, 1] for path in axis.collections[0].get_paths()] for axis in (one, both)]
+    assert thin == [pytest.approx([60, 80]), pytest.approx([70, 80])]
+
+
+def test_without_repeats_nothing_is_said_of_them(tmp_path):
+    text = write_table(build(example()), tmp_path)[0].read_text()
+    assert "certified with the seeds" not in text
+    assert "Monte Carlo" not in text
+    assert len(accuracy_curves(example(), title="Figure 4").axes) == 1
+
+
 @settings(deadline=None, max_examples=40)
 @given(hnp.arrays(np.int64, (2, 12), elements=st.integers(-1, 2)))
 def test_rates_sum_to_one_and_equal_plain_loops(predict):
@@ -199,6 +265,16 @@ def test_columns_without_the_baseline_have_no_difference():
             ConfigError,
             r"training seeds is \[1\], but \[0\]",
         ),
+        (
+            {DIGITS: [make_run(FIRST), make_run(FIRST, seed=1), make_run(FIRST, seed=1, certification_seed=8)]},
+            ConfigError,
+            r"seed 1, test: list of certification seeds is \[7, 8\], but \[7\]",
+        ),
+        (
+            {DIGITS: [make_run(FIRST), make_run(FIRST, method="nn", certification_seed=8)]},
+            ConfigError,
+            r"list of certification seeds is \[8\], but \[7\]",
+        ),
     ],
 )
 def test_errors(runs, error, message):
@@ -246,9 +322,9 @@ def test_curves_are_the_certified_accuracy_of_each_seed():
     (only,) = rows_by_column({DIGITS: [make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)]})[DIGITS].values()
     radii = np.array([0, 0.5, 0.500001, 0.9, 1.0])
     curves = seed_curves(only.outcomes[0], radii)
-    assert curves == pytest.approx(np.array([[0.6, 0.6, 0, 0, 0], [0.8, 0.8, 0.8, 0.8, 0]]))
+    assert curves == pytest.approx(np.array([[[0.6, 0.6, 0, 0, 0]], [[0.8, 0.8, 0.8, 0.8, 0]]]))
     (method,) = collect([make_run(FIRST), make_run(SECOND, radius=0.9, seed=1)], "test")
-    assert curves.mean(axis=0) == pytest.approx([method.outcomes[0].accuracy(r) for r in radii])
+    assert curves.mean(axis=(0, 1)) == pytest.approx([method.outcomes[0].accuracy(r) for r in radii])
 
 
 def test_figure_has_a_panel_per_column_and_a_line_per_row(tmp_path):

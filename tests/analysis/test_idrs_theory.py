@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import ncx2, norm
 
 from certsmooth.analysis.high_dimension import high_dimension_table, with_probabilities
 from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds, threshold_table
@@ -23,7 +23,13 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.high_dimension import make_high_dimension
 from certsmooth.experiment.steps.theory import write_theory
 from certsmooth.report.figures.curves import high_dimension_curves
-from certsmooth.report.figures.idrs_theory import half_space, linear_radius, worst_case_ball, worst_case_radius
+from certsmooth.report.figures.idrs_theory import (
+    ball_radius,
+    half_space,
+    linear_radius,
+    worst_case_ball,
+    worst_case_radius,
+)
 from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 from certsmooth.science.theory.worst_case import semi_elastic_radius, xi
@@ -31,6 +37,25 @@ from factories import REFERENCE, changed, column, needs_reference, row, rows, sm
 
 PROBABILITY = st.floats(0.51, 0.9999)
 DIMENSION = st.integers(2, 10**6)
+
+
+def test_what_data_dependent_sigma_maximises_has_no_end_at_50_and_falls_at_0():
+    """IDRS, Appendix C.2 and Figure 14: so sigma(50, 0) grows without end, and sigma(0, 0) = 0.25 shrinks."""
+    sigma = np.linspace(0.1, 100, 500)
+    radius = ball_radius(50.0, sigma)
+    assert (np.diff(radius) > 0).all()
+    assert radius[0] == pytest.approx(49, rel=2e-3)  # far from the disc, it is a half-space
+    assert radius[-1] > 50
+    near = ball_radius(0.0, np.linspace(0.1, 0.8, 200))
+    assert (np.diff(near) < 0).all()
+
+
+@settings(deadline=None)
+@given(st.floats(1.5, 50), st.floats(3, 100))
+def test_the_probability_of_the_disc_is_a_non_central_chi_square_one(distance, sigma):
+    inside = ncx2.cdf(1 / sigma**2, 2, (distance / sigma) ** 2)
+    expected = abs(sigma * norm.ppf(inside))
+    assert ball_radius(distance, np.array([sigma])) == pytest.approx([expected], rel=1e-6)
 
 
 def test_table_1_to_its_printed_digits():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from certsmooth.analysis.idrs_theory import threshold_table
-from certsmooth.analysis.ledger import _kept, _matches, ledger_table
+from certsmooth.analysis.ledger import _first, _kept, _matches, ledger_table
 from certsmooth.analysis.ledger.derive import (
     DERIVED_COLUMNS,
     Known,
@@ -25,8 +25,10 @@ from certsmooth.analysis.ledger.ours import measured, thresholds
 from certsmooth.analysis.published import published_cells
 from certsmooth.analysis.result import records, tidy
 from certsmooth.errors import CountsError
+from certsmooth.experiment.config import AccuracyTable, parse_params
+from certsmooth.experiment.runs import table_runs
 from certsmooth.report.render import render
-from factories import row, rows
+from factories import row, rows, shipped_content
 
 REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="the authors' files are not on this machine")
@@ -137,6 +139,29 @@ def test_every_line_kept_by_hand_is_about_some_cell():
             assert any(_matches(line, cell) for cell in cells), (name, line)
     tables = {(cell["paper"], cell["table"]) for cell in cells}
     assert {(line["paper"], int(line["table"])) for line in _kept("notes")} <= tables
+
+
+def rows_beside(paper, number, dataset):
+    """The rows of our tables that stand beside a published table, with the paper's data set chosen."""
+    params = parse_params({**shipped_content(), "dataset": dataset})
+    return {
+        "; ".join([params.methods[run.method].label, *(f"{key} {value}" for key, value in run.grid)])
+        for name, table in params.of_kind(AccuracyTable).items()
+        if (paper, number) in [(each.paper, each.table) for each in table.published]
+        for run in table_runs(params, name)
+    }
+
+
+def test_every_row_of_idrs_has_a_row_of_ours_beside_it():
+    cells = {(c["table"], c["dataset"], c["method"]): c for c in published_cells() if c["paper"] == "idrs"}
+    missing = [
+        key
+        for key, cell in cells.items()
+        if key[1] in ("cifar10", "mnist")
+        and key[0] != 1  # thresholds, which are computed
+        and (_first(_kept("rows"), cell).get("our_method") or key[2]) not in rows_beside("idrs", key[0], key[1])
+    ]
+    assert not missing
 
 
 # --- contradictions within a paper

@@ -115,7 +115,7 @@ def attack(experiment, monkeypatch, change=lambda spec: spec):
 
 
 def certified(experiment, method="ds"):
-    return experiment.certify(CertificationRun("digits", method, 0.25, 0, ()), "test")
+    return experiment.certify(CertificationRun("digits", method, 0.25, 0, (), 0), "test")
 
 
 def gathered(spec):

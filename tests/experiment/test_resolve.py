@@ -26,7 +26,7 @@ def edited(content, change):
 
 
 def run_of(method, *, dataset="digits", seed=0, **options):
-    return runs.CertificationRun(dataset, method, 0.25, seed, tuple(options.items()))
+    return runs.CertificationRun(dataset, method, 0.25, seed, tuple(options.items()), 0)
 
 
 def counts_of(experiment, run):
@@ -359,6 +359,38 @@ def test_a_table_over_training_seeds_has_its_own(shipped):
         == len(set(found))
         == 2 * len(shipped["datasets"]["digits"]["sigmas"]) * len(shipped["tables"]["evaluation"]["training_seeds"])
     )
+
+
+def test_a_table_over_certification_seeds_has_every_pair_of_seeds(small):
+    small["seed"] = 5
+    small["tables"]["rates"] |= {"datasets": ["digits"], "certification_seeds": [5, 6]}
+    params = parse_params(small)
+    found = [(run.seed, run.certification_seed) for run in runs.table_runs(params, "rates")]
+    assert found == [(0, 5), (0, 6), (1, 5), (1, 6)]
+    assert {run.certification_seed for run in runs.table_runs(params, "table1")} == {5}
+
+
+def test_certification_seeds_lie_beside_what_was_sampled_before(small):
+    """Another seed is other noise and nothing else; with the experiment's own, all is as it was without a list."""
+    small["tables"]["rates"] |= {"datasets": ["digits"]}
+    before = Experiment(parse_params(small))
+    small["tables"]["rates"]["certification_seeds"] = [0, 1]
+    after = Experiment(parse_params(small))
+    for batches in (Experiment.all_counts, Experiment.all_certificates):
+        old, new = ({batch.name: batch for batch in batches(experiment)} for experiment in (before, after))
+        assert old.keys() == new.keys()  # no file is moved
+        added = {name: set(parts([new[name]])) - set(parts([old[name]])) for name in old}
+        assert all(set(parts([old[name]])) <= set(parts([new[name]])) for name in old)
+        assert {name: len(keys) for name, keys in added.items() if keys} == {
+            "digits/cohen/seed=0": 1,
+            "digits/cohen/seed=1": 1,
+        }
+    first, other = (runs.CertificationRun("digits", "cohen", 0.25, 1, (), seed) for seed in (0, 1))
+    assert after.sample(other, "test").identity == after.sample(first, "test").identity | {"seed": 1}
+    assert after.certify(other, "test").seed == 0  # of the memory's order
+    places = [after.certify(run, "test").place for run in (first, other)]
+    assert places == ["sigma=0.25/seed=1/default", "sigma=0.25/seed=1/default/certification_seed=1"]
+    assert after.certify(other, "test").counts == after.certify(first, "test").counts
 
 
 def test_a_table_over_data_sets_is_about_them_whatever_the_chosen_one_is(shipped):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps import label
 from certsmooth.experiment.steps.data import load_part
+from certsmooth.experiment.steps.pictures import SHOWN
 from factories import digits_content, plain_yaml, write_params
 
 pytestmark = pytest.mark.slow
@@ -221,6 +223,30 @@ def test_what_was_sampled_before_is_not_sampled_again(folder, monkeypatch):
         np.testing.assert_array_equal(after[place].counts.estimation, part.counts.estimation)
 
 
+def test_another_certification_seed_is_other_noise_for_the_same_classifier(folder):
+    assert main(["sample", COHEN]) == 0
+    assert main(["certify", COHEN]) == 0
+    before, logs = read_counts(counts_path()), read_logs(counts_path())
+    exported = Path("results/certificates/digits/cohen/sigma=0.25/seed=0/default/test.tsv")
+    first = exported.read_bytes()
+    edit_params(folder, lambda params: params["tables"]["evaluation"].update(certification_seeds=[0, 1]))
+    assert main(["sample", COHEN]) == 0
+    assert main(["certify", COHEN]) == 0
+    *same, other = read_counts(counts_path())
+    assert [part.identity for part in same] == [part.identity for part in before]
+    assert read_logs(counts_path())[: len(logs)] == logs  # the seconds of the first time: not sampled again
+    (test,) = (part for part in same if part.identity["spec"]["split"] == "test")
+    assert other.identity == {**test.identity, "spec": test.identity["spec"] | {"seed": 1}}
+    for name in ("selection", "estimation"):
+        found, repeated = (getattr(part.counts, name) for part in (test, other))
+        assert (found != repeated).any(axis=1).mean() > 0.2
+        assert np.abs(found / found.sum(1, keepdims=True) - repeated / repeated.sum(1, keepdims=True)).max() < 0.4
+    assert exported.read_bytes() == first
+    beside = exported.with_name("certification_seed=1") / "test.tsv"
+    assert len(beside.read_text().splitlines()) == 1 + IMAGES["test"]
+    assert beside.read_bytes() != first
+
+
 def test_certificates_say_what_they_promise(folder):
     for name, promise in ((COHEN, "global"), (COHEN_DS, "memory")):
         assert main(["sample", name]) == 0
@@ -354,6 +380,9 @@ def test_mistakes_on_the_command_line_are_named(folder, capsys, arguments, words
     [
         ("toy", None, "toy", ["toy: missing", "which data set and methods"]),
         ("toy", {"constant": "toy-idrs"}, "toy", ["toy.constant: 'toy-idrs'", "constant sigma"]),
+        ("pictures", None, "pictures", ["pictures.datasets: missing", "'digits'"]),
+        ("pictures", {"datasets": ["mnist"]}, "pictures", ["pictures.datasets: ['mnist']", "'digits'"]),
+        ("pictures", {"method": "cohen"}, "pictures", ["pictures.method: 'cohen'", "differs between images"]),
         ("high_dimension", None, "high-dimension", ["high_dimension: missing", "dimension and rates"]),
         ("high_dimension", {"method": "yang"}, "high-dimension", ["high_dimension.method", "'yang' certifies in l1"]),
         ("high_dimension", {"published": [{"file": "x.tsv", "sigma": 1, "label": "x"}]}, "high-dimension", ["x.tsv"]),
@@ -370,6 +399,29 @@ def test_mistakes_of_the_figures_and_tables_of_idrs_are_named(folder, capsys, se
     assert message.count("\n") == 1
     for word in words:
         assert word in message
+
+
+def test_pictures_are_of_the_smallest_and_largest_sigma(folder):
+    for verb in ("sample", "certify"):
+        assert main([verb, COHEN_DS]) == 0
+    assert main(["pictures"]) == 0
+    frame = certified(COHEN_DS)["test"].frame.sort_values(["sigma", "idx"])
+    shown = [*frame.itertuples()][:SHOWN] + [*frame.itertuples()][-SHOWN:]
+    path = Path("results/tables/figures/ddrs/figure6.svg")
+    titles = re.findall(r"<!-- (.*) -->", path.read_text())
+    assert [title for title in titles if "no." in title] == [f"{each.label} (no. {each.idx})" for each in shown]
+    assert [title for title in titles if "σ*" in title and "=" in title] == [f"σ* = {each.sigma:.3g}" for each in shown]
+    assert path.with_suffix(".png").is_file()
+    before = path.read_bytes()
+    assert main(["pictures"]) == 0
+    assert path.read_bytes() == before
+
+
+def test_points_are_no_pictures(folder, capsys):
+    edit_params(folder, lambda params: params.update(dataset="cones") or params["pictures"].update(datasets=["cones"]))
+    assert main(["data", "cones"]) == 0
+    assert main(["pictures"]) == 2
+    assert "pictures.datasets: 'cones' has the shape [2]; must be [1 or 3, h, w]" in capsys.readouterr().err
 
 
 def test_a_checkpoint_for_something_else_is_refused(folder, capsys):

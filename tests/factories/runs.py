@@ -106,5 +106,6 @@ def certified_run(
     ).assign(**columns or {})
     shown, certify = METHODS[method]
     known = {"label": shown, "train": "FS", "certify": certify, "sigma": 0.5, "grid": {}, "seed": 0, "split": "test"}
-    about = provenance(len(radius), alpha=alpha, **made or {})
+    known["certification_seed"] = 7
+    about = provenance(len(radius), alpha=alpha, **{"seed": (known | fields)["certification_seed"], **(made or {})})
     return CertifiedRun(method=method, frame=frame, provenance=about, **known | fields)

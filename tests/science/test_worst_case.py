@@ -326,6 +326,8 @@ def test_rows_are_independent() -> None:
         ("dimension", True),
         ("constant_within", -1.0),
         ("constant_within", np.nan),
+        ("least_change", -1.0),
+        ("least_change", np.nan),
     ],
 )
 def test_radius_refuses_bad_input(name: str, value: float) -> None:

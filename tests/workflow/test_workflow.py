@@ -44,8 +44,9 @@ def test_every_kind_of_table_and_figure_is_made(project):
     for name in ("toy", "idrs/table1", "idrs/imagenet"):
         assert {path.suffix for path in tables.glob(f"{name}.*")} == {".md", ".csv", ".json"}
     figures = {path.name for path in (tables / "figures" / "idrs").glob("*.svg")}
-    numbers = (1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13)
+    numbers = (1, 2, 3, 5, 6, 7, 8, 9, 11, 12, 13, 14)
     assert figures == {f"{name}.svg" for name in ("imagenet", *(f"figure{n}" for n in numbers))}
+    assert {path.suffix for path in (tables / "figures" / "ddrs").glob("figure6.*")} == {".svg", ".png"}
     accuracy = (tables / "toy.md").read_text()
     assert len(re.findall(r"^\| Border distance +\| global ", accuracy, re.MULTILINE)) == 6
     sigma = re.search(r"^\| Border distance .* \[0\.25, 0\.75\] \|$", accuracy, re.MULTILINE)
@@ -127,8 +128,9 @@ def test_editing_alpha_samples_and_attacks_no_image_again(edited):
     edit(edited, lambda params: params["datasets"]["digits"]["certification"].update(alpha=0.01))
     assert planned(edited, "results/table1.md") == {"certify": 4, "certified": 1, "shown": 1}  # a job for each method
     audits = {"order_cost": 1, "break_certificates": 1, "soundness": 1}  # it is these certificates that are attacked
+    figures = {"pictures": 1, "high_dimension": 1}
     # The half-labelled data are like these: one more method and table.
-    assert planned(edited) == {"certify": 5, "certified": 2, "empirical": 1, "high_dimension": 1, **audits}
+    assert planned(edited) == {"certify": 5, "certified": 2, "empirical": 1, **figures, **audits}
 
 
 def test_editing_an_option_of_a_certificate_certifies_again_and_no_more(edited):

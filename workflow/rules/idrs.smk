@@ -18,7 +18,7 @@ def high_dimension_spec():
 rule theory:
     output:
         table=multiext("results/tables/idrs/table1", ".md", ".csv", ".json"),
-        figures=figures("figure2", "figure3", "figure11", "figure12", "figure13"),
+        figures=figures("figure2", "figure3", "figure11", "figure12", "figure13", "figure14"),
     params:
         code=source_digest("experiment.steps.theory"),
     localrule: True

@@ -31,6 +31,7 @@ class CertifiedRun:
             1].
         grid: what else is chosen among, for example ``{"iterations": 100}``; empty if nothing.
         seed: the training seed.
+        certification_seed: the seed of the noise that certified.
         split: which images were certified.
         frame: one row per image, with the columns of a certificates file (`certsmooth.artefacts.certificates`).
         provenance: how the certificates were made: what a certificates file says, and what its spec says under the
@@ -44,6 +45,7 @@ class CertifiedRun:
     sigma: float
     grid: Mapping[str, int | float | str]
     seed: int
+    certification_seed: int
     split: Split
     frame: pd.DataFrame
     provenance: Mapping[str, Any]

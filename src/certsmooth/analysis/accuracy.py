@@ -1,10 +1,13 @@
-"""Clean accuracy, abstention, misclassification and class-wise balance over training seeds (IDRS, Tables 2 to 20).
+"""Clean accuracy, abstention, misclassification and class-wise balance over seeds (IDRS, Tables 2 to 20).
 
-What such a table says: means over training seeds, with their sample standard deviation ``seed_sd`` (none for one
-seed), the standard error ``image_error`` for the finite test set (models taken as given), and the difference to the
-baseline in the same column with its standard error; sigma(x) over images and seeds; ``chance_std``, about the
-class-wise standard deviation, in percent, that the finite test set alone would cause if all classes were equally
-accurate; how many classes occur. About it: baseline (its row) and columns. ``by_seed``: each seed's value.
+What such a table says: means over training seeds, and over the certification seeds of each; ``seed_sd``, the sample
+standard deviation over training seeds (none for one) of the means over certification seeds; ``certification_sd``, that
+over certification seeds (none for one) of one trained classifier, its square averaged over training seeds: what
+repeated Monte Carlo alone does; the standard error ``image_error`` for the finite test set (models taken as given), and
+the difference to the baseline in the same column with its standard error; sigma(x) over images and seeds;
+``chance_std``, about the class-wise standard deviation, in percent, that the finite test set alone would cause if all
+classes were equally accurate; how many classes occur. About it: baseline (its row) and columns. ``by_seed``: the value
+of each training seed and certification seed.
 """
 
 from __future__ import annotations
@@ -26,13 +29,14 @@ from certsmooth.science.certificates import ABSTAIN
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
-    *("seed_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind", "guarantee", "grid"),
-    *("sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "images", "classes"),
+    *("seed_sd", "certification_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind"),
+    *("guarantee", "grid", "sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "certification_seeds"),
+    *("images", "classes"),
 )
-_BY_SEED = ("row", "dataset", "sigma", "metric", "seed", "value")
+_BY_SEED = ("row", "dataset", "sigma", "metric", "seed", "certification_seed", "value")
 
-Measured = tuple[Float[np.ndarray, " s"], Float[np.ndarray, "s n"]]
-"""A quantity of each training seed, and what each image adds to it (its influence)."""
+Measured = tuple[Float[np.ndarray, "t c"], Float[np.ndarray, " n"]]
+"""A quantity of each training seed and certification seed, and what each image adds to their mean (its influence)."""
 
 
 @dataclass(frozen=True)
@@ -105,12 +109,12 @@ def accuracy_table(
     baseline_method: str,
     published: Sequence[tuple[str, int]] = (),
 ) -> TableResult:
-    """Compare what methods do to clean images, per column, over training seeds.
+    """Compare what methods do to clean images, per column, over training seeds and certification seeds.
 
     Rows are methods with their grid points. Standard errors are those of a mean over test images; the class-wise
     standard deviation is linearised for it (the delta method). A difference is paired by images and by training seeds,
-    and its squared error is the sum of the one over images (seeds taken as given) and the one over seeds (images taken
-    as given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
+    and its squared error is the sum of the one over images (seeds taken as given) and the one over training seeds
+    (images taken as given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
 
     Args:
         runs_by_column: the runs of each column, on the test split. Columns of one data set must certify the same
@@ -134,7 +138,7 @@ def accuracy_table(
     labels = row_labels(columns)
     cells = (_cells(column, label, rows, baselines[column]) for column, rows in columns.items() for label in rows)
     rows = sorted(chain.from_iterable(cells), key=lambda cell: labels.index(cell["row"]))
-    by_seed = (row | {"seed": seed, "value": value} for row in rows for seed, value in row["by_seed"].items())
+    by_seed = (row | each for row in rows for each in row["by_seed"])
     shared = {"table": name, "baseline": baseline}
     theirs = [number for paper, table in published for number in published_numbers(paper, table)]
     every = [run for rows in columns.values() for method in rows.values() for run in method.outcomes[0].runs]
@@ -162,23 +166,29 @@ def _measure(outcome: Outcome) -> dict[str, Measured]:
     abstains = np.stack([frame["predict"].to_numpy() == ABSTAIN for frame in frames])
     # Classes without images are not among the labels: they have no class-wise accuracy.
     _, class_of, sizes = np.unique(frames[0]["label"].to_numpy(), return_inverse=True, return_counts=True)
-    return {
+    found = {
         "clean_accuracy": _mean(100.0 * outcome.correct),
         "abstention_rate": _mean(100.0 * abstains),
         "misclassification_rate": _mean(100.0 * (~outcome.correct & ~abstains)),
         "classwise_accuracy_std": _spread(100.0 * outcome.correct, class_of, sizes),
         "acr": _mean(np.where(outcome.correct, outcome.radius, 0.0)),
     }
+    trained = len(outcome.seeds)
+    return {metric: (each.reshape(trained, -1), influence.mean(axis=0)) for metric, (each, influence) in found.items()}
 
 
-def _mean(of: Float[np.ndarray, "s n"]) -> Measured:
+_OfRuns = tuple[Float[np.ndarray, " s"], Float[np.ndarray, "s n"]]
+"""A quantity of each run, and what each image adds to it."""
+
+
+def _mean(of: Float[np.ndarray, "s n"]) -> _OfRuns:
     mean = of.mean(axis=1)
     return mean, of - mean[:, None]
 
 
 def _spread(
     correct: Float[np.ndarray, "s n"], class_of: Int[np.ndarray, " n"], sizes: Int[np.ndarray, " k"]
-) -> Measured:
+) -> _OfRuns:
     """Return the population standard deviation over classes of the class-wise accuracy, and its influence.
 
     Its derivative by the accuracy a_k of one of K classes is (a_k - mean a) / (K std a); an image of class k moves a_k
@@ -209,23 +219,28 @@ def _cells(column: Column, label: str, rows: Rows, baseline: str | None) -> Iter
     }
     base = {} if baseline in (None, label) else _measure(rows[baseline].outcomes[0])
     for metric, measured in _measure(outcome).items():
-        by_seed = dict(zip(outcome.seeds, measured[0].tolist(), strict=True))
+        by_seed = [
+            {"seed": run.seed, "certification_seed": run.certification_seed, "value": value}
+            for run, value in zip(outcome.runs, measured[0].ravel().tolist(), strict=True)
+        ]
         yield {**shared, "metric": metric, "by_seed": by_seed, **_quantity(metric, measured, base.get(metric))}
 
 
 def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
-    values, influence = ours
+    each, influence = ours
+    values = each.mean(axis=1)
     difference = difference_error = None
     if base is not None:
-        by_seed = values - base[0]
+        by_seed = values - base[0].mean(axis=1)
         difference = float(by_seed.mean())
         over_seeds = _standard_error(by_seed) if len(by_seed) > 1 else 0.0
-        difference_error = math.hypot(over_seeds, _standard_error((influence - base[1]).mean(axis=0)))
+        difference_error = math.hypot(over_seeds, _standard_error(influence - base[1]))
     return {
         "unit": "l2 radius" if metric == "acr" else "percent",
         "value": float(values.mean()),
         "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "image_error": _standard_error(influence.mean(axis=0)),
+        "certification_sd": math.sqrt(each.var(axis=1, ddof=1).mean()) if each.shape[1] > 1 else None,
+        "image_error": _standard_error(influence),
         "difference": difference,
         "difference_error": difference_error,
     }

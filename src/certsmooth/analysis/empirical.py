@@ -19,7 +19,7 @@ from certsmooth.analysis import Record
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, over_all
 from certsmooth.analysis.metrics import accuracy_record
 from certsmooth.analysis.result import TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, Setting, collect, key_of, name_of, one_by_one, run_columns
+from certsmooth.analysis.runs import Method, Outcome, RunKey, collect, key_of, name_of, one_by_one, run_columns
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.science.certificates import cohen
 
@@ -97,7 +97,7 @@ def empirical_table(
     )
 
 
-_Key = tuple[tuple[str, Setting, int, str], str, int, float]
+_Key = tuple[RunKey, str, int, float]
 """A run's key, an attack's, its noise samples, and a radius."""
 
 

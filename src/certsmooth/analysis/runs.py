@@ -53,11 +53,13 @@ def run_columns(run: CertifiedRun) -> Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The certificates of one method at one setting, for each training seed.
+    """The certificates of one method at one setting, for each training seed and certification seed.
+
+    Its numbers are means over all of them: no certificate and no number is the best of several.
 
     Attributes:
         setting: sigma and options.
-        runs: one per seed, in the order of their seeds.
+        runs: one per training seed and certification seed, in this order; each has the same certification seeds.
         correct: [s, n], the prediction is the label; images in increasing order of idx.
         radius: float64 [s, n].
     """
@@ -70,7 +72,12 @@ class Outcome:
     @property
     def seeds(self) -> tuple[int, ...]:
         """The training seeds, sorted."""
-        return tuple(run.seed for run in self.runs)
+        return tuple(dict.fromkeys(run.seed for run in self.runs))
+
+    @property
+    def certification_seeds(self) -> tuple[int, ...]:
+        """The seeds of the noise that certified each trained classifier, sorted."""
+        return tuple(dict.fromkeys(run.certification_seed for run in self.runs))
 
     @property
     def images(self) -> int:
@@ -103,6 +110,7 @@ class Method:
         return {
             **{"method": self.label, "train": self.train, "certify": self.certify},
             **{"seeds": " ".join(map(str, first.seeds)), "images": first.images},
+            "certification_seeds": " ".join(map(str, first.certification_seeds)),
             "guarantee": guarantees(self.outcomes),
         }
 
@@ -136,8 +144,8 @@ def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
         split: the runs on the other split are ignored.
 
     Raises:
-        ConfigError: two runs are the same, a method has two labels, two methods have the same, or training
-            seeds differ between settings.
+        ConfigError: two runs are the same, a method has two labels, two methods have the same, or seeds differ
+            between settings, or certification seeds between training seeds.
         CountsError: two runs differ in images, labels or one of `SHARED`, or an image has no label.
     """
     chosen = [run for run in runs if run.split == split]
@@ -150,10 +158,7 @@ def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
     groups: dict[str, dict[Setting, list[CertifiedRun]]] = {}
     for run in chosen:
         groups.setdefault(run.method, {}).setdefault(setting_of(run), []).append(run)
-    # Means over different numbers of seeds are not alike even if the methods are: a paired test would see it.
-    of_setting = [found for settings in groups.values() for found in settings.values()]
-    seeds = [{"list of training seeds": sorted(run.seed for run in found)} for found in of_setting]
-    check_alike([found[0] for found in of_setting], seeds, ConfigError)
+    _check_same_seeds([found for settings in groups.values() for found in settings.values()])
     methods: dict[str, Method] = {}
     for key, settings in groups.items():
         method = _method(key, settings)
@@ -162,14 +167,34 @@ def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
     return tuple(methods.values())
 
 
+def _check_same_seeds(settings: Sequence[Sequence[CertifiedRun]]) -> None:
+    """Raise ConfigError unless all settings have the same training seeds, and these the same certification seeds.
+
+    Means over different numbers of seeds are not alike even if the methods are: a paired test would see it.
+    """
+    trained = [{"list of training seeds": sorted({run.seed for run in found})} for found in settings]
+    check_alike([found[0] for found in settings], trained, ConfigError)
+    of_model: dict[tuple[int, int], list[CertifiedRun]] = {}
+    for number, found in enumerate(settings):
+        for run in found:
+            of_model.setdefault((number, run.seed), []).append(run)
+    certified = [
+        {"list of certification seeds": sorted(run.certification_seed for run in found)} for found in of_model.values()
+    ]
+    check_alike([found[0] for found in of_model.values()], certified, ConfigError)
+
+
 def setting_of(run: CertifiedRun) -> Setting:
     """Return what was chosen for a run."""
     return Setting(float(run.sigma), tuple(sorted(run.grid.items())))
 
 
-def key_of(run: CertifiedRun) -> tuple[str, Setting, int, str]:
+RunKey = tuple[str, Setting, int, int, str]
+
+
+def key_of(run: CertifiedRun) -> RunKey:
     """Return which run it is."""
-    return run.method, setting_of(run), run.seed, run.split
+    return run.method, setting_of(run), run.seed, run.certification_seed, run.split
 
 
 def name_of(run: CertifiedRun) -> str:
@@ -182,7 +207,7 @@ def check_given_once(runs: Sequence[CertifiedRun]) -> None:
     times = Counter(map(key_of, runs))
     for run in runs:
         if times[key_of(run)] > 1:
-            raise ConfigError(f"{name_of(run)}: given twice; must be one run per method, sigma, grid, seed and split")
+            raise ConfigError(f"{name_of(run)}: given twice; must be one per method, sigma, grid, seeds and split")
 
 
 def check_alike(
@@ -204,7 +229,7 @@ def _method(key: str, settings: Mapping[Setting, Sequence[CertifiedRun]]) -> Met
 
 
 def _outcome(setting: Setting, found: Sequence[CertifiedRun]) -> Outcome:
-    runs = tuple(sorted(found, key=lambda run: run.seed))
+    runs = tuple(sorted(found, key=lambda run: (run.seed, run.certification_seed)))
     frames = [run.frame.sort_values("idx") for run in runs]
     return Outcome(
         setting,

@@ -147,6 +147,12 @@ def _toy(options: argparse.Namespace, experiment: Experiment) -> None:
     make_toy_figures(experiment, results=options.results)
 
 
+def _pictures(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.steps.pictures import make_pictures
+
+    make_pictures(experiment, results=options.results)
+
+
 def _high_dimension(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.high_dimension import make_high_dimension
 
@@ -244,8 +250,9 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     "order-cost": (_order_cost, "Compute what the memory costs runs, by the order of arrival."),
     "break-certificates": (_break_certificates, "Look inside certified balls for points of another class."),
     "table": (_table, "Compare methods: a table (Markdown, CSV, JSON) and its figure (SVG, PNG)."),
-    "theory": (_theory, "Write what IDRS shows without data: Table 1 and Figures 2, 3, 11, 12 and 13."),
+    "theory": (_theory, "Write what IDRS shows without data: Table 1 and Figures 2, 3 and 11 to 14."),
     "toy": (_toy, "Draw the toy experiment of IDRS in the plane: Figures 1 and 5 to 9."),
+    "pictures": (_pictures, "Draw test images at their smallest and largest sigma(x): Figure 6 of DDRS."),
     "high-dimension": (_high_dimension, "Write what IDRS would certify in high dimension from given certificates."),
     "ledger": (_ledger, "List every published number beside the authors' files and ours, with a verdict on each."),
     "plan": (_plan, "Print what the experiment costs: jobs, and hours of those like which some were run."),

@@ -375,7 +375,7 @@ class CertifiedTable(Table):
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class AccuracyTable(Table):
-    """One table of clean accuracy, abstention, misclassification and accuracy per class, over training seeds (IDRS)."""
+    """One table of clean accuracy, abstention, misclassification and accuracy per class, over seeds (IDRS)."""
 
     kind: Literal["accuracy"] = Field(description="accuracy")
     methods: tuple[str, ...] = Field(
@@ -384,6 +384,11 @@ class AccuracyTable(Table):
     baseline: str = Field(description="the row that the others are compared with")
     training_seeds: Naturals | None = Field(
         default=None, description="instead of those that the other tables use; null for these"
+    )
+    certification_seeds: Naturals | None = Field(
+        default=None,
+        description="of the noise that certifies, each for every base classifier; null for ``seed`` alone. Numbers are "
+        "means over all, never the best of them",
     )
     datasets: Annotated[tuple[str, ...], _must_be("one or more different ones, or null", _differ)] | None = Field(
         default=None,
@@ -460,6 +465,18 @@ class ToyFigures:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Pictures:
+    """Test images at their smallest and largest sigma(x), with the first training seed (DDRS, Figure 6)."""
+
+    method: str = Field(
+        description="a method whose sigma differs between images; of options that are lists, with the last values"
+    )
+    datasets: Annotated[tuple[str, ...], _must_be("one or more different ones", _differ)] = Field(
+        description="entries of ``datasets`` that are images: there is a figure if ``dataset`` is one of them"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class PublishedCertificates:
     """A file of certificates in the field's format, and the constant sigma that it does not name."""
 
@@ -520,6 +537,9 @@ class Params:
         description="by the name of their file in results/tables"
     )
     toy: ToyFigures | None = Field(default=None, description="the figures of IDRS's toy experiment; null for none")
+    pictures: Pictures | None = Field(
+        default=None, description="the figure of images at their smallest and largest sigma(x); null for none"
+    )
     high_dimension: HighDimension | None = Field(
         default=None, description="what IDRS would certify in the dimension of ImageNet; null for nothing"
     )
@@ -582,6 +602,9 @@ class Params:
             yield "toy.dataset", self.toy.dataset, self.datasets
             yield "toy.constant", self.toy.constant, self.methods
             yield "toy.input_dependent", self.toy.input_dependent, self.methods
+        if self.pictures is not None:
+            yield "pictures.method", self.pictures.method, self.methods
+            yield from (("pictures.datasets", each, self.datasets) for each in self.pictures.datasets)
         if self.high_dimension is not None:
             yield "high_dimension.method", self.high_dimension.method, self.methods
 

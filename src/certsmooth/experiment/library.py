@@ -27,7 +27,7 @@ SHORT = {"sigmas": ("sigmas",), **{name: ("certification", name) for name in ("n
 """Where in the entry of the data set the short keys of params.yaml belong."""
 
 _OF_ENTRIES = (*SECTIONS, "tables", "modifiers")
-_WHOLE = ("toy", "high_dimension")
+_WHOLE = ("toy", "pictures", "high_dimension")
 
 
 @dataclass(frozen=True)

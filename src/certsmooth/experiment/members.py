@@ -123,6 +123,7 @@ def check_members(params: Params) -> None:
     for name, table in params.tables.items():
         _check_table(f"tables.{name}", params, name, table)
     check_toy(params)
+    check_pictures(params)
     check_high_dimension(params)
 
 
@@ -147,6 +148,17 @@ def check_toy(params: Params) -> None:
     for run in (constant, dependent):
         if (stride := params.certification(run.dataset, run.method).stride) != 1:
             raise ConfigError(f"toy: {run.method!r} is certified with stride {stride} on {toy.dataset}; must be 1")
+
+
+def check_pictures(params: Params) -> None:
+    """Check that sigma of the method of ``pictures`` can differ between images.
+
+    Raises:
+        ConfigError: it is constant.
+    """
+    for run in runs.picture_runs(params):
+        if policy_of(params, run).semi_elasticity == 0:
+            raise ConfigError(f"pictures.method: {run.method!r}; must have a sigma that differs between images")
 
 
 def check_high_dimension(params: Params) -> None:
@@ -209,7 +221,8 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
     entry, method = params.datasets[dataset], params.methods[name]
     certificate = certificate_of(params, name)
     for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
-        policy = policy_of(params, runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid))
+        run = runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid, params.seed)
+        policy = policy_of(params, run)
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
             key = _policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")

@@ -24,6 +24,7 @@ from certsmooth.errors import CountsError
 from certsmooth.experiment import specs
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable
 from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import picture_runs
 from certsmooth.report.plan_markdown import render
 from certsmooth.science.sampling.counts import GROUP, shard_of
 
@@ -101,6 +102,7 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
     reports: list[tuple[str, str]] = [(table.kind, f"{name}.md") for name, table in params.tables.items()]
     reports += [("theory", "idrs/table1.md")]
     reports += [("toy", "figures/idrs/figure1.svg")] if params.toy else []
+    reports += [("pictures", "figures/ddrs/figure6.svg")] if picture_runs(params) else []
     reports += [("high_dimension", "idrs/imagenet.md")] if params.high_dimension else []
     yield from (Job(rule=rule, output=Path("tables", name)) for rule, name in reports)
 

@@ -129,7 +129,7 @@ class Experiment:
             n0=chosen.n0,
             n=chosen.n,
             stride=chosen.stride if split == "test" else 1,
-            seed=self.params.seed,
+            seed=run.certification_seed,
         )
 
     @_kept
@@ -253,7 +253,7 @@ class Experiment:
     def _every(self, dataset: str, method: str, seed: int) -> Pairs:
         points = runs.grid_points(self.params, dataset, method)
         return tuple(
-            (CertificationRun(dataset, method, sigma, seed, point), split)
+            (CertificationRun(dataset, method, sigma, seed, point, self.params.seed), split)
             for sigma, point, split in product(self.params.datasets[dataset].sigmas, points, SPLITS)
         )
 

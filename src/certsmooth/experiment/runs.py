@@ -40,13 +40,20 @@ class ModelRun:
 
 @dataclass(frozen=True)
 class CertificationRun:
-    """One certification of one base classifier; ``grid`` is that of the training and that of the policy."""
+    """One certification of one base classifier.
+
+    Attributes:
+        seed: of the training.
+        grid: the point of the training and of the policy.
+        certification_seed: of the noise that certifies; the experiment's, but for tables that list some.
+    """
 
     dataset: str
     method: str
     sigma: float
     seed: int
     grid: GridPoint
+    certification_seed: int
 
 
 @dataclass(frozen=True)
@@ -188,10 +195,13 @@ def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of; see `table_choices`."""
     chosen = params.tables[table]
-    seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
+    own = chosen if isinstance(chosen, AccuracyTable) else None
+    seeds = (own.training_seeds if own else None) or params.training_seeds
+    certification_seeds = (own.certification_seeds if own else None) or (params.seed,)
     for about, method in product(table_choices(params, table), rows_of(chosen)):
-        for sigma, seed, grid in product(about.sigmas, seeds, grid_points(params, about.dataset, method)):
-            yield CertificationRun(about.dataset, method, sigma, seed, grid)
+        known = grid_points(params, about.dataset, method)
+        for sigma, seed, grid, certification_seed in product(about.sigmas, seeds, known, certification_seeds):
+            yield CertificationRun(about.dataset, method, sigma, seed, grid, certification_seed)
 
 
 def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[CertificationRun, ...]]:
@@ -207,10 +217,22 @@ def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[Certif
 
     def run(key: str, method: str, sigma: float) -> CertificationRun:
         grid = only_grid_point(grid_points(params, toy.dataset, method), method, toy.dataset, key=key)
-        return CertificationRun(toy.dataset, method, sigma, seed, grid)
+        return CertificationRun(toy.dataset, method, sigma, seed, grid, params.seed)
 
     constant = tuple(run("toy.constant", toy.constant, sigma) for sigma in params.datasets[toy.dataset].sigmas)
     return constant, (run("toy.input_dependent", toy.input_dependent, toy.sigma),)
+
+
+def picture_runs(params: Params) -> tuple[CertificationRun, ...]:
+    """Return the certifications whose sigma(x) `Pictures` shows: one per sigma of the data set, if it is one of its."""
+    chosen = params.pictures
+    if chosen is None or params.dataset not in chosen.datasets:
+        return ()
+    grid = grid_points(params, params.dataset, chosen.method)[-1]
+    return tuple(
+        CertificationRun(params.dataset, chosen.method, sigma, params.training_seeds[0], grid, params.seed)
+        for sigma in params.datasets[params.dataset].sigmas
+    )
 
 
 def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
@@ -220,7 +242,7 @@ def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
         return ()
     known, seed = grid_points(params, params.dataset, chosen.method), params.training_seeds[0]
     return tuple(
-        CertificationRun(params.dataset, chosen.method, sigma, seed, grid)
+        CertificationRun(params.dataset, chosen.method, sigma, seed, grid, params.seed)
         for sigma, grid in product(params.datasets[params.dataset].sigmas, known)
     )
 
@@ -239,6 +261,9 @@ def demanded(params: Params) -> Iterator[Demand]:
         splits: tuple[Split, ...] = SPLITS if isinstance(table, CertifiedTable) else ("test",)
         yield from (Demand(name, run, split) for run in table_runs(params, name) for split in splits)
     yield from (Demand("toy", run, "test") for shown in toy_runs(params) for run in shown)
+    # Of all training seeds: one job makes what the same targets need.
+    shown = product(picture_runs(params), params.training_seeds)
+    yield from (Demand("pictures", replace(run, seed=seed), "test") for run, seed in shown)
     yield from (Demand("high_dimension", run, "test") for run in high_dimension_runs(params))
 
 

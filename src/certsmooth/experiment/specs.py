@@ -221,7 +221,7 @@ class CertifySpec(Spec):
         certificate: a member of certsmooth.science.certificates.
         alpha: each is wrong with at most this probability.
         memory: the order in which images enter the memory pass that follows (DDRS, Section 3.5); None: no memory.
-        seed: of that order, if it is shuffled.
+        seed: the experiment's: of that order, if it is shuffled, whatever the certification seed.
         grid: the point of the options that are lists, of training and policy.
         counts: the files that hold the counts, one a shard, below the folder of the results.
     """
@@ -236,8 +236,9 @@ class CertifySpec(Spec):
 
     @property
     def place(self) -> str:
-        """Of the run among those of its method: ``sigma=0.25/seed=0/default``."""
-        return f"sigma={self.sampled.base.sigma!r}/seed={self.sampled.base.seed}/{grid_name(self.grid)}"
+        """Of the run among those of its method: ``sigma=0.25/seed=0/default``; other certification seeds below it."""
+        run = f"sigma={self.sampled.base.sigma!r}/seed={self.sampled.base.seed}/{grid_name(self.grid)}"
+        return run if self.sampled.seed == self.seed else f"{run}/certification_seed={self.sampled.seed}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,11 @@ def interval(value: float | None, metric: str, lower: float | None = None, upper
     return f"{value:.{digits}f}" + ("" if lower is None else f" [{lower:.{digits}f}, {upper:.{digits}f}]")
 
 
+def decimal(value: float | None, metric: str) -> str:
+    """Return a number of a metric, with one decimal more than in its tables: differences of it are small."""
+    return ABSENT if value is None else f"{value:.{_digits(metric) + 1}f}"
+
+
 def spread(value: float, seed_sd: float | None, image_error: float | None, metric: str) -> str:
     """Return a mean over seeds ± their standard deviation and, in brackets, the standard error over images."""
     digits = _digits(metric)

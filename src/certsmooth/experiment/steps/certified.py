@@ -46,6 +46,7 @@ class Certified:
             sigma=run.sigma,
             grid={key: plain(value) for key, value in run.grid if value is not None},
             seed=run.seed,
+            certification_seed=run.certification_seed,
             split=split,
             frame=part.frame,
             provenance={**part.provenance, **_said(spec)},

@@ -10,7 +10,7 @@ from certsmooth.report.render import write_table
 
 
 def write_theory(results: Path) -> tuple[Path, ...]:
-    """Write Table 1 to ``tables/idrs``, Figures 2, 3, 11, 12 and 13 to ``tables/figures/idrs``, and return all paths.
+    """Write Table 1 to ``tables/idrs``, Figures 2, 3 and 11 to 14 to ``tables/figures/idrs``, and return all paths.
 
     Args:
         results: folder of the results.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import cycle
 from typing import TYPE_CHECKING
@@ -73,7 +73,8 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
 def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, title: str) -> Figure:
     """Draw certified-accuracy curves.
 
-    A panel shows one column; a line, one row: the mean over training seeds, with a thin line for each seed.
+    A panel shows one column; a line, one row: the mean over training seeds, with a thin line for each seed. Where there
+    are several certification seeds, a panel before it shows them, of the first training seed (IDRS, Figure 19).
 
     Args:
         runs_by_column: as for `certsmooth.analysis.accuracy.accuracy_table`.
@@ -89,28 +90,43 @@ def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, 
     labels = row_labels(columns)
     every = [(label, method.outcomes[0]) for rows in columns.values() for label, method in rows.items()]
 
-    def draw(axis: Axes, rows: Rows) -> None:
+    def draw(axis: Axes, panel: tuple[Rows, bool]) -> None:
+        rows, one_classifier = panel
         shown = {label: method.outcomes[0] for label, method in rows.items()}
         radii = _radius_axis(axis, *(outcome.radius[outcome.correct] for outcome in shown.values()), points=401)
         for label, outcome in shown.items():
-            style, curves = line(labels.index(label)), 100 * seed_curves(outcome, radii)
+            style, each = line(labels.index(label)), 100 * seed_curves(outcome, radii)
+            curves = each[0] if one_classifier else each.mean(axis=1)
             promised = guarantees([other for name, other in every if name == label])
             if len(curves) > 1:
                 thin = [np.column_stack([radii, each]) for each in curves]
                 axis.add_collection(LineCollection(thin, colors=style["color"], linewidths=0.5, alpha=0.45))
             axis.plot(radii, curves.mean(axis=0), **style, label=f"{label} ({promised})")
 
-    several = any(len(outcome.seeds) > 1 for _, outcome in every)
+    several = any(len(outcome.runs) > 1 for _, outcome in every)
+    headings = at_columns([asdict(column) for column in columns]).values()
     return panels_figure(
-        list(zip(at_columns([asdict(column) for column in columns]).values(), columns.values(), strict=True)),
+        [panel for heading, rows in zip(headings, columns.values(), strict=True) for panel in _panels(heading, rows)],
         draw,
         columns=3,
         size=(3.0, 2.6),
         title=title,
         labels=(r"$\ell_{2}$ radius", "Certified accuracy (%)"),
-        legend=("Means over training seeds; thin: each seed. " if several else "")
+        legend=("Means over seeds; thin: each seed. " if several else "")
         + "In brackets: what the certificates guarantee.",
     )
+
+
+def _panels(heading: str, rows: Rows) -> Iterator[tuple[str, tuple[Rows, bool]]]:
+    """Yield the panels of a column: each with its rows, and whether it shows the certification seeds of one training.
+
+    The other shows training seeds, each as the mean over its certification seeds.
+    """
+    outcome = next(iter(rows.values())).outcomes[0]
+    if len(outcome.certification_seeds) > 1:
+        yield f"{heading}: certification seeds, training seed {outcome.seeds[0]}", (rows, True)
+        heading += ": training seeds"
+    yield heading, (rows, False)
 
 
 def empirical_curves(result: TableResult, runs: Sequence[CertifiedRun]) -> Figure:
@@ -196,6 +212,7 @@ def envelope(
     return best, np.array([ends[value] for value in best]).T
 
 
-def seed_curves(outcome: Outcome, radii: Float[np.ndarray, " r"]) -> Float[np.ndarray, "s r"]:
-    """Return the certified accuracy of each training seed at each radius (fractions)."""
-    return np.array([(outcome.correct & (outcome.radius >= radius)).mean(axis=1) for radius in radii]).T
+def seed_curves(outcome: Outcome, radii: Float[np.ndarray, " r"]) -> Float[np.ndarray, "t c r"]:
+    """Return the certified accuracy of each training seed and certification seed at each radius (fractions)."""
+    curves = np.array([(outcome.correct & (outcome.radius >= radius)).mean(axis=1) for radius in radii]).T
+    return curves.reshape(len(outcome.seeds), -1, len(radii))

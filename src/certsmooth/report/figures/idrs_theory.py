@@ -1,4 +1,4 @@
-"""The figures of IDRS's theory: exact curves, no sampling (IDRS, Figures 2, 3, 11, 12 and 13)."""
+"""The figures of IDRS's theory: exact curves, no sampling (IDRS, Figures 2, 3 and 11 to 14)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 from scipy.optimize import brentq
+from scipy.special import erf, logsumexp, ndtri_exp
 from scipy.stats import ncx2, norm
 
 from certsmooth.analysis.idrs_theory import exact_thresholds, theorem_thresholds
@@ -31,7 +32,7 @@ SAMPLES, ALPHA = 100_000, 0.001
 
 
 def write_theory_figures(folder: Path) -> tuple[Path, ...]:
-    """Write Figures 2, 3, 11, 12 and 13 of IDRS as ``figureN.svg`` and ``figureN.png``, and return their paths.
+    """Write Figures 2, 3 and 11 to 14 of IDRS as ``figureN.svg`` and ``figureN.png``, and return their paths.
 
     Args:
         folder: must exist.
@@ -39,7 +40,10 @@ def write_theory_figures(folder: Path) -> tuple[Path, ...]:
     Raises:
         CertsmoothError: a file cannot be written.
     """
-    figures: dict[int, Callable[[], Figure]] = {2: _figure2, 3: _figure3, 11: _figure11, 12: _figure12, 13: _figure13}
+    figures: dict[int, Callable[[], Figure]] = {
+        **{2: _figure2, 3: _figure3, 11: _figure11},
+        **{12: _figure12, 13: _figure13, 14: _figure14},
+    }
     return tuple(
         path for number, draw in figures.items() for path in write_figure(draw, folder, name=f"figure{number}")
     )
@@ -107,6 +111,27 @@ def linear_radius(
     hits = np.rint(SAMPLES * norm.cdf(np.divide(distance, sigma))).astype(np.int64)
     lower = clopper_pearson_lower(hits, SAMPLES, alpha=ALPHA)
     return semi_elastic_radius(lower, sigma, semi_elasticity, dimension)
+
+
+def ball_radius(distance: float, sigma: Float[np.ndarray, " s"]) -> Float[np.ndarray, " s"]:
+    """Return the radius of one constant sigma where a classifier answers 1 in the unit disc and 0 outside.
+
+    It is what data-dependent sigma maximises (IDRS, Expression 2): sigma / 2 (Phi^-1(p_A) - Phi^-1(p_B)), with the
+    exact probabilities of the two classes, and no regard to what sigma is at other points.
+
+    Args:
+        distance: of the point from the centre: 0, or more than 1.
+        sigma: of the noise; at least 0.1, where the nodes of the integral are dense enough for a distance up to 100.
+    """
+    if distance == 0:
+        return np.abs(sigma * ndtri_exp(-0.5 / sigma**2))  # of the probability outside
+    # Over the coordinate cos(angle) toward the point: its normal density, times the probability of the chord there. The
+    # integrand is an even periodic function of the angle, of which equal steps give all digits.
+    steps = 2000
+    angle, s = (np.arange(steps) + 0.5) * (math.pi / steps), sigma[:, None]
+    weight = np.sin(angle) * erf(np.sin(angle) / (math.sqrt(2) * s)) * math.sqrt(math.pi / 2) / (steps * s)
+    log_inside = logsumexp(-(((distance - np.cos(angle)) / s) ** 2) / 2, b=weight, axis=1)
+    return np.abs(sigma * ndtri_exp(log_inside))
 
 
 def _figure2() -> Figure:
@@ -243,4 +268,24 @@ def _figure13() -> Figure:
         title=f"Linear boundary, N = {dimension:,}, n = {SAMPLES:,}, α = {ALPHA:g}: constant σ and r-semi-elastic σ(x)",
         labels=(r"Distance from the boundary / $\sigma_b$", r"Certified $\ell_2$ radius / $\sigma_b$"),
         legend=r"σ(x) = $\sigma_b$ at every point shown: the lines differ by what the certificate pays for r alone.",
+    )
+
+
+def _figure14() -> Figure:
+    """Where maximising the radius of a constant sigma has no end: the counter-example to data-dependent sigma."""
+    panels = {"$x_0 = (50, 0)$": (50.0, (0.5, 100.0)), "$x_0 = (0, 0)$": (0.0, (0.1, 0.8))}
+
+    def draw(axis: Axes, shown: tuple[float, tuple[float, float]]) -> None:
+        distance, (least, most) = shown
+        sigma = np.linspace(least, most, 200)
+        axis.plot(sigma, ball_radius(distance, sigma) / abs(distance - 1), **line(0), label="of one constant σ")
+        axis.axhline(1, **line(1), label="the distance itself")
+        axis.set(xlim=(0, most), ylim=(0.08, 12), yscale="log")
+
+    return panels_figure(
+        list(panels.items()),
+        draw,
+        size=(3.3, 2.6),
+        title="The class is 1 in the unit disc, 0 outside: what data-dependent σ maximises at two points",
+        labels=("σ", r"$\ell_2$ radius / distance from the circle"),
     )

@@ -133,6 +133,7 @@ def semi_elastic_radius(
     *,
     constant_within: npt.ArrayLike = 0.0,
     rounding: float = 0.0,
+    least_change: npt.ArrayLike = 0.0,
 ) -> Float[np.ndarray, " *shape"]:
     """Return certified radii for a sigma(x) that varies slowly: IDRS, Theorem 3.2, with an inner ball added.
 
@@ -149,6 +150,10 @@ def semi_elastic_radius(
         dimension: of x, at least 1.
         constant_within: c, 0 or more: the distance from x within which sigma(x') is exactly sigma(x).
         rounding: 0 or more; not used where r = 0, as the same number is rounded alike.
+        least_change: 0 or more: sigma is taken to change by this at every distance beyond c, in its logarithm, where
+            less is guaranteed. With e(a) the guarantee, max(e(a), ``least_change``) does not decrease in a either and
+            allows all that e(a) allows, so what it certifies is certified; the radius is smaller or the same. Not used
+            where r = 0.
 
     Returns:
         float64, of the common shape of the arrays: the prediction is that of x in the open ball of this radius.
@@ -157,11 +162,12 @@ def semi_elastic_radius(
         ConfigError: an argument is out of range or not a number; the message names it.
     """
     dimension = check_integer("dimension", dimension, minimum=1)
-    p, s, r, within = np.broadcast_arrays(
+    p, s, r, within, least = np.broadcast_arrays(
         _p(p_a_lower),
         _sigma("sigma", sigma),
         _number("semi_elasticity", semi_elasticity),
         _number("constant_within", constant_within),
+        _number("least_change", least_change),
     )
     extra = float(_number("rounding", rounding))
     cohen = constant_radius(p, s)
@@ -171,10 +177,11 @@ def semi_elastic_radius(
     radius = np.array(np.where(slope > 0, sure, cohen))
     radius[(p == 1) & (slope < np.inf)] = np.inf  # B has probability 0 under both laws
     budget = np.array((1 - p) * (1 + SLACK))  # with it in place of 1 - p, computed probabilities can be taken for exact
-    some = (p < 1) & (slope > 0) & (slope < 1e100) & (within < -ndtri(budget) * s * _ROUND_DOWN) & (extra < _FARTHEST)
+    some = (p < 1) & (slope > 0) & (slope < 1e100) & (within < -ndtri(budget) * s * _ROUND_DOWN)
+    some &= np.maximum(least, extra) < _FARTHEST
     if some.any():
         c = within[some] / s[some]
-        reach = c + _reach(budget[some], c, slope[some], dimension, extra)
+        reach = c + _reach(budget[some], c, slope[some], dimension, extra, least[some])
         # The factor also covers the rounding of c and of the slope: at the radius, sigma varies less than was checked.
         radius[some] = np.clip(s[some] * (reach * _ROUND_DOWN), sure[some], cohen[some])
     return radius
@@ -227,10 +234,10 @@ def _margin(budget: Row, distance: Row, exponent: Row, dimension: int) -> tuple[
     return margin.reshape(2, -1).min(axis=0), np.logical_and(*certain.reshape(2, -1))
 
 
-def _reach(budget: Row, c: Row, slope: Row, dimension: int, extra: float) -> Row:
+def _reach(budget: Row, c: Row, slope: Row, dimension: int, extra: float, least: Row) -> Row:
     """Return the largest d >= 0 such that distance c + d (in units of sigma) is certified; 0 if there is none.
 
-    The noise there is exp(+-(slope d + extra)).
+    The noise there is exp(+-max(slope d + extra, least)).
 
     A root of the margin, by the regula falsi of Anderson and Bjorck. It starts where the root is if T is normal: then
     the margin is z - sqrt((c + d)^2 + 2 N (slope d)^2). Only a d that passed the check is returned.
@@ -244,7 +251,8 @@ def _reach(budget: Row, c: Row, slope: Row, dimension: int, extra: float) -> Row
     d, best, last, rows = start, np.zeros_like(c), np.full(c.shape, -1), np.arange(len(c))
     for _ in range(100):
         d = np.clip(d, *ends[:, rows])
-        margin, certain = _margin(budget[rows], c[rows] + d, slope[rows] * d + extra, dimension)
+        exponent = np.maximum(slope[rows] * d + extra, least[rows])
+        margin, certain = _margin(budget[rows], c[rows] + d, exponent, dimension)
         best[rows] = np.where(certain, np.maximum(best[rows], d), best[rows])
         value = np.maximum(margin - aim[rows], -1 - z[rows])
         end = np.where(value > 0, 0, 1)
