@@ -192,11 +192,11 @@ def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
     assert "the guarantees differ" in text
     found = cells(text, "## Paired tests against Cohen")
     honest = rows(result.more["tests"], selected_on="validation")
-    assert [[line[0], line[1], int(line[3]), int(line[4])] for line in found] == [
-        [t["method"], f"{t['radius']:g}", t["method_only"], t["baseline_only"]] for t in honest
+    assert [[line[0], line[1], int(line[2]), int(line[4]), int(line[5])] for line in found] == [
+        [t["method"], f"{t['radius']:g}", t["images"], t["method_only"], t["baseline_only"]] for t in honest
     ]
     # The difference at 0.5 is 50 points with the validation choice, 25 with the choice on the test set.
-    assert found[1][2] == "+50.0"
+    assert found[1][3] == "+50.0"
 
 
 def test_csv_starts_with_the_columns_of_the_published_file(tmp_path):

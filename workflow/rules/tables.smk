@@ -2,8 +2,9 @@
 def made_of(w):
     """The certificates that a table compares, and what else its kind needs."""
     kind, files = params.tables[w.table].kind, certificates(runs.table_runs(params, w.table))
-    if kind == "certified":
-        files += [f"results/data/{runs.table_choice(params, w.table).dataset}.json"]
+    files += [run.file for run in runs.published_runs(params, w.table)]
+    if kind == "certified" and (dataset := runs.table_record(params, w.table)):
+        files += [f"results/data/{dataset}.json"]
     elif kind == "empirical":
         files += attack_files(w.table)
     elif kind == "soundness":

@@ -97,7 +97,7 @@ def empirical_table(
     )
 
 
-_Key = tuple[tuple[str, Setting, int, str], str, int, float]
+_Key = tuple[tuple[str, Setting, int | None, str], str, int, float]
 """A run's key, an attack's, its noise samples, and a radius."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +29,10 @@ from certsmooth.experiment.config import (
     EmpiricalTable,
     Published,
     SoundnessTable,
+    rows_of,
 )
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
+from certsmooth.experiment.runs import CertificationRun, published_runs, table_choice, table_record, table_runs
 from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
@@ -84,11 +86,12 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
 def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[TableResult, Draw]:
     params = certified.experiment.params
     about = table_choice(params, name)
-    data = certified.experiment.data(about.dataset)
-    dataset = read_record(certified.results / data.path, spec=data.identity)["name"]
-    runs = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
+    record, member = _record(certified, name), params.datasets[about.dataset].member
+    dataset = str(record.get("name", member or about.dataset))
+    ours = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
+    runs = _in_order(table, [*ours, *map(certified.published, published_runs(params, name))])
     if table.norm == "linf":
-        runs = [_in_linf(run) for run in runs]
+        runs = [_in_linf(run, math.prod(record["image_shape"])) for run in runs]
     norm = table.norm or _norm(name, runs)
     result = certified_table(
         runs,
@@ -103,12 +106,27 @@ def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[
     return result, lambda: certified_curves(runs, title=table.title, norm=norm)
 
 
-def _in_linf(run: CertifiedRun) -> CertifiedRun:
+def _record(certified: Certified, name: str) -> dict[str, Any]:
+    """Return the record of the data that a table is about; nothing if it needs none."""
+    if (dataset := table_record(certified.experiment.params, name)) is None:
+        return {}
+    data = certified.experiment.data(dataset)
+    return read_record(certified.results / data.path, spec=data.identity)
+
+
+def _in_order(table: CertifiedTable | AccuracyTable, runs: Sequence[CertifiedRun]) -> list[CertifiedRun]:
+    """Return runs in the order of the rows of a table."""
+    methods = rows_of(table)
+    return sorted(runs, key=lambda run: methods.index(run.method))
+
+
+def _in_linf(run: CertifiedRun, dimension: int) -> CertifiedRun:
     """Return a run with the l-infinity radii that its certificates imply."""
-    norm, dimension = run.provenance["norm"], run.provenance["dimension"]
+    norm = run.provenance["norm"]
     radii = {
         column: linf_radius(run.frame[column].to_numpy(), norm=norm, dimension=dimension)
         for column in ("radius", "radius_before_memory")
+        if column in run.frame
     }
     return replace(run, frame=run.frame.assign(**radii))
 
@@ -130,9 +148,13 @@ def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] |
 
 
 def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[TableResult, Draw]:
+    params = certified.experiment.params
     columns: dict[Column, list[CertifiedRun]] = {}
-    for run in table_runs(certified.experiment.params, name):
+    for run in table_runs(params, name):
         columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
+    for file in published_runs(params, name):
+        columns.setdefault(Column(file.dataset, file.sigma), []).append(certified.published(file))
+    columns = {column: _in_order(table, runs) for column, runs in columns.items()}
     published = [(each.paper, each.table) for each in table.published]
     result = accuracy_table(columns, name=name, title=table.title, baseline_method=table.baseline, published=published)
     return result, lambda: accuracy_curves(columns, title=table.title)

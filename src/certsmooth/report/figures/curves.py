@@ -43,7 +43,7 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
 
     Raises:
         ConfigError: there are no runs on the test split, or they are given twice.
-        CountsError: runs are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     methods = collect(runs, "test")
     if not methods:
@@ -81,7 +81,7 @@ def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, 
 
     Raises:
         ConfigError: there are no runs, or they are given twice.
-        CountsError: runs on one data set are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     from matplotlib.collections import LineCollection
 
