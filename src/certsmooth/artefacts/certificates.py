@@ -112,8 +112,8 @@ _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 2**26
 """Of a file without gzip's compression, which may announce anything: 100 times one of 10,000 images."""
 _LARGEST_RADIUS: Mapping[Norm, float] = {"l1": 1.0, "l2": -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))}
-"""In units of sigma, that of all of the most trials in one class, with a probability of error of 1/2: 6.06 with Gaussian
-noise, 1 with uniform noise on [-sigma, sigma]^d."""
+"""In units of sigma, that of all of the most trials in one class, with a probability of error of 1/2: 6.06 with
+Gaussian noise, 1 with uniform noise on [-sigma, sigma]^d."""
 
 
 @dataclass(frozen=True)
