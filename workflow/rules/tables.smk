@@ -17,7 +17,8 @@ def made_for(kind):
     files = [f"results/tables/{{table}}.{suffix}" for suffix in ("md", "csv", "json")]
     if kind != "soundness":
         files += [f"results/tables/figures/{{table}}.{suffix}" for suffix in ("svg", "png")]
-    if kind == "certified":  # for DVC
+    if kind == "certified":
+        files += [f"results/tables/figures/p_a/{{table}}.{suffix}" for suffix in ("svg", "png")]  # and for DVC:
         files += ["results/metrics/{table}.json", "results/plots/{table}.csv"]
     return files
 

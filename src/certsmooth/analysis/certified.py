@@ -9,13 +9,14 @@ had one. ``gains``: what the choice on the test images adds to the one on the va
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
+from certsmooth.analysis.probabilities import quantile_records
 from certsmooth.analysis.published import published_rows
 from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, paired, run_columns
@@ -25,7 +26,7 @@ from certsmooth.science.metrics import certified
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
     *("lower", "upper", "kind", "guarantee", "selected_on", "chosen_sigma", "chosen_grid", "seeds", "images"),
-    "image_choice",
+    *("image_choice", "quantile"),
 )
 _TESTS = (
     *("method", "baseline", "radius", "selected_on", "images", "seeds", "difference", "method_only", "baseline_only"),
@@ -74,7 +75,7 @@ def certified_table(
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, test)}")
     _check_parts(test, validation)
     judges: dict[SelectedOn, dict[str, Method]] = {"test": test, "validation": validation}
-    ours = [{"table": name, **row} for row in _rows(judges, radii, norm)]
+    ours = [{"table": name, **row} for row in (*_rows(judges, radii, norm), *_probabilities(test.values(), norm))]
     theirs = published_rows(*published) if published else []
     tests = [row for split in ("validation", "test") for row in _tests(judges, split, baseline_method, radii)]
     values = tidy([*ours, *theirs], _COLUMNS)
@@ -127,6 +128,18 @@ def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[flo
             **{"sigma": sigma, "selected_on": split},
             **{"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options},
         }
+
+
+def _probabilities(methods: Iterable[Method], norm: str) -> Iterator[Record]:
+    """Yield the quantiles of p_A of every setting where it is known."""
+    for one, setting in one_by_one(methods):
+        (outcome,) = one.outcomes
+        for number in quantile_records(outcome):
+            yield {
+                **{**one.described, **number, "dataset": str(outcome.runs[0].provenance["dataset"]), "norm": norm},
+                **{"sigma": f"{setting.sigma:g}", "selected_on": "none"},
+                **{"chosen_sigma": setting.sigma, "chosen_grid": setting.options},
+            }
 
 
 def _best(method: Method, judge: Method, radius: float | None) -> Outcome:

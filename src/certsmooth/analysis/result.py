@@ -16,6 +16,7 @@ Rows of ``values`` are numbers, in long form; a column means the same in every k
     chosen_sigma, chosen_grid    the setting that the number comes from; ``key=value`` for each option
     seeds, images           training seeds that the number is the mean of, if they are known; how many images it is
                             about
+    quantile                of what the number is one, as a share of the images; none where it is no quantile
     image_choice            which images these are, by their index in the test split
 """
 
