@@ -18,6 +18,7 @@ SHIPPED = (
     "profiles",
     "params.yaml",
     "config",
+    "published",
     "dvc.yaml",
     ".dvc/config",
     ".dvc/plots",

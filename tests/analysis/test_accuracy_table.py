@@ -225,7 +225,7 @@ def test_several_data_sets_and_absent_cells(tmp_path):
     assert rows(result.values, row="IDRS; rate 0.01", dataset="cones-2") == []
     text = write_table(result, tmp_path)[0].read_text()
     assert "digits, σ = 0.12" in text
-    assert "cones-2: 2 test images of 2 classes, training seeds 0, 1." in text
+    assert "cones-2: 2 test images (0 to 20, every 20th) of 2 classes, training seeds 0, 1." in text
     assert text.count("## Provenance: ") == 2
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from certsmooth.analysis.certified import certified_table
 from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.probabilities import METRIC, QUANTILES
 from certsmooth.analysis.published import published_rows
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.artefacts.provenance import made_by
@@ -164,7 +165,7 @@ def test_the_three_files_say_the_same(tmp_path):
     assert stored == json.loads(json.dumps(content))
     with table.open() as file:
         lines = list(csv.DictReader(file))
-    numbers = 2 * 5 + 2 * 5 + 4 * 5 + len(published_rows("ddrs", 1, "cifar10"))
+    numbers = 2 * 5 + 2 * 5 + 4 * 5 + 4 * len(QUANTILES) + len(published_rows("ddrs", 1, "cifar10"))
     assert len(stored["values"]) == len(lines) == numbers
     for line, number in zip(lines, stored["values"], strict=True):
         assert line == {key: "" if value is None else str(value) for key, value in number.items()}
@@ -175,7 +176,7 @@ def test_the_three_files_say_the_same(tmp_path):
         ("## The same rows, chosen on the validation split", "validation", 4),
         ("## Each sigma", "none", 3),
     ):
-        section = rows(result.values, selected_on=selected_on)
+        section = [r for r in rows(result.values, selected_on=selected_on) if r["metric"] != METRIC]
         found = cells(text, heading)
         assert len(found) * 5 == len(section)
         for number, shown in enumerate(section):
@@ -192,11 +193,11 @@ def test_paired_tests_in_the_text_are_the_honest_ones(tmp_path):
     assert "the guarantees differ" in text
     found = cells(text, "## Paired tests against Cohen")
     honest = rows(result.more["tests"], selected_on="validation")
-    assert [[line[0], line[1], int(line[3]), int(line[4])] for line in found] == [
-        [t["method"], f"{t['radius']:g}", t["method_only"], t["baseline_only"]] for t in honest
+    assert [[line[0], line[1], int(line[2]), int(line[4]), int(line[5])] for line in found] == [
+        [t["method"], f"{t['radius']:g}", t["images"], t["method_only"], t["baseline_only"]] for t in honest
     ]
     # The difference at 0.5 is 50 points with the validation choice, 25 with the choice on the test set.
-    assert found[1][2] == "+50.0"
+    assert found[1][3] == "+50.0"
 
 
 def test_csv_starts_with_the_columns_of_the_published_file(tmp_path):

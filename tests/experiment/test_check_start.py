@@ -73,8 +73,14 @@ def test_what_is_not_used_may_lack_its_files(content, check):
         ),
         (
             ("high_dimension", "published"),
-            [{"file": "absent.tsv", "sigma": 0.5, "label": "x"}],
-            "high_dimension.published.0.file: 'absent.tsv'; no such file or folder",
+            ["theirs"],
+            "methods.theirs.certificates: 'published.tsv'; no such file or folder",
+        ),
+        (
+            ("tables", "table1"),
+            {"kind": "certified", "title": "T", "methods": ["cohen", "theirs"], "baseline": "cohen"}
+            | {"settings": {"digits": {"sigmas": [0.25, 0.5]}}},
+            "methods.theirs.certificates: 'published.tsv'; no such file or folder",
         ),
     ],
 )

@@ -385,13 +385,15 @@ def test_mistakes_on_the_command_line_are_named(folder, capsys, arguments, words
         ("pictures", {"method": "cohen"}, "pictures", ["pictures.method: 'cohen'", "differs between images"]),
         ("high_dimension", None, "high-dimension", ["high_dimension: missing", "dimension and rates"]),
         ("high_dimension", {"method": "yang"}, "high-dimension", ["high_dimension.method", "'yang' certifies in l1"]),
-        ("high_dimension", {"published": [{"file": "x.tsv", "sigma": 1, "label": "x"}]}, "high-dimension", ["x.tsv"]),
+        ("high_dimension", {"published": ["theirs"]}, "high-dimension", ["absent.tsv: cannot be read: No such file"]),
     ],
 )
 def test_mistakes_of_the_figures_and_tables_of_idrs_are_named(folder, capsys, section, value, verb, words):
     params = yaml.safe_load(Path("params.yaml").read_text())
     params["high_dimension"]["method"] = None
-    params["high_dimension"]["published"] = [{"file": "y.tsv", "sigma": 1, "label": "y"}]
+    theirs = {"label": "Theirs", "certificates": "absent.tsv", "sigma": 1, "dataset": "digits"}
+    params["methods"] |= {"theirs": theirs, "others": theirs | {"label": "Others"}}
+    params["high_dimension"]["published"] = ["others"]
     params[section] = value and params[section] | value
     Path("params.yaml").write_text(plain_yaml(params))
     assert main([verb]) == 2

@@ -55,6 +55,7 @@ methods:
     certificate: {name: cohen}
     memory: shuffled
     certification: {n0: 20}
+  theirs: {label: Published, certificates: published.tsv, sigma: 0.5, dataset: digits, norm: l2, train: FS}
 tables:
   table1:
     kind: certified
@@ -76,7 +77,7 @@ tables:
   promises: {kind: soundness, title: Promises, methods: [cohen], predict: {n: 100, alpha: 0.01}, stride: 1, shuffles: 2}
 high_dimension:
   method: cohen
-  published: [{file: published.tsv, sigma: 0.5, label: Published}]
+  published: [theirs]
   dimension: 100
   rates: [0, 0.001]
   radii: [0, 0.5]

@@ -129,7 +129,7 @@ FILES = [
     ("datasets", "mnist", "source"),
     ("datasets", "mnist", "unlabelled", "source"),
     ("trainings", "pretrained", "start", "checkpoint"),
-    ("high_dimension", "published", 0, "file"),
+    ("methods", "theirs", "certificates"),
 ]
 
 

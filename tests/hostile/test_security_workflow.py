@@ -78,7 +78,8 @@ def test_a_run_with_hostile_names_and_labels(folder: Path) -> None:
     content = small_content()
     content["trainings"]["pretrained"]["start"] = {"checkpoint": EVERYTHING}
     label = EVERYTHING.replace("|", "/").replace("$", "")
-    content["high_dimension"] |= {"method": None, "published": [{"file": published, "sigma": 0.5, "label": label}]}
+    content["methods"]["theirs"] |= {"certificates": published, "label": label}
+    content["high_dimension"] |= {"method": None, "published": ["theirs"]}
     write_params(folder, content)
     before = _files(folder)
     targets = [_model("0.25", "pretrained"), "results/tables/idrs/imagenet.md"]

@@ -12,7 +12,8 @@ def toy_spec():
 
 def high_dimension_spec():
     labels = [params.methods[run.method].label for run in runs.high_dimension_runs(params)]
-    return {"high_dimension": specs.plain(params.high_dimension), "labels": labels[:1]}
+    published = [(params.methods[name].label, *each) for name, *each in runs.high_dimension_files(params)]
+    return {"high_dimension": specs.plain(params.high_dimension), "labels": labels[:1], "published": published}
 
 
 rule theory:
@@ -52,7 +53,7 @@ if params.high_dimension:
     rule high_dimension:
         input:
             certificates=certificates(runs.high_dimension_runs(params)),
-            published=[each.file for each in params.high_dimension.published],
+            published=[file for *_, file in runs.high_dimension_files(params)],
         output:
             table=multiext("results/tables/idrs/imagenet", ".md", ".csv", ".json"),
             figure=multiext("results/tables/figures/idrs/imagenet", ".svg", ".png"),

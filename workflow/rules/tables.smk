@@ -2,8 +2,9 @@
 def made_of(w):
     """The certificates that a table compares, and what else its kind needs."""
     kind, files = params.tables[w.table].kind, certificates(runs.table_runs(params, w.table))
-    if kind == "certified":
-        files += [f"results/data/{runs.table_choice(params, w.table).dataset}.json"]
+    files += [run.file for run in runs.published_runs(params, w.table)]
+    if kind == "certified" and (dataset := runs.table_record(params, w.table)):
+        files += [f"results/data/{dataset}.json"]
     elif kind == "empirical":
         files += attack_files(w.table)
     elif kind == "soundness":
@@ -16,7 +17,8 @@ def made_for(kind):
     files = [f"results/tables/{{table}}.{suffix}" for suffix in ("md", "csv", "json")]
     if kind != "soundness":
         files += [f"results/tables/figures/{{table}}.{suffix}" for suffix in ("svg", "png")]
-    if kind == "certified":  # for DVC
+    if kind == "certified":
+        files += [f"results/tables/figures/p_a/{{table}}.{suffix}" for suffix in ("svg", "png")]  # and for DVC:
         files += ["results/metrics/{table}.json", "results/plots/{table}.csv"]
     return files
 

@@ -4,10 +4,10 @@ What such a table says: means over training seeds, and over the certification se
 standard deviation over training seeds (none for one) of the means over certification seeds; ``certification_sd``, that
 over certification seeds (none for one) of one trained classifier, its square averaged over training seeds: what
 repeated Monte Carlo alone does; the standard error ``image_error`` for the finite test set (models taken as given), and
-the difference to the baseline in the same column with its standard error; sigma(x) over images and seeds;
-``chance_std``, about the class-wise standard deviation, in percent, that the finite test set alone would cause if all
-classes were equally accurate; how many classes occur. About it: baseline (its row) and columns. ``by_seed``: the value
-of each training seed and certification seed.
+the difference to the baseline in the same column with its standard error, over the ``paired_images`` and with the
+number of seeds that both have; sigma(x) over images and seeds; ``chance_std``, about the class-wise standard deviation,
+in percent, that the finite test set alone would cause if all classes were equally accurate; how many classes occur.
+About it: baseline (its row) and columns. ``by_seed``: the value of each training seed and certification seed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.published import published_numbers
 from certsmooth.analysis.result import TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, collect, key_of, one_by_one
+from certsmooth.analysis.runs import Method, Outcome, collect, key_of, one_by_one, paired
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.science.certificates import ABSTAIN
 
@@ -31,7 +31,7 @@ _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
     *("seed_sd", "certification_sd", "image_error", "difference", "difference_error", "row", "baseline", "kind"),
     *("guarantee", "grid", "sigma_mean", "sigma_min", "sigma_max", "chance_std", "seeds", "certification_seeds"),
-    *("images", "classes"),
+    *("images", "image_choice", "classes", "paired_images"),
 )
 _BY_SEED = ("row", "dataset", "sigma", "metric", "seed", "certification_seed", "value")
 
@@ -70,7 +70,7 @@ def rows_by_column(runs_by_column: Mapping[Column, Sequence[CertifiedRun]]) -> d
     Raises:
         ConfigError: there are no columns, a column has no runs on the test split, or a row has two runs for one column
             and seed.
-        CountsError: runs on one data set are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     if not runs_by_column:
         raise ConfigError("columns: there are none; must be at least one")
@@ -117,8 +117,8 @@ def accuracy_table(
     (images taken as given): in a two-way layout that counts the interaction twice, so it errs on the wide side.
 
     Args:
-        runs_by_column: the runs of each column, on the test split. Columns of one data set must certify the same
-            images. A run may stand in several columns, as a constant sigma beside two values of sigma_b.
+        runs_by_column: the runs of each column, on the test split. Runs of one method on one data set must certify the
+            same images. A run may stand in several columns, as a constant sigma beside two values of sigma_b.
         name: stem of the files.
         title: heading.
         baseline_method: key of the method that the others are compared with; one row per column.
@@ -127,7 +127,7 @@ def accuracy_table(
     Raises:
         ConfigError: there are no runs, the baseline is not among them or has several rows in a column, or there is no
             such published table.
-        CountsError: runs on one data set are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     columns = rows_by_column(runs_by_column)
     baselines = {column: _baseline(column, rows, baseline_method) for column, rows in columns.items()}
@@ -213,37 +213,46 @@ def _cells(column: Column, label: str, rows: Rows, baseline: str | None) -> Iter
     chance = accuracy * (1 - accuracy) * (1 / sizes).mean() * (1 - 1 / len(sizes))
     shared = {
         **rows[label].described,
-        **{"row": label, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma, "kind": "measured"},
+        **{"row": label, "dataset": column.dataset, "norm": "l2", "sigma": column.sigma},
         **{"grid": outcome.setting.options, "classes": len(sizes), "chance_std": 100 * math.sqrt(chance)},
         **{"sigma_mean": float(sigma.mean()), "sigma_min": float(sigma.min()), "sigma_max": float(sigma.max())},
     }
-    base = {} if baseline in (None, label) else _measure(rows[baseline].outcomes[0])
-    for metric, measured in _measure(outcome).items():
-        by_seed = [
-            {"seed": run.seed, "certification_seed": run.certification_seed, "value": value}
-            for run, value in zip(outcome.runs, measured[0].ravel().tolist(), strict=True)
-        ]
-        yield {**shared, "metric": metric, "by_seed": by_seed, **_quantity(metric, measured, base.get(metric))}
+    differences = {} if baseline in (None, label) else _differences(outcome, rows[baseline].outcomes[0])
+    for metric, (each, influence) in _measure(outcome).items():
+        values = each.mean(axis=1)
+        yield {
+            **shared,
+            "metric": metric,
+            "by_seed": [
+                {"seed": run.seed, "certification_seed": run.certification_seed, "value": value}
+                for run, value in zip(outcome.runs, each.ravel().tolist(), strict=True)
+            ],
+            "unit": "l2 radius" if metric == "acr" else "percent",
+            "value": float(values.mean()),
+            "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+            "certification_sd": math.sqrt(each.var(axis=1, ddof=1).mean()) if each.shape[1] > 1 else None,
+            "image_error": _standard_error(influence),
+            **differences.get(metric, {}),
+        }
 
 
-def _quantity(metric: str, ours: Measured, base: Measured | None) -> Record:
-    each, influence = ours
-    values = each.mean(axis=1)
-    difference = difference_error = None
-    if base is not None:
-        by_seed = values - base[0].mean(axis=1)
-        difference = float(by_seed.mean())
+def _differences(outcome: Outcome, base: Outcome) -> dict[str, Record]:
+    """Return the difference of each metric to the baseline's, over the images that both have; none without two."""
+    ours, theirs = paired(outcome, base)
+    if ours.images < 2:
+        return {}
+    found: dict[str, Record] = {}
+    for (metric, (each, influence)), (base_each, base_influence) in zip(
+        _measure(ours).items(), _measure(theirs).values(), strict=True
+    ):
+        by_seed = each.mean(axis=1) - base_each.mean(axis=1)
         over_seeds = _standard_error(by_seed) if len(by_seed) > 1 else 0.0
-        difference_error = math.hypot(over_seeds, _standard_error(influence - base[1]))
-    return {
-        "unit": "l2 radius" if metric == "acr" else "percent",
-        "value": float(values.mean()),
-        "seed_sd": float(values.std(ddof=1)) if len(values) > 1 else None,
-        "certification_sd": math.sqrt(each.var(axis=1, ddof=1).mean()) if each.shape[1] > 1 else None,
-        "image_error": _standard_error(influence),
-        "difference": difference,
-        "difference_error": difference_error,
-    }
+        found[metric] = {
+            "difference": float(by_seed.mean()),
+            "difference_error": math.hypot(over_seeds, _standard_error(influence - base_influence)),
+            "paired_images": ours.images,
+        }
+    return found
 
 
 def _standard_error(values: Float[np.ndarray, " n"]) -> float:

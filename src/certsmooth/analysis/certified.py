@@ -1,32 +1,35 @@
 """Certified accuracies of several methods compared: best setting per radius, every setting, and paired tests.
 
 What such a table says besides its values: about it, data, norm, radii and baseline (a label). ``tests``: McNemar's
-exact test of each method against the baseline at each radius, the p values adjusted (Holm) for all with the same
+exact test of each method against the baseline at each radius, on the images and with the number of training seeds that
+both have (none for a method without two such images), the p values adjusted (Holm) for all with the same
 ``selected_on``, those chosen on the validation split first. ``memory``: what the memory pass did to each test run that
 had one. ``gains``: what the choice on the test images adds to the one on the validation split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 
 import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
+from certsmooth.analysis.probabilities import quantile_records
 from certsmooth.analysis.published import published_rows
 from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
-from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, run_columns
+from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, paired, run_columns
 from certsmooth.errors import ConfigError, CountsError, nearest
 from certsmooth.science.metrics import certified
 
 _COLUMNS = (
     *("paper", "table", "dataset", "norm", "method", "train", "certify", "sigma", "metric", "radius", "value", "unit"),
     *("lower", "upper", "kind", "guarantee", "selected_on", "chosen_sigma", "chosen_grid", "seeds", "images"),
+    *("image_choice", "quantile"),
 )
 _TESTS = (
-    *("method", "baseline", "radius", "selected_on", "difference", "method_only", "baseline_only"),
+    *("method", "baseline", "radius", "selected_on", "images", "seeds", "difference", "method_only", "baseline_only"),
     *("p_value", "p_holm"),
 )
 _MEMORY = (
@@ -63,7 +66,7 @@ def certified_table(
     Raises:
         ConfigError: there are no runs on the test split, the baseline is not among them, runs are given twice,
             a method's settings on the two splits differ, or there is no such published table.
-        CountsError: runs are not about the same images, or were not certified with the same numbers.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     test, validation = ({method.key: method for method in collect(runs, split)} for split in ("test", "validation"))
     if not test:
@@ -72,7 +75,7 @@ def certified_table(
         raise ConfigError(f"{name}: baseline_method {baseline_method!r} has no runs; {nearest(baseline_method, test)}")
     _check_parts(test, validation)
     judges: dict[SelectedOn, dict[str, Method]] = {"test": test, "validation": validation}
-    ours = [{"table": name, **row} for row in _rows(judges, radii, norm)]
+    ours = [{"table": name, **row} for row in (*_rows(judges, radii, norm), *_probabilities(test.values(), norm))]
     theirs = published_rows(*published) if published else []
     tests = [row for split in ("validation", "test") for row in _tests(judges, split, baseline_method, radii)]
     values = tidy([*ours, *theirs], _COLUMNS)
@@ -122,9 +125,21 @@ def _rows(judges: Mapping[SelectedOn, Mapping[str, Method]], radii: Sequence[flo
             number = accuracy_record(chosen.accuracy(radius), chosen.images, radius)
         yield {
             **{**method.described, **number, "dataset": str(chosen.runs[0].provenance["dataset"]), "norm": norm},
-            **{"kind": "measured", "sigma": sigma, "selected_on": split},
+            **{"sigma": sigma, "selected_on": split},
             **{"chosen_sigma": chosen.setting.sigma, "chosen_grid": chosen.setting.options},
         }
+
+
+def _probabilities(methods: Iterable[Method], norm: str) -> Iterator[Record]:
+    """Yield the quantiles of p_A of every setting where it is known."""
+    for one, setting in one_by_one(methods):
+        (outcome,) = one.outcomes
+        for number in quantile_records(outcome):
+            yield {
+                **{**one.described, **number, "dataset": str(outcome.runs[0].provenance["dataset"]), "norm": norm},
+                **{"sigma": f"{setting.sigma:g}", "selected_on": "none"},
+                **{"chosen_sigma": setting.sigma, "chosen_grid": setting.options},
+            }
 
 
 def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
@@ -150,12 +165,15 @@ def _tests(
     for key, radius in product(methods, radii):
         if key == baseline or key not in judge:
             continue
-        ours, theirs = (_best(methods[each], judge[each], radius) for each in (key, baseline))
+        ours, theirs = paired(*(_best(methods[each], judge[each], radius) for each in (key, baseline)))
+        if ours.images < 2:
+            continue
         pair = mcnemar(*(certified(each.correct, each.radius, radius) for each in (ours, theirs)))
         compared.append(
             {
                 **{"method": methods[key].label, "baseline": methods[baseline].label, "radius": float(radius)},
-                **{"selected_on": split, "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius))},
+                **{"selected_on": split, "images": ours.images, "seeds": len(ours.runs)},
+                "difference": 100 * (ours.accuracy(radius) - theirs.accuracy(radius)),
                 **{"method_only": pair.first_only, "baseline_only": pair.second_only, "p_value": pair.p_value},
             }
         )
@@ -166,7 +184,7 @@ def _tests(
 def _memory_effects(runs: Sequence[CertifiedRun]) -> Iterator[Record]:
     """Yield what the memory pass did to each run on the test split."""
     for run in runs:
-        if run.split != "test" or (memory := run.provenance["memory"]) is None:
+        if run.split != "test" or (memory := run.provenance.get("memory")) is None:
             continue
         frame = run.frame
         loss = frame["radius_before_memory"] - frame["radius"]

@@ -2,7 +2,8 @@
 
 Rows of ``values`` are numbers, in long form; a column means the same in every kind of table:
 
-    paper, table, kind      where the number is from: ``published`` in a table of a paper, or ``measured`` for this one
+    paper, table, kind      where the number is from: ``published`` in a table of a paper, ``derived`` from per-image
+                            certificates that others made, or ``measured`` for this table
     dataset, norm           of the radii
     method, train, certify  label of the method; how sigma was chosen in training and in certification
     sigma                   the one that the row is about, or ``best`` where one was chosen per number
@@ -13,7 +14,10 @@ Rows of ``values`` are numbers, in long form; a column means the same in every k
     selected_on             where sigma and options were chosen: on the test images themselves (as DDRS does), on the
                             validation split, nowhere (the row is one setting), or as the paper that published it did
     chosen_sigma, chosen_grid    the setting that the number comes from; ``key=value`` for each option
-    seeds, images           training seeds that the number is the mean of; how many images it is about
+    seeds, images           training seeds that the number is the mean of, if they are known; how many images it is
+                            about
+    quantile                of what the number is one, as a share of the images; none where it is no quantile
+    image_choice            which images these are, by their index in the test split
 """
 
 from __future__ import annotations

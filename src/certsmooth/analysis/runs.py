@@ -7,21 +7,28 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
-from certsmooth.analysis import CertifiedRun, Record, Split
+from certsmooth.analysis import CertifiedRun, Kind, Record, Split
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.science.certificates import GUARANTEES
 from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 
-SHARED = ("dataset", "fingerprint")
-"""What all runs on one split must have in common, or their numbers cannot be compared."""
+AS_PUBLISHED = "as published"
+"""In place of a guarantee, of certificates that others made: what they say of them, which nothing here checks."""
 
-TOLD = (
-    *SHARED,
-    *("description", "images", "n0", "n", "alpha", "seed", "step", "norm", "numeric_type", "device", "seconds"),
-    *("versions", "git_commit", "image", "sampled_by", "memory"),
-)
+SHARED: Mapping[Kind, tuple[str, ...]] = {"measured": ("dataset", "fingerprint"), "derived": ("dataset",)}
+"""What all runs on one split must have in common, or their numbers cannot be compared; files of others do not say which
+images they are about, beyond their labels."""
+
+TOLD: Mapping[Kind, tuple[str, ...]] = {
+    "measured": (
+        *SHARED["measured"],
+        *("description", "images", "n0", "n", "alpha", "seed", "step", "norm", "numeric_type", "device", "seconds"),
+        *("versions", "git_commit", "image", "sampled_by", "memory"),
+    ),
+    "derived": (*SHARED["derived"], "images", "norm", "file", "sha256"),
+}
 """What a table tells of each run."""
 
 
@@ -60,23 +67,25 @@ class Outcome:
     Attributes:
         setting: sigma and options.
         runs: one per training seed and certification seed, in this order; each has the same certification seeds.
+        idx: [n], of the images.
         correct: [s, n], the prediction is the label; images in increasing order of idx.
         radius: float64 [s, n].
     """
 
     setting: Setting
     runs: tuple[CertifiedRun, ...]
+    idx: Int[np.ndarray, " n"]
     correct: Bool[np.ndarray, "s n"]
     radius: Float[np.ndarray, "s n"]
 
     @property
-    def seeds(self) -> tuple[int, ...]:
-        """The training seeds, sorted."""
+    def seeds(self) -> tuple[int | None, ...]:
+        """The training seeds, sorted; None for one that is not known."""
         return tuple(dict.fromkeys(run.seed for run in self.runs))
 
     @property
-    def certification_seeds(self) -> tuple[int, ...]:
-        """The seeds of the noise that certified each trained classifier, sorted."""
+    def certification_seeds(self) -> tuple[int | None, ...]:
+        """The seeds of the noise that certified each trained classifier, sorted; None likewise."""
         return tuple(dict.fromkeys(run.certification_seed for run in self.runs))
 
     @property
@@ -105,12 +114,12 @@ class Method:
 
     @property
     def described(self) -> Record:
-        """Label, policies, guarantees, seeds and images, as a table's columns have them."""
+        """Label, policies, guarantees, kind, seeds and images, as a table's columns have them."""
         first = self.outcomes[0]
         return {
-            **{"method": self.label, "train": self.train, "certify": self.certify},
-            **{"seeds": " ".join(map(str, first.seeds)), "images": first.images},
-            "certification_seeds": " ".join(map(str, first.certification_seeds)),
+            **{"method": self.label, "train": self.train, "certify": self.certify, "kind": first.runs[0].kind},
+            **{"seeds": _listed(first.seeds), "certification_seeds": _listed(first.certification_seeds)},
+            **{"images": first.images, "image_choice": image_choice(first.idx)},
             "guarantee": guarantees(self.outcomes),
         }
 
@@ -133,7 +142,40 @@ def one_by_one(methods: Iterable[Method]) -> Iterator[tuple[Method, Setting]]:
 def guarantees(outcomes: Sequence[Outcome]) -> str:
     """Return every guarantee that occurs in the certificates, the strongest first, a comma between two."""
     found = {g for outcome in outcomes for run in outcome.runs for g in run.frame["guarantee"].unique()}
-    return ", ".join(g for g in GUARANTEES if g in found)
+    return ", ".join(g for g in (*GUARANTEES, AS_PUBLISHED) if g in found)
+
+
+def image_choice(idx: Int[np.ndarray, " n"]) -> str:
+    """Return which images of a split were certified: ``0 to 9980, every 20th``.
+
+    Args:
+        idx: their indices, increasing.
+    """
+    span, steps = f"{idx[0]} to {idx[-1]}", np.unique(np.diff(idx))
+    if len(steps) > 1:
+        return f"some of {span}"
+    return span if set(steps.tolist()) <= {1} else f"{span}, every {_ordinal(int(steps[0]))}"
+
+
+def _ordinal(number: int) -> str:
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th") if number // 10 % 10 != 1 else "th"
+    return f"{number}{ending}"
+
+
+def paired(first: Outcome, second: Outcome) -> tuple[Outcome, Outcome]:
+    """Return two outcomes on the images that both have, with as many training seeds as both have: the first ones.
+
+    A mean over more seeds wins and loses less often against one of fewer, whatever the methods are worth.
+    """
+    if len(first.runs) == len(second.runs) and np.array_equal(first.idx, second.idx):
+        return first, second
+    seeds, common = min(len(first.runs), len(second.runs)), np.intersect1d(first.idx, second.idx)
+
+    def shared(outcome: Outcome) -> Outcome:
+        runs = [replace(run, frame=run.frame[run.frame["idx"].isin(common)]) for run in outcome.runs[:seeds]]
+        return _outcome(outcome.setting, runs)
+
+    return shared(first), shared(second)
 
 
 def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
@@ -146,19 +188,23 @@ def collect(runs: Sequence[CertifiedRun], split: Split) -> tuple[Method, ...]:
     Raises:
         ConfigError: two runs are the same, a method has two labels, two methods have the same, or seeds differ
             between settings, or certification seeds between training seeds.
-        CountsError: two runs differ in images, labels or one of `SHARED`, or an image has no label.
+        CountsError: two runs of one method differ in images, two runs in the label of an image or in one of `SHARED`,
+            or an image has no label.
     """
     chosen = [run for run in runs if run.split == split]
     for run in chosen:
         _check_complete(run)
-    check_alike(chosen, [{key: run.provenance[key] for key in SHARED} for run in chosen])
-    for run in chosen[1:]:
-        _check_same_images(run, chosen[0])
+    for kind in ("measured", "derived"):
+        alike = [run for run in chosen if run.kind == kind]
+        check_alike(alike, [{key: run.provenance[key] for key in SHARED[kind]} for run in alike])
+    _check_images(chosen)
     check_given_once(chosen)
     groups: dict[str, dict[Setting, list[CertifiedRun]]] = {}
     for run in chosen:
         groups.setdefault(run.method, {}).setdefault(setting_of(run), []).append(run)
-    _check_same_seeds([found for settings in groups.values() for found in settings.values()])
+    # A file of others is one classifier: `paired` compares it with one.
+    every = [found for settings in groups.values() for found in settings.values()]
+    _check_same_seeds([found for found in every if found[0].kind == "measured"])
     methods: dict[str, Method] = {}
     for key, settings in groups.items():
         method = _method(key, settings)
@@ -172,15 +218,13 @@ def _check_same_seeds(settings: Sequence[Sequence[CertifiedRun]]) -> None:
 
     Means over different numbers of seeds are not alike even if the methods are: a paired test would see it.
     """
-    trained = [{"list of training seeds": sorted({run.seed for run in found})} for found in settings]
+    trained = [{"list of training seeds": list(dict.fromkeys(run.seed for run in _by_seed(f)))} for f in settings]
     check_alike([found[0] for found in settings], trained, ConfigError)
-    of_model: dict[tuple[int, int], list[CertifiedRun]] = {}
+    of_model: dict[tuple[int, int | None], list[CertifiedRun]] = {}
     for number, found in enumerate(settings):
-        for run in found:
+        for run in _by_seed(found):
             of_model.setdefault((number, run.seed), []).append(run)
-    certified = [
-        {"list of certification seeds": sorted(run.certification_seed for run in found)} for found in of_model.values()
-    ]
+    certified = [{"list of certification seeds": [run.certification_seed for run in f]} for f in of_model.values()]
     check_alike([found[0] for found in of_model.values()], certified, ConfigError)
 
 
@@ -189,7 +233,7 @@ def setting_of(run: CertifiedRun) -> Setting:
     return Setting(float(run.sigma), tuple(sorted(run.grid.items())))
 
 
-RunKey = tuple[str, Setting, int, int, str]
+RunKey = tuple[str, Setting, int | None, int | None, str]
 
 
 def key_of(run: CertifiedRun) -> RunKey:
@@ -199,7 +243,8 @@ def key_of(run: CertifiedRun) -> RunKey:
 
 def name_of(run: CertifiedRun) -> str:
     """Return how errors call a run."""
-    return f"{run.method}, sigma {setting_of(run)}, seed {run.seed}, {run.split}"
+    made = f"{run.provenance['file']}" if run.kind == "derived" else f"seed {run.seed}, {run.split}"
+    return f"{run.method}, sigma {setting_of(run)}, {made}"
 
 
 def check_given_once(runs: Sequence[CertifiedRun]) -> None:
@@ -229,14 +274,23 @@ def _method(key: str, settings: Mapping[Setting, Sequence[CertifiedRun]]) -> Met
 
 
 def _outcome(setting: Setting, found: Sequence[CertifiedRun]) -> Outcome:
-    runs = tuple(sorted(found, key=lambda run: (run.seed, run.certification_seed)))
+    runs = tuple(_by_seed(found))
     frames = [run.frame.sort_values("idx") for run in runs]
     return Outcome(
         setting,
         runs,
+        frames[0]["idx"].to_numpy(dtype=np.int64),
         np.stack([frame["correct"].to_numpy(dtype=bool) for frame in frames]),
         np.stack([frame["radius"].to_numpy(dtype=np.float64) for frame in frames]),
     )
+
+
+def _by_seed(runs: Iterable[CertifiedRun]) -> list[CertifiedRun]:
+    return sorted(runs, key=lambda run: (run.seed or 0, run.certification_seed or 0))
+
+
+def _listed(seeds: Sequence[int | None]) -> str | None:
+    return None if None in seeds else " ".join(map(str, seeds))
 
 
 def _check_complete(run: CertifiedRun) -> None:
@@ -248,21 +302,33 @@ def _check_complete(run: CertifiedRun) -> None:
         raise CountsError(f"{name}: {(label < 0).sum()} images without a label; a table needs all labels")
     if len(idx) < 2:
         raise CountsError(f"{name}: {len(idx)} image; an interval needs at least 2")
-    if missing := [key for key in TOLD if key not in run.provenance]:
+    if missing := [key for key in TOLD[run.kind] if key not in run.provenance]:
         raise CountsError(f"{name}: provenance lacks {', '.join(missing)}; must have it")
 
 
-def _check_same_images(run: CertifiedRun, other: CertifiedRun) -> None:
+def _check_images(runs: Sequence[CertifiedRun]) -> None:
+    """Raise CountsError unless runs of a method have the same images, and all runs one label for each image."""
+    first: dict[str, CertifiedRun] = {}
+    for run in runs:
+        others = [first[run.method]] if run.method in first else list(first.values())
+        other = first.setdefault(run.method, run)
+        unpaired = np.setxor1d(run.frame["idx"], other.frame["idx"])
+        if len(unpaired):
+            raise CountsError(
+                f"{name_of(run)}: idx {unpaired[0]} is in only one of this run and {name_of(other)}; "
+                "all runs of a method on one split must certify the same images"
+            )
+        for each in others:
+            _check_labels(run, each)
+
+
+def _check_labels(run: CertifiedRun, other: CertifiedRun) -> None:
     labels, others = (r.frame.set_index("idx")["label"] for r in (run, other))
-    unpaired = labels.index.symmetric_difference(others.index)
-    if len(unpaired):
-        raise CountsError(
-            f"{name_of(run)}: idx {unpaired[0]} is in only one of this run and {name_of(other)}; "
-            "all runs on one split must certify the same images"
-        )
-    differing = labels.index[labels != others.reindex(labels.index)]
+    common = labels.index.intersection(others.index)
+    differing = common[labels.loc[common].to_numpy() != others.loc[common].to_numpy()]
     if len(differing):
         i = differing[0]
         raise CountsError(
-            f"{name_of(run)}: idx {i} has label {labels[i]}, but {others[i]} in {name_of(other)}; must be the same"
+            f"{name_of(run)}: idx {i} has label {labels[i]}, but {others[i]} in {name_of(other)}; must be the same: "
+            f"{len(differing)} of {len(common)} images in both differ, as in another order or data set"
         )

@@ -124,7 +124,7 @@ def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha:
 def _told(audited: AuditedRun) -> Record:
     """Return what all runs must have in common."""
     return {
-        **{key: audited.run.provenance[key] for key in SHARED},
+        **{key: audited.run.provenance[key] for key in SHARED["measured"]},
         **{"radii": audited.order.radii, "stride": audited.provenance["stride"]},
         **{key: audited.provenance["plan"][key] for key in ("n", "seed", "steps", "samples", "screen")},
     }

@@ -26,7 +26,7 @@ from certsmooth._internal.storage import atomic_write
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.parts import Part, read_parts, write_parts
 from certsmooth.errors import CountsError
-from certsmooth.science.certificates import ABSTAIN, GUARANTEES
+from certsmooth.science.certificates import ABSTAIN, GUARANTEES, Norm
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +111,9 @@ _DECIMALS = 4
 _GZIP = b"\x1f\x8b"
 _MOST_BYTES = 2**26
 """Of a file without gzip's compression, which may announce anything: 100 times one of 10,000 images."""
-_LARGEST_RADIUS = -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))
-"""In units of sigma, 6.06: that of all of the most trials in one class, with a probability of error of 1/2."""
+_LARGEST_RADIUS: Mapping[Norm, float] = {"l1": 1.0, "l2": -float(ndtri(-math.expm1(math.log(0.5) / MAX_SAMPLES)))}
+"""In units of sigma, that of all of the most trials in one class, with a probability of error of 1/2: 6.06 with
+Gaussian noise, 1 with uniform noise on [-sigma, sigma]^d."""
 
 
 @dataclass(frozen=True)
@@ -212,15 +213,16 @@ def _stored(path: Path, part: CertificatesPart) -> Part:
     return Part(identity, columns)
 
 
-def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd.DataFrame:
+def read_published_certificates(path: Path, *, sigma: float | None = None, norm: Norm = "l2") -> pd.DataFrame:
     """Read a table in one of the field's formats, or ours.
 
     Args:
         path: tab-separated, with exactly the columns ``idx label predict radius correct time`` (Cohen et al. 2019,
             SmoothAdv and most later work), these with ``sigma`` before ``time`` (DDRS), or `COLUMNS`; plain or
             compressed by gzip. Lines may end in CR LF, a byte order mark may come first, and blank lines last.
-        sigma: the constant sigma, in pixel coordinates [0, 1], of the Gaussian noise that these certificates are said
-            to be of; None if that is not said, and is not checked.
+        sigma: the constant sigma, in pixel coordinates [0, 1], of the noise that these certificates are said to be of;
+            None if that is not said, and is not checked.
+        norm: of the radii, which says the noise: Gaussian in l2, uniform on [-sigma, sigma]^d in l1.
 
     Returns:
         A frame with the columns of the file, ``time`` in seconds (published as seconds, or as h:mm:ss).
@@ -235,7 +237,7 @@ def read_published_certificates(path: Path, *, sigma: float | None = None) -> pd
     frame = _parse(path)
     if sigma is not None:
         check_number("sigma", sigma, above=0)
-        _check_sigma(path, frame, sigma)
+        _check_sigma(path, frame, sigma, norm)
     return frame
 
 
@@ -326,15 +328,15 @@ def _check_values(path: Path, frame: pd.DataFrame, columns: Mapping[str, _Column
         _refuse(path, frame, lost, "radius_before_memory", "must be a number where the guarantee is memory")
 
 
-def _check_sigma(path: Path, frame: pd.DataFrame, sigma: float) -> None:
-    """Raise CountsError at the first row that is no certificate of Gaussian noise of this constant sigma."""
+def _check_sigma(path: Path, frame: pd.DataFrame, sigma: float, norm: Norm) -> None:
+    """Raise CountsError at the first row that is no certificate of noise of this constant sigma."""
     if "sigma" in frame:
         # DDRS prints three digits of it; we print all.
         printed = (sigma,) if "guarantee" in frame else (sigma, float(f"{sigma:.{_DIGITS}}"))
         _refuse(path, frame, ~frame["sigma"].isin(printed), "sigma", f"must be {sigma}, the declared sigma")
     if "guarantee" in frame:
         _refuse(path, frame, ~frame["guarantee"].str.startswith("global"), "guarantee", "must be global")
-    radius, largest = frame["radius"].to_numpy(dtype=np.float64), sigma * _LARGEST_RADIUS
+    radius, largest = frame["radius"].to_numpy(dtype=np.float64), sigma * _LARGEST_RADIUS[norm]
     right = f"must be at most {largest:.4g}: with the declared sigma {sigma}, {MAX_SAMPLES:,} samples give no more"
     _refuse(path, frame, frame["radius"] - rounding(radius) > largest, "radius", right)
 

@@ -10,15 +10,19 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hints
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     Strict,
+    Tag,
     TypeAdapter,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -31,7 +35,6 @@ from certsmooth._internal.checks import (
     check_alpha,
     check_choice,
     check_integer,
-    check_number,
     check_samples,
     number_meant,
     whole_number_meant,
@@ -43,6 +46,7 @@ from certsmooth.experiment.like import modified
 from certsmooth.experiment.specs import Arrival, NumericType, Option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
+_SIGMA = re.compile(r"\{sigma(:(\.[0-9])?[fg])?\}")  # in the name of a file, where sigma stands
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
@@ -67,10 +71,18 @@ def _is_file(value: str) -> bool:
     return value.isprintable() and value[:1] not in ("", "-", "~") and not {*value} & {*"{}"} and len(value) <= 1000
 
 
+def _is_pattern(value: str) -> bool:
+    return _is_file(_SIGMA.sub("", value)) if _SIGMA.search(value) else _is_file(value)
+
+
 def _is_text(value: str) -> bool:
     """Text for people: in tables '|' ends a column; in figures '$' starts a formula, and '_' in front hides a label."""
     shown = value.isprintable() and value.strip() and not value.startswith("_")
     return bool(shown) and not {*value} & {*"|$"} and len(value) <= 200
+
+
+def _as_list(value: object) -> object:
+    return value if isinstance(value, list | tuple) else (value,)
 
 
 def _differ(values: Sequence[object]) -> bool:
@@ -123,6 +135,14 @@ Radii = Annotated[tuple[FiniteNumber, ...], _must_be("one or more numbers", bool
 File = Annotated[
     str,
     _must_be("a path: printable, without braces, at most 1000 characters, the first neither '-' nor '~'", _is_file),
+]
+Pattern = Annotated[
+    str,
+    _must_be(
+        "a path: printable, without braces but those of {sigma}, at most 1000 characters, the first neither '-' nor"
+        " '~'",
+        _is_pattern,
+    ),
 ]
 Text = Annotated[
     str,
@@ -324,6 +344,51 @@ class Method:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class PublishedMethod:
+    """One row of a table that others made: files of their certificates, of one constant sigma each."""
+
+    label: Text = Field(description="as the table prints it")
+    certificates: Pattern = Field(
+        description=(
+            "a file of per-image certificates: tab-separated idx, label, predict, radius, correct, time, or with more "
+            "columns; plain or .gz. With several sigmas, their place in its name is ``{sigma}`` (0.25, 1.0), or "
+            "``{sigma:.2f}`` (0.25, 1.00)"
+        )
+    )
+    sigma: Annotated[Sigmas, BeforeValidator(_as_list, json_schema_input_type=Sigma | Sigmas)] = Field(
+        description="of the noise, one or several: the standard deviation in l2, half the width of uniform noise in l1"
+    )
+    dataset: str = Field(description="that the certificates are about: a member of certsmooth.science.datasets")
+    norm: Literal["l2", "l1"] = Field(default="l2", description="of the radii: l2 (Gaussian noise) or l1 (uniform)")
+    train: Text = Field(
+        default="unknown", description="how sigma was chosen in training, as tables show it: FS, DS, none, ..."
+    )
+
+    def __post_init__(self) -> None:
+        if len(set(self.files.values())) != len(self.files):
+            found = f"{self.certificates!r} with sigma {list(self.files)}"
+            raise ValueError(f"certificates: {found}; must be one file a sigma, as NAME{{sigma}}.tsv")
+
+    @property
+    def files(self) -> dict[float, str]:
+        """The file of each sigma."""
+        return {sigma: self._file(sigma) for sigma in self.sigma}
+
+    def _file(self, sigma: float) -> str:
+        return _SIGMA.sub(lambda place: place[0].format(sigma=sigma), self.certificates)
+
+
+def _who_made(entry: object) -> str:
+    others = "certificates" in entry if isinstance(entry, Mapping) else isinstance(entry, PublishedMethod)
+    return "others" if others else "ours"
+
+
+AnyMethod = Annotated[
+    Annotated[Method, Tag("ours")] | Annotated[PublishedMethod, Tag("others")], Discriminator(_who_made)
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Published:
     """Which published rows stand beside ours."""
 
@@ -477,15 +542,6 @@ class Pictures:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
-class PublishedCertificates:
-    """A file of certificates in the field's format, and the constant sigma that it does not name."""
-
-    file: File = Field(description="tab-separated: idx, label, predict, radius, correct, time")
-    sigma: Annotated[Number, _by(check_number, above=0)] = Field(description="> 0, in pixel coordinates [0, 1]")
-    label: Text = Field(description="as the table prints it")
-
-
-@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class HighDimension:
     """What IDRS would certify in high dimension from the p_A of certificates: results/tables/idrs/imagenet.md."""
 
@@ -493,7 +549,9 @@ class HighDimension:
         default=None,
         description="a method with a constant sigma, whose certificates of the chosen data set are used; null for none",
     )
-    published: tuple[PublishedCertificates, ...] = Field(default=(), description="files of certificates")
+    published: tuple[str, ...] = Field(
+        default=(), description="methods that others made, with certificates in l2: each of their files is used"
+    )
     dimension: Count = Field(description="N")
     rates: Radii = Field(description="values of r")
     radii: Radii = Field(description="at which certified accuracy is given")
@@ -501,10 +559,8 @@ class HighDimension:
     def __post_init__(self) -> None:
         if self.method is None and not self.published:
             raise ValueError("method: null, published: none; must be at least one of the two")
-        shown = [(each.label, each.sigma) for each in self.published]
-        if repeated := [each for each in shown if shown.count(each) > 1]:
-            label, sigma = repeated[0]
-            raise ValueError(f"published: label {label!r} with sigma {sigma} is given twice; must differ")
+        if repeated := [each for each in self.published if self.published.count(each) > 1]:
+            raise ValueError(f"published: {repeated[0]!r} is given twice; must differ")
 
 
 AnyTable = CertifiedTable | AccuracyTable | EmpiricalTable | SoundnessTable
@@ -514,6 +570,7 @@ KINDS: Mapping[str, type[AnyTable]] = {
     "empirical": EmpiricalTable,
     "soundness": SoundnessTable,
 }
+_KINDS: Mapping[str, type] = {**KINDS, "ours": Method, "others": PublishedMethod}
 K = TypeVar("K", bound=Table)
 
 
@@ -532,7 +589,9 @@ class Params:
     training_seeds: Naturals = Field(description="one base classifier per seed")
     datasets: Annotated[Mapping[str, DatasetParams], _by(_names)] = Field(description="by name")
     trainings: Annotated[Mapping[str, Training], _by(_names)] = Field(description="by name")
-    methods: Annotated[Mapping[str, Method], _by(_names)] = Field(description="by name")
+    methods: Annotated[Mapping[str, AnyMethod], _by(_names)] = Field(
+        description="by name; one that has ``certificates`` is a row of files that others made"
+    )
     tables: Annotated[Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]], _by(_names)] = Field(
         description="by the name of their file in results/tables"
     )
@@ -552,16 +611,30 @@ class Params:
         for key, _, needed in self._built_on():
             if needed in later:
                 raise ValueError(f"{key}: {needed!r}; must be a training with neither start nor teacher")
-        for dataset, method in product(self.datasets, self.methods):
+        for dataset, method in product(self.datasets, self.our_methods):
             self.certification(dataset, method)
         for name, table in self.tables.items():
-            first: dict[str, str] = {}
-            for method in rows_of(table):
-                if (other := first.setdefault(label := self.methods[method].label, method)) != method:
-                    found = f"{other!r} and {method!r} have the label {label!r}"
-                    raise ValueError(f"tables.{name}.methods: {found}; must differ")
+            self._check_labels(f"tables.{name}.methods", rows_of(table))
+        if self.high_dimension is not None:
+            self._check_labels("high_dimension.published", self.high_dimension.published)
         if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
             raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {list(known)}")
+
+    def _check_labels(self, key: str, methods: Sequence[str]) -> None:
+        first: dict[str, str] = {}
+        for method in methods:
+            if (other := first.setdefault(label := self.methods[method].label, method)) != method:
+                raise ValueError(f"{key}: {other!r} and {method!r} have the label {label!r}; must differ")
+
+    @cached_property
+    def our_methods(self) -> Mapping[str, Method]:
+        """The methods that are run here."""
+        return {name: method for name, method in self.methods.items() if isinstance(method, Method)}
+
+    @cached_property
+    def published_methods(self) -> Mapping[str, PublishedMethod]:
+        """The methods that are files of others."""
+        return {name: method for name, method in self.methods.items() if isinstance(method, PublishedMethod)}
 
     def _built_on(self) -> Iterator[tuple[str, str, str | None]]:
         """Yield each key that names what a training starts or learns from: the key, the training, and that name."""
@@ -584,14 +657,16 @@ class Params:
             yield (key, name, names("datasets")) if own else (f"{key}.member", entry.member, names("datasets"))
             yield f"{key}.architecture", entry.architecture, names("models")
             yield from ((f"{key}.trainings", each, self.trainings) for each in entry.trainings)
-            yield from ((f"{key}.methods", each, self.methods) for each in entry.methods)
+            yield from ((f"{key}.methods", each, self.our_methods) for each in entry.methods)
         for name, training in self.trainings.items():
             key = f"trainings.{name}"
             yield f"{key}.objective.name", training.objective.name, names("objectives")
             yield f"{key}.policy.name", training.policy.name, names("sigma")
             yield f"{key}.noise", training.noise, names("noise")
         yield from ((key, needed, self.trainings) for key, _, needed in self._built_on())
-        for name, method in self.methods.items():
+        for name, published in self.published_methods.items():
+            yield f"methods.{name}.dataset", published.dataset, names("datasets")
+        for name, method in self.our_methods.items():
             key = f"methods.{name}"
             yield f"{key}.training", method.training, self.trainings
             yield f"{key}.policy.name", method.policy.name, names("sigma")
@@ -600,16 +675,19 @@ class Params:
             yield from self._references_of(f"tables.{name}", table)
         if self.toy is not None:
             yield "toy.dataset", self.toy.dataset, self.datasets
-            yield "toy.constant", self.toy.constant, self.methods
-            yield "toy.input_dependent", self.toy.input_dependent, self.methods
+            yield "toy.constant", self.toy.constant, self.our_methods
+            yield "toy.input_dependent", self.toy.input_dependent, self.our_methods
         if self.pictures is not None:
-            yield "pictures.method", self.pictures.method, self.methods
+            yield "pictures.method", self.pictures.method, self.our_methods
             yield from (("pictures.datasets", each, self.datasets) for each in self.pictures.datasets)
         if self.high_dimension is not None:
-            yield "high_dimension.method", self.high_dimension.method, self.methods
+            yield "high_dimension.method", self.high_dimension.method, self.our_methods
+            for each in self.high_dimension.published:
+                yield "high_dimension.published", each, self.published_methods
 
     def _references_of(self, key: str, table: AnyTable) -> Iterator[tuple[str, str | None, Collection[str]]]:
-        yield from ((f"{key}.methods", each, self.methods) for each in table.methods)
+        known = self.methods if isinstance(table, CertifiedTable | AccuracyTable) else self.our_methods
+        yield from ((f"{key}.methods", each, known) for each in table.methods)
         for dataset, changes in table.settings.items():
             yield f"{key}.settings", dataset, self.datasets
             yield f"{key}.settings.dataset", changes.dataset, self.datasets
@@ -629,7 +707,7 @@ class Params:
         """
         entry = self.datasets[dataset]
         changes = entry.methods.get(method, MethodChanges()).certification
-        base = _changed(entry.certification, self.methods[method].certification, f"methods.{method}.certification")
+        base = _changed(entry.certification, self.our_methods[method].certification, f"methods.{method}.certification")
         return _changed(base, changes, f"datasets.{dataset}.methods.{method}.certification")
 
     def of_kind(self, kind: type[K]) -> Mapping[str, K]:
@@ -698,6 +776,9 @@ _RIGHT = {
 
 _SHOWN = 50  # problems
 
+_OF_KINDS = ("tables", "methods")
+"""Sections whose entries are of several kinds: the kind stands in the location of an error after the entry's name."""
+
 
 def _short(value: object) -> str:
     text = repr(value)
@@ -706,7 +787,7 @@ def _short(value: object) -> str:
 
 def _explain(cls: type, error: ErrorDetails) -> str:
     path = [str(part) for part in error["loc"]]
-    location = [part for at, part in enumerate(path) if not (at == 2 and path[0] == "tables")]  # there stands the kind
+    location = [part for at, part in enumerate(path) if not (at == 2 and path[0] in _OF_KINDS)]
     key = ".".join(part if part.isprintable() and len(part) <= 100 else _short(part) for part in location)
     found = _short(error["input"])
     if error["type"] == "unexpected_keyword_argument":
@@ -740,7 +821,7 @@ def _valid_keys(cls: object, location: list[str]) -> list[str]:
     """Return the keys of the section at ``location``: the fields of the dataclass that its type leads to."""
     for part in location:
         hints = get_type_hints(cls) if is_dataclass(cls) else {}
-        cls = KINDS[part] if cls in KINDS.values() and part in KINDS else hints.get(part, cls)
+        cls = _KINDS[part] if cls in _KINDS.values() and part in _KINDS else hints.get(part, cls)
         while not is_dataclass(cls) and get_args(cls):
             cls = next((a for a in get_args(cls) if is_dataclass(a) or get_args(a)), None)
     known = [f.name for f in fields(cls)] if is_dataclass(cls) else []

@@ -9,6 +9,8 @@ from certsmooth.experiment.config import Params
 def labels_of(params: Params, method: str) -> tuple[str, str]:
     """Return the labels of sigma in training, ``"none"`` without noise, and in certification.
 
+    Of files that others made, the first is what params.yaml says; their sigma is constant in certification.
+
     Args:
         params: the configuration.
         method: a key of ``methods``.
@@ -16,7 +18,9 @@ def labels_of(params: Params, method: str) -> tuple[str, str]:
     Raises:
         ConfigError: a policy's file does not say its label.
     """
-    chosen = params.methods[method]
+    if (published := params.published_methods.get(method)) is not None:
+        return published.train, policy_label("fixed")
+    chosen = params.our_methods[method]
     training = params.trainings[chosen.training]
     train = policy_label(training.policy.name) if uses_noise(training.objective.name) else NO_NOISE
     return train, policy_label(chosen.policy.name)

@@ -55,7 +55,7 @@ def certificate_of(params: Params, method: str) -> Certificate:
         ConfigError: unknown, missing or bad option.
     """
     key = f"methods.{method}.certificate"
-    certificate: Certificate = build("certificates", params.methods[method].certificate, key=key)
+    certificate: Certificate = build("certificates", params.our_methods[method].certificate, key=key)
     return certificate
 
 
@@ -117,7 +117,7 @@ def check_members(params: Params) -> None:
             make(Normalisation, dataset.normalisation, f"{key}.normalisation")
         for training in params.trainings:
             _check_training(params, name, training)
-        for method in params.methods:
+        for method in params.our_methods:
             _check_method(params, name, method)
     _check_enough_samples(params)
     for name, table in params.tables.items():
@@ -142,7 +142,7 @@ def check_toy(params: Params) -> None:
         raise ConfigError(f"toy.constant: {toy.constant!r}; must have the constant sigma of the data set")
     if policy_of(params, dependent).samples > 0:
         raise ConfigError(f"toy.input_dependent: {toy.input_dependent!r}; its sigma must be a function of x alone")
-    trainings = [params.methods[name].training for name in (toy.constant, toy.input_dependent)]
+    trainings = [params.our_methods[name].training for name in (toy.constant, toy.input_dependent)]
     if trainings[0] != trainings[1]:
         raise ConfigError(f"toy: methods with the trainings {trainings[0]!r} and {trainings[1]!r}; must be the same")
     for run in (constant, dependent):
@@ -162,29 +162,37 @@ def check_pictures(params: Params) -> None:
 
 
 def check_high_dimension(params: Params) -> None:
-    """Check that p_A of the method of ``high_dimension`` is one of a constant sigma and Gaussian noise.
+    """Check that the certificates of ``high_dimension`` are about a constant sigma and Gaussian noise.
 
     Raises:
         ConfigError: it is not.
     """
+    if params.high_dimension is not None:
+        _check_l2("high_dimension.published", params, params.high_dimension.published)
     key = "high_dimension.method"
     for run in runs.high_dimension_runs(params):
         _check_l2(key, params, [run.method])
         if policy_of(params, run).semi_elasticity != 0:
             raise ConfigError(f"{key}: {run.method!r}; must have a constant sigma")
-        if params.methods[run.method].memory:
+        if params.our_methods[run.method].memory:
             raise ConfigError(f"{key}: {run.method!r}; must have no memory, which changes predictions but not p_A")
 
 
 def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
     for name in methods:
-        if (norm := certificate_of(params, name).norm) != "l2":
+        if (norm := _norm_of(params, name)) != "l2":
             raise ConfigError(f"{key}: {name!r} certifies in {norm}; must be l2")
 
 
+def _norm_of(params: Params, method: str) -> str:
+    published = params.published_methods.get(method)
+    return certificate_of(params, method).norm if published is None else published.norm
+
+
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
+    runs.published_runs(params, name)  # or they are about other data or noise levels
     if isinstance(table, CertifiedTable):
-        norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
+        norms = {name: _norm_of(params, name) for name in rows_of(table)}
         if table.norm is None and len(set(norms.values())) > 1:
             found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
             raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
@@ -196,7 +204,7 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
             build("attacks", choice.attack, epsilon=radius, key=f"{key}.attacks.{attack}.attack")
     elif isinstance(table, AccuracyTable):
         _check_l2(f"{key}.methods", params, rows_of(table))
-        for about in runs.table_choices(params, name):
+        for about in runs.table_choices(params, name) if table.baseline in params.our_methods else ():
             known = runs.grid_points(params, about.dataset, table.baseline)
             runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")
         for number in table.published:
@@ -218,7 +226,7 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
-    entry, method = params.datasets[dataset], params.methods[name]
+    entry, method = params.datasets[dataset], params.our_methods[name]
     certificate = certificate_of(params, name)
     for grid, sigma in product(runs.grid_points(params, dataset, name), entry.sigmas):
         run = runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid, params.seed)
@@ -232,7 +240,7 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
 def _check_enough_samples(params: Params) -> None:
     """Check that no certificate and no prediction abstains whatever the samples show."""
     certified: dict[tuple[Certificate, int, float], str] = {}
-    for dataset, name in product(params.datasets, params.methods):
+    for dataset, name in product(params.datasets, params.our_methods):
         setting = params.certification(dataset, name)
         key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
@@ -249,5 +257,5 @@ def _certification_key(params: Params, dataset: str, method: str) -> str:
     changes = params.datasets[dataset].methods.get(method)
     if changes is not None and changes.certification:
         return f"datasets.{dataset}.methods.{method}.certification"
-    place = f"methods.{method}" if params.methods[method].certification else f"datasets.{dataset}"
+    place = f"methods.{method}" if params.our_methods[method].certification else f"datasets.{dataset}"
     return f"{place}.certification"

@@ -124,7 +124,7 @@ class Experiment:
             base=self.train(runs.model_run(self.params, run)),
             split=split,
             policy=runs.at_grid_point(policy, run.grid),
-            noise=runs.noise_of(self.params.methods[run.method].certificate.name),
+            noise=runs.noise_of(self.params.our_methods[run.method].certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
             n=chosen.n,
@@ -135,7 +135,7 @@ class Experiment:
     @_kept
     def certify(self, run: CertificationRun, split: Split) -> CertifySpec:
         """Return what the certificates of a run are."""
-        method = self.params.methods[run.method]
+        method = self.params.our_methods[run.method]
         return CertifySpec(
             sampled=self.sample(run, split),
             certificate=runs.at_grid_point(method.certificate, ()),
@@ -187,8 +187,8 @@ class Experiment:
 
         So a new certificate for a method costs no new samples.
         """
-        first = self.params.methods[run.method]
-        for name, method in self.params.methods.items():
+        first = self.params.our_methods[run.method]
+        for name, method in self.params.our_methods.items():
             if name == run.method:
                 break
             # Cheap questions first: a graph has thousands of them.
@@ -242,7 +242,7 @@ class Experiment:
     def _pairs(self, needs: _Needs, dataset: str, method: str, seeds: Seeds) -> Pairs:
         """Return the runs and splits that targets need of a method; of other seeds, those that are sampled or all."""
         check_choice("datasets", dataset, self.params.datasets)
-        check_choice("methods", method, self.params.methods)
+        check_choice("methods", method, self.params.our_methods)
 
         def of(seed: int) -> Pairs:
             place = dataset, method, seed

@@ -57,6 +57,16 @@ class CertificationRun:
 
 
 @dataclass(frozen=True)
+class PublishedRun:
+    """One file of certificates that others made, in a table about one data set."""
+
+    dataset: str
+    method: str
+    sigma: float
+    file: str
+
+
+@dataclass(frozen=True)
 class Demand:
     """One run that something is made of.
 
@@ -89,7 +99,7 @@ def recipe(params: Params, dataset: str, training: str) -> Options:
 
 def resolved_policy(params: Params, dataset: str, method: str) -> Member:
     """Return the sigma policy of a method with what differs on a data set."""
-    chosen, changes = params.methods[method].policy, params.datasets[dataset].methods.get(method)
+    chosen, changes = params.our_methods[method].policy, params.datasets[dataset].methods.get(method)
     return chosen if changes is None else _changed(chosen, changes.policy)
 
 
@@ -113,7 +123,7 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     Raises:
         ConfigError: training and policy share the name of such an option.
     """
-    training = resolved_training(params, dataset, params.methods[name].training)
+    training = resolved_training(params, dataset, params.our_methods[name].training)
     policy = resolved_policy(params, dataset, name)
     return _product(f"methods.{name}", training.objective.options, training.policy.options, policy.options)
 
@@ -193,15 +203,60 @@ def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
 
 
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
-    """Yield the certifications that a table is made of; see `table_choices`."""
+    """Yield the certifications that a table is made of; see `table_choices`, and `published_runs` for other rows."""
     chosen = params.tables[table]
     own = chosen if isinstance(chosen, AccuracyTable) else None
     seeds = (own.training_seeds if own else None) or params.training_seeds
     certification_seeds = (own.certification_seeds if own else None) or (params.seed,)
-    for about, method in product(table_choices(params, table), rows_of(chosen)):
+    ours = [method for method in rows_of(chosen) if method in params.our_methods]
+    for about, method in product(table_choices(params, table), ours):
         known = grid_points(params, about.dataset, method)
         for sigma, seed, grid, certification_seed in product(about.sigmas, seeds, known, certification_seeds):
             yield CertificationRun(about.dataset, method, sigma, seed, grid, certification_seed)
+
+
+def table_record(params: Params, table: str) -> str | None:
+    """Return the data set whose record a table of certified accuracy needs; None for none.
+
+    Without rows of ours nothing needs the images: files of others say what they are about.
+    """
+    chosen, about = params.tables[table], table_choice(params, table)
+    is_ours = any(method in params.our_methods for method in rows_of(chosen))
+    needs_shape = isinstance(chosen, CertifiedTable) and chosen.norm == "linf"
+    return about.dataset if is_ours or needs_shape else None
+
+
+def published_runs(params: Params, table: str) -> tuple[PublishedRun, ...]:
+    """Return the files that others made and that a table shows: at its noise levels, of the data that it is about.
+
+    Raises:
+        ConfigError: a row has none, because its files are about other data or other noise levels.
+    """
+    choices = table_choices(params, table)
+    members = {about.dataset: params.datasets[about.dataset].member or about.dataset for about in choices}
+    found: list[PublishedRun] = []
+    for name in rows_of(params.tables[table]):
+        if (method := params.published_methods.get(name)) is None:
+            continue
+        key, about_it = f"tables.{table}.methods", [c for c in choices if members[c.dataset] == method.dataset]
+        if not about_it:
+            data = ", ".join(dict.fromkeys(members.values()))
+            raise ConfigError(
+                f"{key}: {name!r} ({method.certificates}) is about {method.dataset}; must be about {data}"
+            )
+        files = [
+            PublishedRun(about.dataset, name, sigma, file)
+            for about in about_it
+            for sigma, file in method.files.items()
+            if sigma in about.sigmas
+        ]
+        if not files:
+            known = sorted({sigma for about in about_it for sigma in about.sigmas})
+            raise ConfigError(
+                f"{key}: {name!r} ({method.certificates}) has sigma {list(method.files)}; must be of {known}"
+            )
+        found += files
+    return tuple(found)
 
 
 def toy_runs(params: Params) -> tuple[tuple[CertificationRun, ...], tuple[CertificationRun, ...]]:
@@ -247,9 +302,15 @@ def high_dimension_runs(params: Params) -> tuple[CertificationRun, ...]:
     )
 
 
+def high_dimension_files(params: Params) -> tuple[tuple[str, float, str], ...]:
+    """Return method, sigma and file of the certificates of others that `HighDimension` starts from."""
+    names = params.high_dimension.published if params.high_dimension else ()
+    return tuple((name, *each) for name in names for each in params.published_methods[name].files.items())
+
+
 def model_run(params: Params, run: CertificationRun) -> ModelRun:
     """Return the base classifier that a certification is about."""
-    name = params.methods[run.method].training
+    name = params.our_methods[run.method].training
     lists = {key for grid in training_grid_points(params, run.dataset, name) for key, _ in grid}
     grid = tuple((key, value) for key, value in run.grid if key in lists)
     return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
@@ -316,6 +377,7 @@ def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
     chosen = params.tables[table]
     labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows_of(chosen)}
+    published = [asdict(run) for run in published_runs(params, table)]
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]
-    return {"choices": choices, "table": described, "labels": labels}
+    return {"choices": choices, "table": described, "labels": labels, "published": published}

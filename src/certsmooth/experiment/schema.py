@@ -18,12 +18,15 @@ from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import recipes
-from certsmooth.experiment.config import KINDS, Params, Short, read_params
+from certsmooth.experiment.config import KINDS, Params, PublishedMethod, Short, read_params
 from certsmooth.experiment.members import options_schema
 
 SCHEMA, PAGE = Path("config", "schema.json"), Path("docs", "parameters.md")
 
-_TYPES = {"DatasetParams": "datasets", "Training": "trainings", "Method": "methods"}
+_TYPES = {
+    **{"DatasetParams": "datasets", "Training": "trainings", "Method": "methods"},
+    "PublishedMethod": "methods",
+}
 _MEMBERS = {
     ("Training", "objective"): "objectives",
     ("Training", "policy"): "sigma",
@@ -40,6 +43,7 @@ _NAMES = {
     ("DatasetParams", "architecture"): "models",
     ("DatasetParams", "member"): "datasets",
     ("Training", "noise"): "noise",
+    ("PublishedMethod", "dataset"): "datasets",
 }
 """The family that a name belongs to."""
 
@@ -178,12 +182,14 @@ def _places(whole: Schema, place: str, described: Schema, seen: tuple[str, ...] 
         for suffix, name in _types_of(value):
             here = f"{place}.{key}{suffix}".lstrip(".")
             if name not in seen and "properties" in whole["$defs"][name] and not here.startswith("modifiers"):
-                title = f"{here} (kind: {_kind(name)})" if _kind(name) else here
+                title = f"{here} ({_kind(name)})" if _kind(name) else here
                 yield from _places(whole, title, whole["$defs"][name], (*seen, name))
 
 
 def _kind(name: str) -> str | None:
-    return next((kind for kind, cls in KINDS.items() if cls.__name__ == name), None)
+    if name == PublishedMethod.__name__:
+        return "with certificates of others"
+    return next((f"kind: {kind}" for kind, cls in KINDS.items() if cls.__name__ == name), None)
 
 
 def _types_of(value: Schema, suffix: str = "") -> Iterator[tuple[str, str]]:

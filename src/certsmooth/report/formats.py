@@ -16,7 +16,7 @@ _DATASETS = {"cifar10": "CIFAR-10", "imagenet": "ImageNet", "mnist": "MNIST"}
 _PAPERS = {"ddrs": "DDRS", "smoothadv": "SmoothAdv", "adre": "ADRE", "idrs": "IDRS"}
 _DIGITS = {
     **{"acr": 3, "classwise_accuracy_std": 3, "certified_accuracy": 1, "empirical_accuracy": 1, "acr_kept": 1},
-    "threshold": 5,
+    **{"threshold": 5, "p_a_quantile": 4},
 }
 """Decimals of a metric; 2 for the others."""
 
@@ -105,6 +105,17 @@ def at_columns(columns: Sequence[Mapping[str, Any]]) -> dict[tuple[str, float | 
         return ", ".join([*([dataset(name)] if several or not at else []), *at])
 
     return {pair: heading(*pair) for pair in ((column["dataset"], column["sigma"]) for column in columns)}
+
+
+def p_a_figure(figure: str) -> str:
+    """Return the path of the figure of p_A that stands beside the figure of a table."""
+    folder, _, name = figure.rpartition("/")
+    return f"{folder}/p_a/{name}" if folder else f"p_a/{name}"
+
+
+def at_quantiles(shares: Iterable[float]) -> dict[float, str]:
+    """Return the headings of columns, one for each quantile."""
+    return {share: f"{100 * share:g} %" for share in shares}
 
 
 def printed_table(name: str, table: int, data: str) -> str:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from certsmooth._internal.storage import file_digest
 from certsmooth.analysis import CertifiedRun
-from certsmooth.artefacts.certificates import CertificatesPart, find_certificates, read_certificates
+from certsmooth.analysis.high_dimension import with_probabilities
+from certsmooth.analysis.runs import AS_PUBLISHED
+from certsmooth.artefacts.certificates import (
+    CertificatesPart,
+    find_certificates,
+    read_certificates,
+    read_published_certificates,
+)
 from certsmooth.errors import CountsError
+from certsmooth.experiment.build import under
 from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import CertificationRun
+from certsmooth.experiment.runs import CertificationRun, PublishedRun
 from certsmooth.experiment.specs import CertifySpec, Split, certificates_path, plain
 
 
@@ -40,7 +49,7 @@ class Certified:
         part = self._part(spec, self.results / certificates_path(self.experiment.certificates(run).name))
         return CertifiedRun(
             method=run.method,
-            label=params.methods[run.method].label,
+            label=params.our_methods[run.method].label,
             train=train,
             certify=certify,
             sigma=run.sigma,
@@ -50,6 +59,39 @@ class Certified:
             split=split,
             frame=part.frame,
             provenance={**part.provenance, **_said(spec)},
+        )
+
+    def published(self, run: PublishedRun) -> CertifiedRun:
+        """Return the certificates of a file that others made.
+
+        Where its radii are Gaussian noise's, ``p_a_lower`` follows from them (`with_probabilities`).
+
+        Raises:
+            ConfigError: the file is missing or damaged, or its certificates cannot be of the sigma given; the message
+                names method and file.
+        """
+        method, path = self.experiment.params.published_methods[run.method], Path(run.file)
+        read = partial(read_published_certificates, path, sigma=run.sigma, norm=method.norm)
+        frame = under(f"methods.{run.method}.certificates", read)
+        if method.norm == "l2":
+            frame = with_probabilities(frame, run.sigma)
+        train, certify = labels_of(self.experiment.params, run.method)
+        return CertifiedRun(
+            method=run.method,
+            label=method.label,
+            train=train,
+            certify=certify,
+            sigma=run.sigma,
+            grid={},
+            seed=None,
+            certification_seed=None,
+            split="test",
+            frame=frame.assign(sigma=run.sigma, guarantee=AS_PUBLISHED),
+            provenance={
+                **{"dataset": run.dataset, "about": method.dataset, "norm": method.norm, "images": len(frame)},
+                **{"file": run.file, "sha256": file_digest(path, error=CountsError)},
+            },
+            kind="derived",
         )
 
     def _part(self, spec: CertifySpec, path: Path) -> CertificatesPart:

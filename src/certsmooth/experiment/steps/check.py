@@ -28,9 +28,10 @@ def check_start(params: Params) -> None:
     specs = {dataset: _check_dataset(params, dataset) for dataset in dict.fromkeys(run.dataset for run in models)}
     for dataset, training in dict.fromkeys((run.dataset, run.training) for run in models):
         _check_training(params, dataset, training, specs[dataset])
-    if params.high_dimension is not None:
-        for position, published in enumerate(params.high_dimension.published):
-            _check_there(f"high_dimension.published.{position}.file", published.file)
+    shown = [(run.method, run.file) for table in params.tables for run in runs.published_runs(params, table)]
+    shown += [(name, file) for name, _, file in runs.high_dimension_files(params)]
+    for method, file in shown:
+        _check_there(f"methods.{method}.certificates", file)
 
 
 def _check_dataset(params: Params, dataset: str) -> ModelSpec:

@@ -11,7 +11,7 @@ from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.members import check_high_dimension
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import high_dimension_runs
+from certsmooth.experiment.runs import high_dimension_files, high_dimension_runs
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.report.figures.curves import high_dimension_curves
 from certsmooth.report.figures.panels import write_figure
@@ -44,10 +44,11 @@ def make_high_dimension(experiment: Experiment, *, results: Path) -> None:
             f"{provenance['dataset']} ({provenance['fingerprint']}, {provenance['images']} images, n = "
             f"{provenance['n']:,}, alpha = {provenance['alpha']:g}, device {provenance['device']})"
         )
-    for published in chosen.published:
-        frame = read_published_certificates(Path(published.file), sigma=published.sigma)
-        frames[f"{published.label} (published), sigma {published.sigma:g}"] = with_probabilities(frame, published.sigma)
-        about.append(f"{published.file}, as published")
+    for method, sigma, file in high_dimension_files(params):
+        frame = read_published_certificates(Path(file), sigma=sigma)
+        label = params.published_methods[method].label
+        frames[f"{label} (published), sigma {sigma:g}"] = with_probabilities(frame, sigma)
+        about.append(f"{file}, as published")
     folder, figures = results / "tables" / "idrs", results / "tables" / "figures" / "idrs"
     for each in (folder, figures):
         each.mkdir(parents=True, exist_ok=True)

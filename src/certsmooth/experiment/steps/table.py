@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,13 +29,14 @@ from certsmooth.experiment.config import (
     EmpiricalTable,
     Published,
     SoundnessTable,
+    rows_of,
 )
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import CertificationRun, table_choice, table_runs
+from certsmooth.experiment.runs import CertificationRun, published_runs, table_choice, table_record, table_runs
 from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
-from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves
+from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves, p_a_curves
 from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import write_table
 from certsmooth.science.certificates import guarantee, linf_radius
@@ -43,17 +45,17 @@ from certsmooth.science.theory.pixel_grid import grid_of
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Draw = Callable[[], "Figure"]
-"""Draws the figure of a table."""
+Draws = Mapping[str, Callable[[], "Figure"]]
+"""Draws each figure of a table, by its folder below that of the figures."""
 
 
 def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
-    """Write a table as Markdown, CSV and JSON, and its figure, if its kind has one, as SVG and PNG.
+    """Write a table as Markdown, CSV and JSON, and its figures, if its kind has some, as SVG and PNG.
 
     Args:
         experiment: all that is asked for.
         name: a key of ``tables``.
-        results: folder that holds ``certificates`` and ``audits``; the table goes to its ``tables``, the figure to
+        results: folder that holds ``certificates`` and ``audits``; the table goes to its ``tables``, the figures to
             ``tables/figures``, and what `dvc metrics` and `dvc plots` compare to ``metrics`` and ``plots``.
 
     Returns:
@@ -63,32 +65,33 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
         ConfigError: certificates of the table are about several norms.
         CountsError: certificates, attacks or audits are missing, damaged, or of something else.
     """
-    makers: dict[type, Callable[..., tuple[TableResult, Draw | None]]] = {
+    makers: dict[type, Callable[..., tuple[TableResult, Draws]]] = {
         CertifiedTable: _certified,
         EmpiricalTable: _empirical,
         AccuracyTable: _accuracy,
         SoundnessTable: _soundness,
     }
     table, folder = experiment.params.tables[name], results / "tables"
-    result, draw = makers[type(table)](Certified(experiment, results), name, table)
+    result, draws = makers[type(table)](Certified(experiment, results), name, table)
     folder.mkdir(parents=True, exist_ok=True)
-    if draw:
-        (folder / "figures").mkdir(exist_ok=True)
-        write_figure(draw, folder / "figures", name=name)
-    markdown, *_ = write_table(result, folder, figure=f"figures/{name}.svg" if draw else None)
+    for place, draw in draws.items():
+        (folder / "figures" / place).mkdir(parents=True, exist_ok=True)
+        write_figure(draw, folder / "figures" / place, name=name)
+    markdown, *_ = write_table(result, folder, figure=f"figures/{name}.svg" if draws else None)
     if result.kind == "certified":
         _write_metrics(result, results)
     return markdown
 
 
-def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[TableResult, Draw]:
+def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[TableResult, Draws]:
     params = certified.experiment.params
     about = table_choice(params, name)
-    data = certified.experiment.data(about.dataset)
-    dataset = read_record(certified.results / data.path, spec=data.identity)["name"]
-    runs = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
+    record, member = _record(certified, name), params.datasets[about.dataset].member
+    dataset = str(record.get("name", member or about.dataset))
+    ours = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
+    runs = _in_order(table, [*ours, *map(certified.published, published_runs(params, name))])
     if table.norm == "linf":
-        runs = [_in_linf(run) for run in runs]
+        runs = [_in_linf(run, math.prod(record["image_shape"])) for run in runs]
     norm = table.norm or _norm(name, runs)
     result = certified_table(
         runs,
@@ -100,15 +103,33 @@ def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[
         norm=norm,
         data=dataset,
     )
-    return result, lambda: certified_curves(runs, title=table.title, norm=norm)
+    return result, {
+        "": lambda: certified_curves(runs, title=table.title, norm=norm),
+        "p_a": lambda: p_a_curves(runs, title=table.title),
+    }
 
 
-def _in_linf(run: CertifiedRun) -> CertifiedRun:
+def _record(certified: Certified, name: str) -> dict[str, Any]:
+    """Return the record of the data that a table is about; nothing if it needs none."""
+    if (dataset := table_record(certified.experiment.params, name)) is None:
+        return {}
+    data = certified.experiment.data(dataset)
+    return read_record(certified.results / data.path, spec=data.identity)
+
+
+def _in_order(table: CertifiedTable | AccuracyTable, runs: Sequence[CertifiedRun]) -> list[CertifiedRun]:
+    """Return runs in the order of the rows of a table."""
+    methods = rows_of(table)
+    return sorted(runs, key=lambda run: methods.index(run.method))
+
+
+def _in_linf(run: CertifiedRun, dimension: int) -> CertifiedRun:
     """Return a run with the l-infinity radii that its certificates imply."""
-    norm, dimension = run.provenance["norm"], run.provenance["dimension"]
+    norm = run.provenance["norm"]
     radii = {
         column: linf_radius(run.frame[column].to_numpy(), norm=norm, dimension=dimension)
         for column in ("radius", "radius_before_memory")
+        if column in run.frame
     }
     return replace(run, frame=run.frame.assign(**radii))
 
@@ -129,16 +150,20 @@ def _published(chosen: Published | None, dataset: str) -> tuple[str, int, str] |
     return chosen.paper, chosen.table, dataset if dataset in known else chosen.dataset
 
 
-def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[TableResult, Draw]:
+def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[TableResult, Draws]:
+    params = certified.experiment.params
     columns: dict[Column, list[CertifiedRun]] = {}
-    for run in table_runs(certified.experiment.params, name):
+    for run in table_runs(params, name):
         columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
+    for file in published_runs(params, name):
+        columns.setdefault(Column(file.dataset, file.sigma), []).append(certified.published(file))
+    columns = {column: _in_order(table, runs) for column, runs in columns.items()}
     published = [(each.paper, each.table) for each in table.published]
     result = accuracy_table(columns, name=name, title=table.title, baseline_method=table.baseline, published=published)
-    return result, lambda: accuracy_curves(columns, title=table.title)
+    return result, {"": lambda: accuracy_curves(columns, title=table.title)}
 
 
-def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[TableResult, Draw]:
+def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[TableResult, Draws]:
     params = certified.experiment.params
     runs = [_attacked(certified, name, table, run) for run in table_runs(params, name)]
     result = empirical_table(
@@ -149,7 +174,7 @@ def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
     )
-    return result, lambda: empirical_curves(result, [attacked.run for attacked in runs])
+    return result, {"": lambda: empirical_curves(result, [attacked.run for attacked in runs])}
 
 
 def _shown(key: str, choice: AttackChoice) -> ShownAttack:
@@ -183,9 +208,9 @@ def _source(run: CertifiedRun) -> dict[str, Any]:
     return {key: run.provenance[key] for key in ("fingerprint", "checkpoint")}
 
 
-def _soundness(certified: Certified, name: str, table: SoundnessTable) -> tuple[TableResult, None]:
+def _soundness(certified: Certified, name: str, table: SoundnessTable) -> tuple[TableResult, Draws]:
     runs = [_audited(certified, name, run) for run in table_runs(certified.experiment.params, name)]
-    return soundness_table(runs, name=name, title=table.title, alpha=table.predict.alpha), None
+    return soundness_table(runs, name=name, title=table.title, alpha=table.predict.alpha), {}
 
 
 def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedRun:

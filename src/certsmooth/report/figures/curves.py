@@ -14,6 +14,7 @@ from jaxtyping import Float
 from certsmooth.analysis import CertifiedRun
 from certsmooth.analysis.accuracy import Column, Rows, row_labels, rows_by_column
 from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.probabilities import band, distribution, label_probability
 from certsmooth.analysis.result import TableResult
 from certsmooth.analysis.runs import Method, Outcome, collect, guarantees
 from certsmooth.errors import ConfigError
@@ -43,7 +44,7 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
 
     Raises:
         ConfigError: there are no runs on the test split, or they are given twice.
-        CountsError: runs are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     methods = collect(runs, "test")
     if not methods:
@@ -70,6 +71,45 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
     )
 
 
+def p_a_curves(runs: Sequence[CertifiedRun], *, title: str) -> Figure:
+    """Draw the distribution of p_A over images, a panel for each sigma.
+
+    A method's line is its empirical distribution function, the mean over training seeds; where it has several options
+    at a sigma, the lowest of theirs at each p, as in `certified_curves`. Methods whose p_A is not known are left out.
+
+    Args:
+        runs: those on the test split are shown.
+        title: above the panels.
+
+    Raises:
+        ConfigError: runs are given twice.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
+    """
+    methods, at = collect(runs, "test"), np.linspace(0.5, 1, 501)
+
+    def draw(axis: Axes, sigma: float) -> None:
+        axis.set(xlim=(0.5, 1), ylim=(0, 100))
+        for number, method in enumerate(methods):
+            here = [label_probability(outcome) for outcome in method.outcomes if outcome.setting.sigma == sigma]
+            if known := [p_a for p_a in here if p_a is not None]:
+                lowest = np.min([distribution(p_a, at) for p_a in known], axis=0)
+                width = band(*known[0].shape)
+                lower, upper = (100 * np.clip(lowest + change, 0, 1) for change in (-width, width))
+                axis.fill_between(at, lower, upper, color=line(number)["color"], alpha=0.13, linewidth=0)
+                axis.plot(at, 100 * lowest, **line(number), label=method.label)
+
+    sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
+    return panels_figure(
+        [(f"σ = {sigma:g}", sigma) for sigma in sigmas],
+        draw,
+        columns=4,
+        size=(2.6, 2.4),
+        title=title,
+        labels=("p", r"Images with $p_A \leq p$ (%)"),
+        legend="Bands: 95 % for the finite test set (DKW).",
+    )
+
+
 def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, title: str) -> Figure:
     """Draw certified-accuracy curves.
 
@@ -82,7 +122,7 @@ def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, 
 
     Raises:
         ConfigError: there are no runs, or they are given twice.
-        CountsError: runs on one data set are not about the same images.
+        CountsError: runs of a method are not about the same images, or runs contradict each other in the label of one.
     """
     from matplotlib.collections import LineCollection
 
