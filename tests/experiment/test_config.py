@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -40,6 +41,11 @@ def test_shipped_params_are_valid():
             "methods.cohen.certificate.options",
             {"grid": [1, 2]},
             ["methods.cohen.certificate.options.grid", "one value"],
+        ),
+        (
+            "methods.two-sided.certificate.options",
+            {"split": {0.25: 0.5}},
+            ["methods.two-sided.certificate.options.split: {0.25: 0.5}", "must be one value"],
         ),
         ("methods.cohen.noise", "uniform", ["unknown key methods.cohen.noise"]),
         ("tables.table1.kind", "certifed", ["tables.table1.kind: unknown 'certifed'", "did you mean 'certified'"]),
@@ -102,6 +108,16 @@ def test_shipped_params_are_valid():
         ("training_seeds", [], ["training_seeds: []", "one or more"]),
         ("training_seeds", [0, 0], ["training_seeds: [0, 0]", "different"]),
         ("methods.idrs.policy.options.rate", {"a": 1}, ["methods.idrs.policy.options.rate: {'a': 1}", "a list of"]),
+        ("methods.idrs.policy.options.rate", {0.25: [1]}, ["{0.25: [1]}; must be", "mapping from sigma to one of"]),
+        ("methods.idrs.policy.options.rate", {-0.25: 1}, ["{-0.25: 1}; must be", "mapping from sigma"]),
+        ("methods.idrs.policy.options.rate", {True: 1}, ["{True: 1}; must be", "mapping from sigma"]),
+        ("methods.idrs.policy.options.rate", {0.5: "a b"}, ["{0.5: 'a b'}; text must be at most 100"]),
+        ("methods.idrs.policy.options.rate", {0.5: 1, "0.50": 1}, ["'0.50': 1}; must have one entry for each sigma"]),
+        (
+            "datasets.digits.recipe.epochs",
+            {0.25: 40},
+            ["datasets.digits.recipe.epochs: {0.25: 40}; must be a number, text, true, false or null, or a list"],
+        ),
         (
             "methods.idrs.policy.options.rate",
             [[0.1]],
@@ -183,6 +199,31 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("trainings.smoothadv.objective.options.attacker", "pdg", ["smoothadv.objective", "attacker", "'pgd'"]),
         ("trainings.smoothadv.objective.options.epsilon", -0.1, ["smoothadv.objective", "epsilon", "-0.1"]),
         ("trainings.smoothadv.objective.options.epsilon", [0.1, -1], ["smoothadv.objective", "epsilon", "-1"]),
+        (
+            "trainings.smoothadv.objective.options.epsilon",
+            {0.12: 0.1, 0.25: 0.25},
+            ["smoothadv.objective.options.epsilon: {0.12: 0.1, 0.25: 0.25}; must have an entry for sigma 0.5"],
+        ),
+        (
+            "trainings.smoothadv.objective.options.epsilon",
+            {sigma: -sigma for sigma in (0.12, 0.25, 0.5, 1.0)},
+            ["trainings.smoothadv.objective", "epsilon: -0.12", ">= 0"],
+        ),
+        (
+            "datasets.imagenet.sigmas",
+            [0.25, 0.75],
+            ["datasets.imagenet.trainings.smoothadv.objective", "0.25: 0.5,", "must have an entry for sigma 0.75"],
+        ),
+        (
+            "datasets.digits.methods.cohen-ds",
+            {"policy": {"step": {0.12: 0.1, 0.5: 0.1}}},
+            ["datasets.digits.methods.cohen-ds.policy.options.step", "must have an entry for sigma 0.25"],
+        ),
+        (
+            "tables.empirical.attacks.smoothed.attack.options.steps",
+            {0.25: 2},
+            ["tables.empirical.attacks.smoothed.attack.options", "steps: {0.25: 2}; must be a whole number"],
+        ),
         ("trainings.smoothadv.objective.options.steps", 0, ["smoothadv.objective", "steps", "at least 1"]),
         ("trainings.macer.objective.options.samples", 1, ["macer.objective", "samples", "at least 2"]),
         ("datasets.cifar10.trainings.macer.objective", {"gama": 1}, ["datasets.cifar10.trainings.macer", "'gamma'"]),
@@ -334,6 +375,46 @@ def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value
         spec = Experiment(params).train(model)
         assert spec.objective.options["epsilon"] == model.grid[0][1]
         assert spec.path.parent.name == f"epsilon={model.grid[0][1]}"
+
+
+def test_an_option_has_the_value_of_its_sigma(content):
+    """DDRS, Section 4.2: epsilon is 0.5 at sigma 0.25, and 1.0 at 0.5 and 1.0."""
+    experiment = Experiment(parse_params(content))
+    for sigma, epsilon in ((0.25, 0.5), (0.5, 1.0), (1.0, 1.0)):
+        for training in ("smoothadv", "smoothadv-ds"):
+            run = runs.ModelRun("imagenet", training, sigma, 0, ())
+            assert experiment.train(run).identity["objective"]["options"]["epsilon"] == epsilon
+            assert experiment.train(run).path.parent.name == "default"
+    with pytest.raises(ConfigError, match=r"^datasets.imagenet.*options.epsilon: .* must have an entry for sigma 0.75"):
+        experiment.train(runs.ModelRun("imagenet", "smoothadv", 0.75, 0, ()))
+
+
+def test_a_value_for_each_sigma_goes_with_lists(content):
+    steps = {0.12: 0.1, 0.25: 0.2, 0.5: 0.3, 1.0: 0.4}
+    params = parse_params(changed(content, "methods.cohen-ds.policy.options.step", steps))
+    assert len(runs.grid_points(params, "digits", "cohen-ds")) == 3
+    for run in runs.table_runs(params, "table1"):
+        if run.method == "cohen-ds":
+            options = Experiment(params).sample(run, "test").policy.options
+            assert (options["step"], options["iterations"]) == (steps[run.sigma], dict(run.grid)["iterations"])
+
+
+def test_a_table_at_another_sigma_needs_a_value_for_it_as_well(content):
+    values = dict.fromkeys((0.12, 0.25, 0.5, 0.6, 1.0, 2.0), 0.1)
+    whole = changed(content, "trainings.smoothadv.objective.options.epsilon", values)
+    at_its_own = {sigma: {"digits": {"sigmas": [0.25, sigma]}} for sigma in (2.0, 1.5)}
+    check_members(parse_params(changed(whole, "tables.table1.settings", at_its_own[1.5])))  # without SmoothAdv
+    check_members(parse_params(changed(whole, "tables.table2.settings", at_its_own[2.0])))
+    with pytest.raises(ConfigError, match=r"^trainings.smoothadv.objective.options.epsilon: .* for sigma 1.5$"):
+        check_members(parse_params(changed(whole, "tables.table2.settings", at_its_own[1.5])))
+
+
+def test_a_value_for_one_sigma_is_merged_into_the_others(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    change = "{imagenet: {trainings: {smoothadv: {objective: {epsilon: {0.50: 2.0}}}}}}"
+    (tmp_path / "params.yaml").write_text(f"dataset: imagenet\nseed: 0\ntraining_seeds: [0]\ndatasets: {change}\n")
+    objective = read_params(tmp_path / "params.yaml").datasets["imagenet"].trainings["smoothadv"].objective
+    assert objective["epsilon"] == {0.25: 0.5, 0.5: 2.0, 1.0: 1.0}
 
 
 def test_too_many_combinations_are_refused_before_they_are_listed(content):

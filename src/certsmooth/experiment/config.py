@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast, get_args, get_type_hi
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     ConfigDict,
     Field,
     Strict,
@@ -46,20 +47,30 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of 
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
-def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    try:
-        valid = validate(value)
-    except ValidationError:  # one line, not one for each type that it is not
-        right = "must be a number, text, true, false or null, or a list of these"
-        raise PydanticCustomError("option", right) from None
-    # The text of an option chooses among names; the values of one that is a list become names of folders.
-    each_value = valid if isinstance(valid, tuple) else (valid,)
-    for each in each_value:
-        if isinstance(each, str) and not _NAME.fullmatch(each):
-            meant = whole_number_meant(each) or number_meant(each)
-            right = f"must be a number{meant}" if meant else f"text must be {_NAME_FORM}"
-            raise PydanticCustomError("option", "{right}", {"right": right})
-    return valid
+def _option(right: str) -> WrapValidator:
+    """Return the check of an option, whose errors say what is right."""
+
+    def checked(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            valid = validate(value)
+        except ValidationError:  # one line, not one for each type that it is not
+            raise PydanticCustomError("option", "must be {right}", {"right": right}) from None
+        if isinstance(valid, Mapping) and len(valid) < len(cast(Mapping[object, object], value)):
+            raise PydanticCustomError("option", "must have one entry for each sigma")
+        values = valid.values() if isinstance(valid, Mapping) else valid if isinstance(valid, tuple) else (valid,)
+        for each in values:
+            _check_text(each)
+        return valid
+
+    return WrapValidator(checked)
+
+
+def _check_text(value: object) -> None:
+    """The text of an option chooses among names; the values of one that is a list become names of folders."""
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        meant = whole_number_meant(value) or number_meant(value)
+        right = f"must be a number{meant}" if meant else f"text must be {_NAME_FORM}"
+        raise PydanticCustomError("option", "{right}", {"right": right})
 
 
 def _is_file(value: str) -> bool:
@@ -132,7 +143,17 @@ Step = Annotated[
     str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
 ]
 _STRICT = ConfigDict(extra="forbid", strict=False)
-Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
+_ONE = "a number, text, true, false or null"
+Options = Mapping[str, Annotated[Option | tuple[Option, ...], _option(f"{_ONE}, or a list of these")]]
+# JSON has no keys but text.
+_SigmaKey = Annotated[Sigma, BeforeValidator(lambda key: float(key) if isinstance(key, str) else key)]
+MemberOptions = Mapping[
+    str,
+    Annotated[
+        Option | tuple[Option, ...] | Mapping[_SigmaKey, Option],
+        _option(f"{_ONE}, a list of these, or a mapping from sigma to one of these"),
+    ],
+]
 T = TypeVar("T")
 
 
@@ -141,9 +162,12 @@ class Member:
     """A member of a family and its options."""
 
     name: str = Field(description="of the member")
-    options: Options = Field(
+    options: MemberOptions = Field(
         default_factory=dict,
-        description="by name; where a list is allowed, it makes one training or certification per value",
+        description=(
+            "by name; where a list is allowed, it makes one training or certification per value, and where a mapping "
+            "from sigma is, each sigma has the value that stands there"
+        ),
     )
 
 
@@ -215,8 +239,8 @@ class TrainingChanges:
     """What differs from a training on one data set."""
 
     recipe: Options = Field(default_factory=dict, description="fields of the recipe")
-    objective: Options = Field(default_factory=dict, description="options of the objective")
-    policy: Options = Field(default_factory=dict, description="options of the policy")
+    objective: MemberOptions = Field(default_factory=dict, description="options of the objective")
+    policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
     start: Start | None = Field(default=None, description="weights to start from; null: as the training says")
 
 
@@ -224,7 +248,7 @@ class TrainingChanges:
 class MethodChanges:
     """What differs from a method on one data set."""
 
-    policy: Options = Field(default_factory=dict, description="options of the policy")
+    policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
     certification: Options = Field(default_factory=dict, description="fields of the certification")
 
 
@@ -318,9 +342,9 @@ class Method:
     )
 
     def __post_init__(self) -> None:
-        lists = [name for name, value in self.certificate.options.items() if isinstance(value, tuple)]
-        if lists:
-            raise ValueError(f"certificate.options.{lists[0]}: a list; must be one value")
+        options = self.certificate.options
+        if several := [name for name, value in options.items() if isinstance(value, tuple | Mapping)]:
+            raise ValueError(f"certificate.options.{several[0]}: {_short(options[several[0]])}; must be one value")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

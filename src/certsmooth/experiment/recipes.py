@@ -66,7 +66,7 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {_text(each)}" for name, each in value.items())
+        return "; ".join(f"{name}: {_text(each)}" for name, each in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(map(_text, value))
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
@@ -15,6 +15,7 @@ from certsmooth.experiment.config import (
     AccuracyTable,
     CertifiedTable,
     Member,
+    MemberOptions,
     Options,
     Params,
     TableSettings,
@@ -86,7 +87,7 @@ def resolved_policy(params: Params, dataset: str, method: str) -> Member:
     return chosen if changes is None else _changed(chosen, changes.policy)
 
 
-def _changed(chosen: Member, changes: Options) -> Member:
+def _changed(chosen: Member, changes: MemberOptions) -> Member:
     return replace(chosen, options={**chosen.options, **changes})
 
 
@@ -111,7 +112,7 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     return _product(f"methods.{name}", training.objective.options, training.policy.options, policy.options)
 
 
-def _product(key: str, *options: Options) -> tuple[GridPoint, ...]:
+def _product(key: str, *options: MemberOptions) -> tuple[GridPoint, ...]:
     lists = [(name, value) for each in options for name, value in each.items() if isinstance(value, tuple)]
     for name, value in lists:
         if not value or len(set(value)) != len(value):
@@ -149,10 +150,58 @@ def find_grid_point(known: Iterable[GridPoint], name: str, *, key: str) -> GridP
     return by_name[name]
 
 
-def at_grid_point(chosen: Member, grid: GridPoint) -> MemberSpec:
-    """Return a member whose options that are lists have the values of a grid point."""
-    values = dict(grid)
-    options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
+def training_key(params: Params, dataset: str, name: str) -> str:
+    """Return where params.yaml says last what a training is on a data set."""
+    changed = name in params.datasets[dataset].trainings
+    return f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
+
+
+def policy_key(params: Params, dataset: str, method: str) -> str:
+    """Return where params.yaml says last what the sigma policy of a method is on a data set."""
+    changed = method in params.datasets[dataset].methods
+    return f"datasets.{dataset}.methods.{method}.policy" if changed else f"methods.{method}.policy"
+
+
+def objective_of(params: Params, run: ModelRun) -> MemberSpec:
+    """Return the objective that a base classifier is trained by.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_training(params, run.dataset, run.training).objective
+    return _at(chosen, run, f"{training_key(params, run.dataset, run.training)}.objective")
+
+
+def training_policy_of(params: Params, run: ModelRun) -> MemberSpec:
+    """Return the sigma policy of the noise that a base classifier is trained with.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_training(params, run.dataset, run.training).policy
+    return _at(chosen, run, f"{training_key(params, run.dataset, run.training)}.policy")
+
+
+def policy_of(params: Params, run: CertificationRun) -> MemberSpec:
+    """Return the sigma policy of a certification.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_policy(params, run.dataset, run.method)
+    return _at(chosen, run, policy_key(params, run.dataset, run.method))
+
+
+def _at(chosen: Member, run: ModelRun | CertificationRun, key: str) -> MemberSpec:
+    """Return a member whose options have the values of a run: of its grid point, and of its sigma."""
+    values, options = dict(run.grid), dict(chosen.options)
+    for name, value in options.items():
+        if isinstance(value, tuple):
+            options[name] = values[name]
+        elif isinstance(value, Mapping):
+            if run.sigma not in value:
+                raise ConfigError(f"{key}.options.{name}: {dict(value)}; must have an entry for sigma {run.sigma}")
+            options[name] = value[run.sigma]
     return MemberSpec(chosen.name, options)
 
 
