@@ -4,6 +4,7 @@ import sys
 
 import pytest
 
+from certsmooth.analysis.published import published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import CertifiedTable, EmpiricalTable, parse_params, read_params
@@ -103,6 +104,13 @@ def test_shipped_params_are_valid():
         ("tables.table1.norm", "l1", ["tables.table1.norm", "'linf'"]),
         ("tables.table1.settings", {"digts": {}}, ["tables.table1.settings", "did you mean 'digits'"]),
         ("tables.table1.settings", {"digits": {"sigmas": [0]}}, ["tables.table1.settings.digits", "> 0"]),
+        ("tables.table1.settings", {"mnist": {"methods": ["chen"]}}, ["settings.mnist.methods", "'cohen'"]),
+        ("tables.table1.settings", {"mnist": {"methods": []}}, ["settings.mnist.methods: []", "one or more"]),
+        (
+            "tables.table1.settings",
+            {"mnist": {"methods": ["cohen", "toy-cohen"]}},
+            ["tables.table1.methods", "have the label 'Cohen'"],
+        ),
         ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
         ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
         ("training_seeds", [], ["training_seeds: []", "one or more"]),
@@ -250,6 +258,16 @@ def test_wrong_structure_is_named(content, path, value, words):
             ["methods.cohen-ds", "'data_dependent'", "semi-elasticity"],
         ),
         ("methods.cohen.certificate.name", "l1", ["tables.adre_table1.methods: radii of cohen in l1, adre-0.1 in l2"]),
+        (
+            "tables.table1.settings",
+            {"digits": {"methods": ["cohen", "yang"]}},
+            ["tables.table1.methods: radii of cohen in l2, yang in l1; must be of one norm"],
+        ),
+        (
+            "tables.empirical.settings",
+            {"digits": {"methods": ["yang"]}},
+            ["tables.empirical.methods: 'yang' certifies in l1; must be l2"],
+        ),
         ("methods.yang-ds.policy.options.norm", "l2", ["methods.yang-ds.policy.options.norm: 'l2'", "'l1'"]),
         (
             "tables.table4.methods",
@@ -468,6 +486,25 @@ def test_a_table_is_about_what_its_settings_say(content):
     assert {run.dataset for run in runs.table_runs(params, "table1")} == {"cifar10"}
     assert {run.sigma for run in runs.table_runs(params, "adre_table1")} == {0.12, 0.25, 0.5, 1.0}
     assert {run.dataset for run in runs.table_runs(params, "adre_table1")} == {"cifar10-resnet110"}
+
+
+def test_a_table_has_the_rows_of_the_chosen_data_set(content):
+    """ADRE, Table 1: lambda is 0.1, 0.2 and 0.3 on CIFAR-10, 0.05 and 0.1 on ImageNet, where the rows end there."""
+    weights = {"digits": [0.1, 0.2, 0.3], "cifar10": [0.1, 0.2, 0.3], "imagenet": [0.05, 0.1]}
+    for dataset, expected in weights.items():
+        params = parse_params(changed(content, "dataset", dataset))
+        found = list(dict.fromkeys(run.method for run in runs.table_runs(params, "adre_table1")))
+        assert found[0] == "cohen"
+        assert [f"adre-{weight}" for weight in expected] == found[1 : 1 + len(expected)]
+        assert (len(found) == 3) == (dataset == "imagenet")
+        assert list(runs.table_slice(params, "adre_table1")["labels"]) == found
+        for run in runs.table_runs(params, "adre_table1"):
+            spec = Experiment(params).train(runs.model_run(params, run))
+            if run.method in found[1 : 1 + len(expected)]:
+                assert f"adre-{spec.objective.options['weight']}" == run.method
+                assert spec.objective.options["samples"] == {"digits": 4, "cifar10": 8, "imagenet": 1}[dataset]
+    published = {row["method"] for row in published_rows("adre", 1, "imagenet")}
+    assert published == {"Basic", *(params.methods[method].label for method in found[1:])}  # of ImageNet
 
 
 def test_what_a_training_builds_on(content):

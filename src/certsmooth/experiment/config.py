@@ -371,6 +371,9 @@ class TableSettings:
     dataset: str | None = Field(default=None, description="the entry of ``datasets`` that the table is about instead")
     sigmas: Sigmas | None = Field(default=None, description="noise levels")
     radii: Radii | None = Field(default=None, description="in the norm of the table")
+    methods: Annotated[tuple[str, ...], _must_be("one or more, or null", bool)] | None = Field(
+        default=None, description="its rows, instead of those of the table"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -524,10 +527,16 @@ KINDS: Mapping[str, type[AnyTable]] = {
 K = TypeVar("K", bound=Table)
 
 
-def rows_of(table: AnyTable) -> tuple[str, ...]:
-    """Return the methods that a table shows: its rows, and the baseline if that is none of them."""
+def rows_of(table: AnyTable, dataset: str) -> tuple[str, ...]:
+    """Return the methods that a table shows: its rows, and the baseline if that is none of them.
+
+    Args:
+        table: of any kind.
+        dataset: that params.yaml chooses.
+    """
     baseline = (table.baseline,) if isinstance(table, CertifiedTable | AccuracyTable) else ()
-    return tuple(dict.fromkeys((*table.methods, *baseline)))
+    rows = table.settings.get(dataset, TableSettings()).methods or table.methods
+    return tuple(dict.fromkeys((*rows, *baseline)))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -558,9 +567,9 @@ class Params:
                 raise ValueError(f"{key}: {needed!r}; must be a training with neither start nor teacher")
         for dataset, method in product(self.datasets, self.methods):
             self.certification(dataset, method)
-        for name, table in self.tables.items():
+        for (name, table), dataset in product(self.tables.items(), self.datasets):
             first: dict[str, str] = {}
-            for method in rows_of(table):
+            for method in rows_of(table, dataset):
                 if (other := first.setdefault(label := self.methods[method].label, method)) != method:
                     found = f"{other!r} and {method!r} have the label {label!r}"
                     raise ValueError(f"tables.{name}.methods: {found}; must differ")
@@ -614,6 +623,7 @@ class Params:
         for dataset, changes in table.settings.items():
             yield f"{key}.settings", dataset, self.datasets
             yield f"{key}.settings.dataset", changes.dataset, self.datasets
+            yield from ((f"{key}.settings.{dataset}.methods", each, self.methods) for each in changes.methods or ())
         if isinstance(table, CertifiedTable | AccuracyTable):
             yield f"{key}.baseline", table.baseline, self.methods
         if isinstance(table, AccuracyTable):

@@ -166,19 +166,20 @@ def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
 
 
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
+    rows = rows_of(table, params.dataset)
     if isinstance(table, CertifiedTable):
-        norms = {name: certificate_of(params, name).norm for name in rows_of(table)}
+        norms = {name: certificate_of(params, name).norm for name in rows}
         if table.norm is None and len(set(norms.values())) > 1:
             found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
             raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
         if (chosen := table.published) is not None:
             under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
     elif isinstance(table, EmpiricalTable):
-        _check_l2(f"{key}.methods", params, table.methods)
+        _check_l2(f"{key}.methods", params, rows)
         for (attack, choice), radius in product(table.attacks.items(), runs.table_choice(params, name).radii):
             build("attacks", choice.attack, epsilon=radius, key=f"{key}.attacks.{attack}.attack")
     elif isinstance(table, AccuracyTable):
-        _check_l2(f"{key}.methods", params, rows_of(table))
+        _check_l2(f"{key}.methods", params, rows)
         for about in runs.table_choices(params, name):
             known = runs.grid_points(params, about.dataset, table.baseline)
             runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")

@@ -238,7 +238,7 @@ def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of; see `table_choices`."""
     chosen = params.tables[table]
     seeds = (chosen.training_seeds if isinstance(chosen, AccuracyTable) else None) or params.training_seeds
-    for about, method in product(table_choices(params, table), rows_of(chosen)):
+    for about, method in product(table_choices(params, table), rows_of(chosen, params.dataset)):
         for sigma, seed, grid in product(about.sigmas, seeds, grid_points(params, about.dataset, method)):
             yield CertificationRun(about.dataset, method, sigma, seed, grid)
 
@@ -339,7 +339,7 @@ def noise_of(certificate: str) -> str:
 def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
     chosen = params.tables[table]
-    labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows_of(chosen)}
+    labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows_of(chosen, params.dataset)}
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]
     return {"choices": choices, "table": described, "labels": labels}
