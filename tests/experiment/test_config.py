@@ -146,6 +146,23 @@ def test_shipped_params_are_valid():
         ("tables.soundness.methods", [], ["tables.soundness.methods", "one or more"]),
         ("tables.soundness.stride", 0, ["tables.soundness.stride: 0", "at least 1"]),
         ("tables.soundness.shuffles", 0, ["tables.soundness.shuffles: 0", "at least 1"]),
+        (
+            "tables.empirical.predict.fewer",
+            [10, 1000],
+            ["predict.fewer: [10, 1000]; must be increasing, and below n, 1000"],
+        ),
+        ("tables.empirical.predict.fewer", [100, 10], ["predict.fewer: [100, 10]; must be increasing"]),
+        ("tables.empirical.predict.fewer", [1], ["predict.fewer.0: 1", "at least 2"]),
+        (
+            "tables.empirical.predict",
+            {"n": 10**9, "alpha": 0.1, "fewer": [10]},
+            ["predict.n: 1000000000; must be below 1000000000 with fewer"],
+        ),
+        (
+            "tables.soundness.predict",
+            {"n": 9, "alpha": 0.1, "fewer": [2]},
+            ["unknown key tables.soundness.predict.fewer"],
+        ),
         ("tables.soundness.predict", {"n": 1, "alpha": 0.1}, ["tables.soundness.predict.n: 1", "at least 2"]),
         ("tables.soundness.predict", {"n": 9, "alpha": 1}, ["tables.soundness.predict.alpha: 1", "(0, 1)"]),
         ("toy.dataset", "cones-x", ["toy.dataset", "'cones-x'", "valid:"]),
@@ -195,6 +212,7 @@ def test_wrong_structure_is_named(content, path, value, words):
         ),
         # Half of alpha bounds p_A: 0.001 ** (1 / 10) is above 1/2, 0.0005 ** (1 / 10) is not.
         ("methods.two-sided.certification", {"n": 10}, ["for method 'two-sided': n: 10;", "must be at least 11"]),
+        ("tables.empirical.predict.fewer", [10, 20], ["tables.empirical.predict: n: 10;", "at least 11"]),
         ("tables.empirical.predict.n", 10, ["tables.empirical.predict: n: 10;", "alpha 0.001", "at least 11"]),
         ("tables.soundness.predict", {"n": 2, "alpha": 0.4}, ["tables.soundness.predict: n: 2;", "at least 3"]),
         ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),

@@ -431,6 +431,22 @@ class Predict:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EmpiricalPredict(Predict):
+    """How an attacked image is classified, and by how many samples else."""
+
+    fewer: tuple[Annotated[Whole, _by(check_samples, minimum=2)], ...] = Field(
+        default=(),
+        description="smaller numbers of samples, of which the table shows the answers as well: they are drawn from n",
+    )
+
+    def __post_init__(self) -> None:
+        if list(self.fewer) != sorted({*self.fewer}) or (self.fewer and self.fewer[-1] >= self.n):
+            raise ValueError(f"fewer: {list(self.fewer)}; must be increasing, and below n, {self.n}")
+        if self.fewer and self.n >= 10**9:  # NumPy draws from no more
+            raise ValueError(f"n: {self.n}; must be below 1000000000 with fewer")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SoundnessTable(Table):
     """One table of what certificates promise, what a memory's order costs, and which certificates an attack breaks."""
 
@@ -470,7 +486,7 @@ class EmpiricalTable(Table):
     attacks: Annotated[Mapping[str, AttackChoice], _must_be("one or more", bool), _by(_names)] = Field(
         description="by name"
     )
-    predict: Predict = Field(description="how attacked images are classified")
+    predict: EmpiricalPredict = Field(description="how attacked images are classified")
     stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
 
 

@@ -148,6 +148,7 @@ def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[
         radii=table_choice(params, name).radii,
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
+        fewer=table.predict.fewer,
     )
     return result, lambda: empirical_curves(result, [attacked.run for attacked in runs])
 
