@@ -111,6 +111,12 @@ def test_shipped_params_are_valid():
             {"mnist": {"methods": ["cohen", "toy-cohen"]}},
             ["tables.table1.methods", "have the label 'Cohen'"],
         ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            -1,
+            ["teacher_weight: -1; must be a finite number >= 0, or a list"],
+        ),
+        ("trainings.smoothadv-both.teacher_weight", [0.1, "1"], ["teacher_weight: [0.1, '1']; must be", "or a list"]),
         ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
         ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
         ("training_seeds", [], ["training_seeds: []", "one or more"]),
@@ -249,6 +255,16 @@ def test_wrong_structure_is_named(content, path, value, words):
             "tables.empirical.attacks.smoothed.attack.options.steps",
             {0.25: 2},
             ["tables.empirical.attacks.smoothed.attack.options", "steps: {0.25: 2}; must be a whole number"],
+        ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            [],
+            ["'teacher_weight' is []; must be one or more different values"],
+        ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            [1, 1],
+            ["smoothadv-both", "'teacher_weight' is [1.0, 1.0]; must be"],
         ),
         ("trainings.smoothadv.objective.options.steps", 0, ["smoothadv.objective", "steps", "at least 1"]),
         ("trainings.macer.objective.options.samples", 1, ["macer.objective", "samples", "at least 2"]),
@@ -451,6 +467,24 @@ def test_a_value_for_one_sigma_is_merged_into_the_others(tmp_path):
     (tmp_path / "params.yaml").write_text(f"dataset: imagenet\nseed: 0\ntraining_seeds: [0]\ndatasets: {change}\n")
     objective = read_params(tmp_path / "params.yaml").datasets["imagenet"].trainings["smoothadv"].objective
     assert objective["epsilon"] == {0.25: 0.5, 0.5: 2.0, 1.0: 1.0}
+
+
+def test_a_list_of_weights_of_the_teacher_makes_one_training_per_value(content):
+    """SmoothAdv, Table 2: the best of 0.1, 0.5 and 1.0, on CIFAR-10; on digits the weight is 1."""
+    params = parse_params(changed(content, "dataset", "cifar10"))
+    found = [run for run in runs.table_runs(params, "smoothadv_table2") if run.method == "smoothadv-self-trained"]
+    assert len(found) == 4 * 4 * 3  # sigmas, epsilons, weights
+    models = [Experiment(params).train(runs.model_run(params, run)) for run in found]
+    for weight in (0.1, 0.5, 1.0):
+        same = [model for model in models if model.label_weight == weight]
+        assert len(same) == 4 * 4
+        for model in same:
+            epsilon = model.objective.options["epsilon"]
+            assert model.path.parent.name == f"epsilon={epsilon}+teacher_weight={weight}"
+    assert len({model.path for model in models}) == len({model.key for model in models}) == len(models)
+    digits = parse_params(content)
+    shown = [run for run in runs.table_runs(digits, "smoothadv_table2") if run.method == "smoothadv-self-trained"]
+    assert {Experiment(digits).train(runs.model_run(digits, run)).label_weight for run in shown} == {1.0}
 
 
 def test_too_many_combinations_are_refused_before_they_are_listed(content):

@@ -154,6 +154,9 @@ MemberOptions = Mapping[
         _option(f"{_ONE}, a list of these, or a mapping from sigma to one of these"),
     ],
 ]
+Weights = Annotated[
+    FiniteNumber | tuple[FiniteNumber, ...], _option("a finite number >= 0, or a list of these, one training each")
+]
 T = TypeVar("T")
 
 
@@ -242,6 +245,9 @@ class TrainingChanges:
     objective: MemberOptions = Field(default_factory=dict, description="options of the objective")
     policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
     start: Start | None = Field(default=None, description="weights to start from; null: as the training says")
+    teacher_weight: Weights | None = Field(
+        default=None, description="of the images that the teacher labels; null: as the training says"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -307,9 +313,12 @@ class Training:
             "well (self-training); null for the labelled images alone"
         ),
     )
-    teacher_weight: FiniteNumber = Field(
+    teacher_weight: Weights = Field(
         default=1.0,
-        description="in the loss, of the images that the teacher labels; 0.1, 0.5 and 1 in SmoothAdv, Table 2",
+        description=(
+            "in the loss, of the images that the teacher labels; 0.1, 0.5 and 1 in SmoothAdv, Table 2. A list makes "
+            "one training per value"
+        ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
 

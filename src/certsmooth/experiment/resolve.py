@@ -102,7 +102,7 @@ class Experiment:
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
             labels=self.labels(teacher) if teacher else None,
-            label_weight=training.teacher_weight,
+            label_weight=runs.teacher_weight_of(self.params, run),
             grid=run.grid,
         )
 

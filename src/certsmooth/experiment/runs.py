@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from certsmooth._internal.registry import literal
 from certsmooth.errors import ConfigError, nearest
@@ -71,7 +71,9 @@ def resolved_training(params: Params, dataset: str, name: str) -> Training:
     if changes is None:
         return chosen
     objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
-    return replace(chosen, objective=objective, policy=policy, start=changes.start or chosen.start)
+    weight = chosen.teacher_weight if changes.teacher_weight is None else changes.teacher_weight
+    start = changes.start or chosen.start
+    return replace(chosen, objective=objective, policy=policy, start=start, teacher_weight=weight)
 
 
 def recipe(params: Params, dataset: str, training: str) -> Options:
@@ -92,13 +94,12 @@ def _changed(chosen: Member, changes: MemberOptions) -> Member:
 
 
 def training_grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
-    """Return every combination of the values of a training's options that are lists.
+    """Return every combination of the values of a training's options, and of its teacher's weight, that are lists.
 
     Raises:
         ConfigError: objective and policy share the name of such an option.
     """
-    chosen = resolved_training(params, dataset, name)
-    return _product(f"trainings.{name}", chosen.objective.options, chosen.policy.options)
+    return _product(f"trainings.{name}", *_training_options(params, dataset, name))
 
 
 def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
@@ -107,9 +108,15 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     Raises:
         ConfigError: training and policy share the name of such an option.
     """
-    training = resolved_training(params, dataset, params.methods[name].training)
     policy = resolved_policy(params, dataset, name)
-    return _product(f"methods.{name}", training.objective.options, training.policy.options, policy.options)
+    return _product(
+        f"methods.{name}", *_training_options(params, dataset, params.methods[name].training), policy.options
+    )
+
+
+def _training_options(params: Params, dataset: str, name: str) -> tuple[MemberOptions, ...]:
+    chosen = resolved_training(params, dataset, name)
+    return chosen.objective.options, chosen.policy.options, {"teacher_weight": chosen.teacher_weight}
 
 
 def _product(key: str, *options: MemberOptions) -> tuple[GridPoint, ...]:
@@ -190,6 +197,12 @@ def policy_of(params: Params, run: CertificationRun) -> MemberSpec:
     """
     chosen = resolved_policy(params, run.dataset, run.method)
     return _at(chosen, run, policy_key(params, run.dataset, run.method))
+
+
+def teacher_weight_of(params: Params, run: ModelRun) -> float:
+    """Return the weight in the loss, in a training, of the images that its teacher labels."""
+    chosen = resolved_training(params, run.dataset, run.training).teacher_weight
+    return cast(float, dict(run.grid)["teacher_weight"]) if isinstance(chosen, tuple) else chosen
 
 
 def _at(chosen: Member, run: ModelRun | CertificationRun, key: str) -> MemberSpec:
