@@ -438,6 +438,11 @@ class Predict:
         " abstention"
     )
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of samples, n the last."""
+        return (self.n,)
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class EmpiricalPredict(Predict):
@@ -453,6 +458,11 @@ class EmpiricalPredict(Predict):
             raise ValueError(f"fewer: {list(self.fewer)}; must be increasing, and below n, {self.n}")
         if self.fewer and self.n >= 10**9:  # NumPy draws from no more
             raise ValueError(f"n: {self.n}; must be below 1000000000 with fewer")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of samples, n the last."""
+        return (*self.fewer, self.n)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)

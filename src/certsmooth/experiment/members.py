@@ -226,8 +226,7 @@ def _check_enough_samples(params: Params) -> None:
         under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
     for name, table in params.tables.items():
         if isinstance(table, EmpiricalTable | SoundnessTable):
-            fewest = min(getattr(table.predict, "fewer", ()), default=table.predict.n)
-            check = partial(cohen.check_can_predict, n=fewest, alpha=table.predict.alpha)
+            check = partial(cohen.check_can_predict, n=min(table.predict.numbers), alpha=table.predict.alpha)
             under(f"tables.{name}.predict", check)
 
 
