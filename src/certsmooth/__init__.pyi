@@ -18,6 +18,7 @@ from certsmooth.science.certify import certify_counts as certify_counts
 from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
 from certsmooth.science.memory import Memory as Memory
 from certsmooth.science.objectives.adre import ADRE as ADRE
+from certsmooth.science.objectives.expected_radius import ExpectedRadius as ExpectedRadius
 from certsmooth.science.objectives.gaussian import GaussianAugmentation as GaussianAugmentation
 from certsmooth.science.objectives.macer import MACER as MACER
 from certsmooth.science.objectives.smoothadv import SmoothAdv as SmoothAdv

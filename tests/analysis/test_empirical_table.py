@@ -12,11 +12,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binom
+from scipy.stats import binom, chi2
 
 from certsmooth._internal.registry import member
 from certsmooth.analysis.contradictions import AttackedRun, check_certificates, contradiction_p_value, over_all
-from certsmooth.analysis.empirical import ShownAttack, empirical_table
+from certsmooth.analysis.empirical import ShownAttack, empirical_table, thinned
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.errors import ConfigError, CountsError
@@ -129,6 +129,56 @@ def test_an_answer_is_predict_at_alpha():
     assert counts.counts.sum(axis=1).tolist() == [100] * len(counts)
     assert best(build([run]))[3] == [0.0, 0.0, 0.0]
     assert best(build([run], alpha=0.1))[3] == [100.0, 100.0, 100.0]
+
+
+def test_fewer_samples_of_predict_abstain_more_often():
+    """Of 100 equal samples 10 are 2 / 1024 from a tie, which is more than alpha; 11 are not. 95 of 100 are enough."""
+    run = example()[0]
+    run.attacks["base"].counts[:] = [0, 100]
+    run.attacks["smoothed"].counts[:] = [5, 95]
+    result = build([run], fewer=(10, 11))
+    for n, expected in ((10, 0.0), (11, 100.0), (100, 100.0)):
+        assert column(result.values, "value", sigma="best", attack="Base PGD", n=n) == [expected] * len(RADII)
+    for samples in (1, 8):
+        at_11, at_100 = (column(result.values, "value", sigma="best", samples=samples, n=n) for n in (11, 100))
+        assert max(at_11) < 100  # one of the five in 100 is among 11 of them nearly every second time
+        assert at_100 == [100.0] * len(RADII)
+    assert column(result.values, "n", attack=None) == [None] * 2 * len(RADII)
+    assert (result.about["n"], result.about["fewer"]) == (100, [10, 11])
+    text = render(result)
+    for words in ("PGD, m = 8, n = 11", "Base PGD, n = 100", "are drawn from the 100, at the same attacked images"):
+        assert words in text
+    drawn = empirical_curves(result, [run.run])
+    labels = [line.get_label() for line in drawn.axes[0].get_lines()]
+    attacks = ("PGD, m = 1", "PGD, m = 8", "Base PGD")
+    assert labels == ["Certified", *(f"{attack}, n = {n}" for attack in attacks for n in (10, 11, 100))]
+    for fewer in ((100,), (0,), (10, 200)):
+        with pytest.raises(ConfigError, match="must be below the 100 samples that PREDICT drew"):
+            build([run], fewer=fewer)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_fewer_samples_are_some_of_the_samples(data):
+    counts = np.array(data.draw(st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3), max_size=4)))
+    counts = counts.reshape(-1, 3)
+    n = data.draw(st.integers(0, counts.sum(axis=1).min(initial=150)))
+    found = thinned(counts, n)
+    assert found.shape == counts.shape
+    assert (found.sum(axis=1) == n).all()
+    assert ((found >= 0) & (found <= counts)).all()
+    assert np.array_equal(found, thinned(counts, n))
+
+
+def test_fewer_samples_have_the_law_of_those_of_fewer_samples():
+    p = [0.7, 0.2, 0.1]
+    many = thinned(np.random.default_rng(3).multinomial(200, p, size=20_000), 20)
+    for k, each in enumerate(p):
+        expected = binom.pmf(np.arange(21), 20, each) * len(many)
+        found = np.bincount(many[:, k], minlength=21)
+        often = expected > 20
+        statistic = ((found - expected)[often] ** 2 / expected[often]).sum()
+        assert chi2.sf(statistic, often.sum()) > 0.001
 
 
 def test_several_seeds_are_averaged():

@@ -1,8 +1,10 @@
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from certsmooth.analysis.published import published_rows
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.config import CertifiedTable, EmpiricalTable, parse_params, read_params
@@ -38,6 +40,11 @@ def test_shipped_params_are_valid():
             "methods.cohen.certificate.options",
             {"grid": [1, 2]},
             ["methods.cohen.certificate.options.grid", "one value"],
+        ),
+        (
+            "methods.two-sided.certificate.options",
+            {"split": {0.25: 0.5}},
+            ["methods.two-sided.certificate.options.split: {0.25: 0.5}", "must be one value"],
         ),
         ("methods.cohen.noise", "uniform", ["unknown key methods.cohen.noise"]),
         ("tables.table1.kind", "certifed", ["tables.table1.kind: unknown 'certifed'", "did you mean 'certified'"]),
@@ -95,11 +102,34 @@ def test_shipped_params_are_valid():
         ("tables.table1.norm", "l1", ["tables.table1.norm", "'linf'"]),
         ("tables.table1.settings", {"digts": {}}, ["tables.table1.settings", "did you mean 'digits'"]),
         ("tables.table1.settings", {"digits": {"sigmas": [0]}}, ["tables.table1.settings.digits", "> 0"]),
+        ("tables.table1.settings", {"mnist": {"methods": ["chen"]}}, ["settings.mnist.methods", "'cohen'"]),
+        ("tables.table1.settings", {"mnist": {"methods": []}}, ["settings.mnist.methods: []", "one or more"]),
+        (
+            "tables.table1.settings",
+            {"mnist": {"methods": ["cohen", "toy-cohen"]}},
+            ["tables.table1.methods", "have the label 'Cohen'"],
+        ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            -1,
+            ["teacher_weight: -1; must be a finite number >= 0, or a list"],
+        ),
+        ("trainings.smoothadv-both.teacher_weight", [0.1, "1"], ["teacher_weight: [0.1, '1']; must be", "or a list"]),
         ("methods.cohen.certification", {"nn": 3}, ["methods.cohen.certification", "nn", "valid:"]),
         ("methods.cohen.certification", {"n": 0}, ["methods.cohen.certification", "at least 1"]),
         ("training_seeds", [], ["training_seeds: []", "one or more"]),
         ("training_seeds", [0, 0], ["training_seeds: [0, 0]", "different"]),
         ("methods.idrs.policy.options.rate", {"a": 1}, ["methods.idrs.policy.options.rate: {'a': 1}", "a list of"]),
+        ("methods.idrs.policy.options.rate", {0.25: [1]}, ["{0.25: [1]}; must be", "mapping from sigma to one of"]),
+        ("methods.idrs.policy.options.rate", {-0.25: 1}, ["{-0.25: 1}; must be", "mapping from sigma"]),
+        ("methods.idrs.policy.options.rate", {True: 1}, ["{True: 1}; must be", "mapping from sigma"]),
+        ("methods.idrs.policy.options.rate", {0.5: "a b"}, ["{0.5: 'a b'}; text must be at most 100"]),
+        ("methods.idrs.policy.options.rate", {0.5: 1, "0.50": 1}, ["'0.50': 1}; must have one entry for each sigma"]),
+        (
+            "datasets.digits.recipe.epochs",
+            {0.25: 40},
+            ["datasets.digits.recipe.epochs: {0.25: 40}; must be a number, text, true, false or null, or a list"],
+        ),
         (
             "methods.idrs.policy.options.rate",
             [[0.1]],
@@ -120,6 +150,23 @@ def test_shipped_params_are_valid():
         ("tables.soundness.methods", [], ["tables.soundness.methods", "one or more"]),
         ("tables.soundness.stride", 0, ["tables.soundness.stride: 0", "at least 1"]),
         ("tables.soundness.shuffles", 0, ["tables.soundness.shuffles: 0", "at least 1"]),
+        (
+            "tables.empirical.predict.fewer",
+            [10, 1000],
+            ["predict.fewer: [10, 1000]; must be increasing, and below n, 1000"],
+        ),
+        ("tables.empirical.predict.fewer", [100, 10], ["predict.fewer: [100, 10]; must be increasing"]),
+        ("tables.empirical.predict.fewer", [1], ["predict.fewer.0: 1", "at least 2"]),
+        (
+            "tables.empirical.predict",
+            {"n": 10**9, "alpha": 0.1, "fewer": [10]},
+            ["predict.n: 1000000000; must be below 1000000000 with fewer"],
+        ),
+        (
+            "tables.soundness.predict",
+            {"n": 9, "alpha": 0.1, "fewer": [2]},
+            ["unknown key tables.soundness.predict.fewer"],
+        ),
         ("tables.soundness.predict", {"n": 1, "alpha": 0.1}, ["tables.soundness.predict.n: 1", "at least 2"]),
         ("tables.soundness.predict", {"n": 9, "alpha": 1}, ["tables.soundness.predict.alpha: 1", "(0, 1)"]),
         ("toy.dataset", "cones-x", ["toy.dataset", "'cones-x'", "valid:"]),
@@ -173,6 +220,7 @@ def test_wrong_structure_is_named(content, path, value, words):
         ),
         # Half of alpha bounds p_A: 0.001 ** (1 / 10) is above 1/2, 0.0005 ** (1 / 10) is not.
         ("methods.two-sided.certification", {"n": 10}, ["for method 'two-sided': n: 10;", "must be at least 11"]),
+        ("tables.empirical.predict.fewer", [10, 20], ["tables.empirical.predict: n: 10;", "at least 11"]),
         ("tables.empirical.predict.n", 10, ["tables.empirical.predict: n: 10;", "alpha 0.001", "at least 11"]),
         ("tables.soundness.predict", {"n": 2, "alpha": 0.4}, ["tables.soundness.predict: n: 2;", "at least 3"]),
         ("methods.cohen-ds.policy.options.step", 0, ["step", "0"]),
@@ -185,6 +233,41 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("trainings.smoothadv.objective.options.attacker", "pdg", ["smoothadv.objective", "attacker", "'pgd'"]),
         ("trainings.smoothadv.objective.options.epsilon", -0.1, ["smoothadv.objective", "epsilon", "-0.1"]),
         ("trainings.smoothadv.objective.options.epsilon", [0.1, -1], ["smoothadv.objective", "epsilon", "-1"]),
+        (
+            "trainings.smoothadv.objective.options.epsilon",
+            {0.12: 0.1, 0.25: 0.25},
+            ["smoothadv.objective.options.epsilon: {0.12: 0.1, 0.25: 0.25}; must have an entry for sigma 0.5"],
+        ),
+        (
+            "trainings.smoothadv.objective.options.epsilon",
+            {sigma: -sigma for sigma in (0.12, 0.25, 0.5, 1.0)},
+            ["trainings.smoothadv.objective", "epsilon: -0.12", ">= 0"],
+        ),
+        (
+            "datasets.imagenet.sigmas",
+            [0.25, 0.75],
+            ["datasets.imagenet.trainings.smoothadv.objective", "0.25: 0.5,", "must have an entry for sigma 0.75"],
+        ),
+        (
+            "datasets.digits.methods.cohen-ds",
+            {"policy": {"step": {0.12: 0.1, 0.5: 0.1}}},
+            ["datasets.digits.methods.cohen-ds.policy.options.step", "must have an entry for sigma 0.25"],
+        ),
+        (
+            "tables.empirical.attacks.smoothed.attack.options.steps",
+            {0.25: 2},
+            ["tables.empirical.attacks.smoothed.attack.options", "steps: {0.25: 2}; must be a whole number"],
+        ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            [],
+            ["'teacher_weight' is []; must be one or more different values"],
+        ),
+        (
+            "trainings.smoothadv-both.teacher_weight",
+            [1, 1],
+            ["smoothadv-both", "'teacher_weight' is [1.0, 1.0]; must be"],
+        ),
         ("trainings.smoothadv.objective.options.steps", 0, ["smoothadv.objective", "steps", "at least 1"]),
         ("trainings.macer.objective.options.samples", 1, ["macer.objective", "samples", "at least 2"]),
         ("datasets.cifar10.trainings.macer.objective", {"gama": 1}, ["datasets.cifar10.trainings.macer", "'gamma'"]),
@@ -211,6 +294,16 @@ def test_wrong_structure_is_named(content, path, value, words):
             ["methods.cohen-ds", "'data_dependent'", "semi-elasticity"],
         ),
         ("methods.cohen.certificate.name", "l1", ["tables.adre_table1.methods: radii of cohen in l1, adre-0.1 in l2"]),
+        (
+            "tables.table1.settings",
+            {"digits": {"methods": ["cohen", "yang"]}},
+            ["tables.table1.methods: radii of cohen in l2, yang in l1; must be of one norm"],
+        ),
+        (
+            "tables.empirical.settings",
+            {"digits": {"methods": ["yang"]}},
+            ["tables.empirical.methods: 'yang' certifies in l1; must be l2"],
+        ),
         ("methods.yang-ds.policy.options.norm", "l2", ["methods.yang-ds.policy.options.norm: 'l2'", "'l1'"]),
         (
             "tables.table4.methods",
@@ -339,6 +432,64 @@ def test_a_list_of_a_training_makes_one_training_and_one_certification_per_value
         assert spec.path.parent.name == f"epsilon={model.grid[0][1]}"
 
 
+def test_an_option_has_the_value_of_its_sigma(content):
+    """DDRS, Section 4.2: epsilon is 0.5 at sigma 0.25, and 1.0 at 0.5 and 1.0."""
+    experiment = Experiment(parse_params(content))
+    for sigma, epsilon in ((0.25, 0.5), (0.5, 1.0), (1.0, 1.0)):
+        for training in ("smoothadv", "smoothadv-ds"):
+            run = runs.ModelRun("imagenet", training, sigma, 0, ())
+            assert experiment.train(run).identity["objective"]["options"]["epsilon"] == epsilon
+            assert experiment.train(run).path.parent.name == "default"
+    with pytest.raises(ConfigError, match=r"^datasets.imagenet.*options.epsilon: .* must have an entry for sigma 0.75"):
+        experiment.train(runs.ModelRun("imagenet", "smoothadv", 0.75, 0, ()))
+
+
+def test_a_value_for_each_sigma_goes_with_lists(content):
+    steps = {0.12: 0.1, 0.25: 0.2, 0.5: 0.3, 1.0: 0.4}
+    params = parse_params(changed(content, "methods.cohen-ds.policy.options.step", steps))
+    assert len(runs.grid_points(params, "digits", "cohen-ds")) == 3
+    for run in runs.table_runs(params, "table1"):
+        if run.method == "cohen-ds":
+            options = Experiment(params).sample(run, "test").policy.options
+            assert (options["step"], options["iterations"]) == (steps[run.sigma], dict(run.grid)["iterations"])
+
+
+def test_a_table_at_another_sigma_needs_a_value_for_it_as_well(content):
+    values = dict.fromkeys((0.12, 0.25, 0.5, 0.6, 1.0, 2.0), 0.1)
+    whole = changed(content, "trainings.smoothadv.objective.options.epsilon", values)
+    at_its_own = {sigma: {"digits": {"sigmas": [0.25, sigma]}} for sigma in (2.0, 1.5)}
+    check_members(parse_params(changed(whole, "tables.table1.settings", at_its_own[1.5])))  # without SmoothAdv
+    check_members(parse_params(changed(whole, "tables.table2.settings", at_its_own[2.0])))
+    with pytest.raises(ConfigError, match=r"^trainings.smoothadv.objective.options.epsilon: .* for sigma 1.5$"):
+        check_members(parse_params(changed(whole, "tables.table2.settings", at_its_own[1.5])))
+
+
+def test_a_value_for_one_sigma_is_merged_into_the_others(tmp_path):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    change = "{imagenet: {trainings: {smoothadv: {objective: {epsilon: {0.50: 2.0}}}}}}"
+    (tmp_path / "params.yaml").write_text(f"dataset: imagenet\nseed: 0\ntraining_seeds: [0]\ndatasets: {change}\n")
+    objective = read_params(tmp_path / "params.yaml").datasets["imagenet"].trainings["smoothadv"].objective
+    assert objective["epsilon"] == {0.25: 0.5, 0.5: 2.0, 1.0: 1.0}
+
+
+def test_a_list_of_weights_of_the_teacher_makes_one_training_per_value(content):
+    """SmoothAdv, Table 2: the best of 0.1, 0.5 and 1.0, on CIFAR-10; on digits the weight is 1."""
+    params = parse_params(changed(content, "dataset", "cifar10"))
+    found = [run for run in runs.table_runs(params, "smoothadv_table2") if run.method == "smoothadv-self-trained"]
+    assert len(found) == 4 * 4 * 3  # sigmas, epsilons, weights
+    models = [Experiment(params).train(runs.model_run(params, run)) for run in found]
+    for weight in (0.1, 0.5, 1.0):
+        same = [model for model in models if model.label_weight == weight]
+        assert len(same) == 4 * 4
+        for model in same:
+            epsilon = model.objective.options["epsilon"]
+            assert model.path.parent.name == f"epsilon={epsilon}+teacher_weight={weight}"
+    assert len({model.path for model in models}) == len({model.key for model in models}) == len(models)
+    digits = parse_params(content)
+    shown = [run for run in runs.table_runs(digits, "smoothadv_table2") if run.method == "smoothadv-self-trained"]
+    assert {Experiment(digits).train(runs.model_run(digits, run)).label_weight for run in shown} == {1.0}
+
+
 def test_too_many_combinations_are_refused_before_they_are_listed(content):
     content["methods"]["cohen-ds"]["policy"]["options"] |= {
         key: list(range(1, 102)) for key in ("iterations", "samples")
@@ -390,6 +541,25 @@ def test_a_table_is_about_what_its_settings_say(content):
     assert {run.dataset for run in runs.table_runs(params, "table1")} == {"cifar10"}
     assert {run.sigma for run in runs.table_runs(params, "adre_table1")} == {0.12, 0.25, 0.5, 1.0}
     assert {run.dataset for run in runs.table_runs(params, "adre_table1")} == {"cifar10-resnet110"}
+
+
+def test_a_table_has_the_rows_of_the_chosen_data_set(content):
+    """ADRE, Table 1: lambda is 0.1, 0.2 and 0.3 on CIFAR-10, 0.05 and 0.1 on ImageNet, where the rows end there."""
+    weights = {"digits": [0.1, 0.2, 0.3], "cifar10": [0.1, 0.2, 0.3], "imagenet": [0.05, 0.1]}
+    for dataset, expected in weights.items():
+        params = parse_params(changed(content, "dataset", dataset))
+        found = list(dict.fromkeys(run.method for run in runs.table_runs(params, "adre_table1")))
+        assert found[0] == "cohen"
+        assert [f"adre-{weight}" for weight in expected] == found[1 : 1 + len(expected)]
+        assert (len(found) == 3) == (dataset == "imagenet")
+        assert list(runs.table_slice(params, "adre_table1")["labels"]) == found
+        for run in runs.table_runs(params, "adre_table1"):
+            spec = Experiment(params).train(runs.model_run(params, run))
+            if run.method in found[1 : 1 + len(expected)]:
+                assert f"adre-{spec.objective.options['weight']}" == run.method
+                assert spec.objective.options["samples"] == {"digits": 4, "cifar10": 8, "imagenet": 1}[dataset]
+    published = {row["method"] for row in published_rows("adre", 1, "imagenet")}
+    assert published == {"Basic", *(params.methods[method].label for method in found[1:])}  # of ImageNet
 
 
 def test_what_a_training_builds_on(content):

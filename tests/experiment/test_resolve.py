@@ -202,6 +202,7 @@ ON_CONES = {"data cones", "train cones/gaussian"} | CONES
         (("tables", "empirical", "attacks", "smoothed", "samples"), [1, 2], {"attack digits/cohen"}),
         (("tables", "empirical", "attacks", "smoothed", "label"), "another", set()),
         (("tables", "empirical", "predict", "alpha"), 0.02, set()),
+        (("tables", "empirical", "predict", "fewer"), [20, 50], set()),
         (("tables", "promises", "predict", "n"), 99, {"break digits/cohen"}),
         (("tables", "promises", "stride"), 2, {"break digits/cohen"}),
         (("tables", "promises", "shuffles"), 3, {"order digits/cohen"}),

@@ -44,6 +44,8 @@ def test_a_recipe_says_what_runs():
         ("", "channels_last", "false"),
     ):
         assert recipes.ours(params, "cifar10", entry, key) == value
+    by_sigma = recipes.ours(params, "imagenet", "trainings.smoothadv", "objective.epsilon")
+    assert by_sigma == "0.25: 0.5; 0.5: 1.0; 1.0: 1.0"
 
 
 def test_it_is_written_where_the_repository_is(tmp_path, monkeypatch):
@@ -110,11 +112,23 @@ def test_a_mistake_of_structure_fits_neither_the_schema_nor_the_check(path, valu
         (("methods", "cohen-ds", "policy", "options", "iterations"), [1, -2]),
         (("methods", "cohen", "certificate", "options"), {"split": 0.5}),
         (("tables", "empirical", "attacks", "smoothed", "attack", "options", "steps"), [1, 2]),
+        (("tables", "empirical", "attacks", "smoothed", "attack", "options", "steps"), {"0.25": 2}),
+        (("trainings", "smoothadv", "objective", "options", "steps"), {"0.25": "two"}),
+        (("trainings", "smoothadv", "objective", "options", "steps"), {"0.25": [2]}),
+        (("datasets", "digits", "recipe", "epochs"), {"0.25": 2}),
     ],
 )
 def test_a_mistake_in_the_options_of_a_member_does_not_fit(path, value):
     wrong = changed(small_content(), path, value)
     assert not jsonschema.Draft202012Validator(SHIPPED).is_valid(wrong)
+
+
+def test_a_value_for_each_sigma_fits():
+    as_json = changed(small_content(), ("trainings", "smoothadv", "objective", "options", "steps"), {"0.25": 2})
+    as_yaml = changed(small_content(), ("trainings", "smoothadv", "objective", "options", "steps"), {0.25: 2})
+    for content in (as_json, as_yaml):
+        jsonschema.validate(content, SHIPPED)
+    assert parse_params(as_json) == parse_params(as_yaml)
 
 
 def dataclasses_of(cls, seen):

@@ -203,6 +203,8 @@ YAML = {
     "deep mappings": ("seed: " + "{a: " * 60 + "}" * 60, "nested too deeply"),
     "key twice": ("seed: 1\nseed: 2", "'seed' twice"),
     "key twice below": ("a: {b: 1, b: 2}", "'b' twice"),
+    "number twice": ("a: {0.5: 1, 0.50: 2}", "'0.50' twice"),
+    "whole number twice": ("a: {1: 1, 1.0: 2}", "'1.0' twice"),
     "list as key": ("[1, 2]: 3", "key that is a list"),
     "mapping as key": ("{a: 1}: 3", "key that is a list or a mapping"),
     "number as key": ("1: 3", "Keys should be strings"),

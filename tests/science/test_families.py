@@ -39,6 +39,7 @@ CLASSES = {
     "noise": {"gaussian": "Gaussian", "uniform": "Uniform"},
     "objectives": {
         "adre": "ADRE",
+        "expected_radius": "ExpectedRadius",
         "gaussian": "GaussianAugmentation",
         "macer": "MACER",
         "smoothadv": "SmoothAdv",

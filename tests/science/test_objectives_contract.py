@@ -37,6 +37,7 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
         "adv": {**ADVERSARY, "weight": 0.3, "samples": 3},
         "adv-ddn": {**ADVERSARY, "weight": 0.3, "samples": 2, "attacker": "ddn", "clamp": False},
     },
+    "expected_radius": {"default": {"weight": 0.7, "samples": 3}, "without": {"weight": 0.0, "samples": 2}},
     "stability": {"default": {"weight": 2.0}, "without": {"weight": 0.0}},
 }
 """Member -> sets of arguments of its Objective; a member that is not here is tested with its defaults."""
@@ -180,6 +181,16 @@ def naive_adre(objective, model, images, labels, sigma, draw):
     return torch.stack(losses)
 
 
+def naive_expected_radius(objective, model, images, labels, sigma, draw):
+    noise, quantile = drawn(objective, sigma, draw), NormalDist().inv_cdf
+    losses = []
+    for i, y in enumerate(labels):
+        p = probabilities(model, images[i], noise[:, i])
+        second, first = sorted(mean(p).tolist())[-2:]
+        losses.append(mean([-q[y].log() for q in p]) - objective.weight * (quantile(first) - quantile(second)))
+    return torch.stack(losses)
+
+
 def naive_stability(objective, model, images, labels, sigma, draw):
     noise = draw(1)[0]
     losses = []
@@ -192,6 +203,7 @@ def naive_stability(objective, model, images, labels, sigma, draw):
 
 NAIVE = {
     "adre": naive_adre,
+    "expected_radius": naive_expected_radius,
     "gaussian": naive_gaussian,
     "macer": naive_macer,
     "smoothadv": naive_smoothadv,

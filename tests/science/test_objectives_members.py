@@ -12,7 +12,7 @@ from torch import nn
 
 from certsmooth.errors import ConfigError, ModelError
 from certsmooth.science.attacks.pgd import PGD
-from certsmooth.science.objectives import Batch, adre, gaussian, macer, smoothadv, stability, standard
+from certsmooth.science.objectives import Batch, adre, expected_radius, gaussian, macer, smoothadv, stability, standard
 
 DTYPES = [torch.float32, torch.float64]
 ATTACK = {"epsilon": 0.5, "steps": 3, "warmup_epochs": 0}
@@ -74,6 +74,7 @@ def gradients(objective, case):
         smoothadv.SmoothAdv(epsilon=0.0, samples=1, target="base"),
         adre.ADRE(weight=0.0, samples=1),
         adre.ADRE(weight=0, samples=1, single_loss_sample=True),
+        expected_radius.ExpectedRadius(weight=0, samples=1),
         stability.Stability(weight=0.0),
     ],
     ids=str,
@@ -224,6 +225,7 @@ EXTREME = [
         macer.MACER(samples=3, gamma=1e3, beta=1.0),
         adre.ADRE(weight=0.3),
         adre.ADRE(weight=2.0, single_loss_sample=True),
+        expected_radius.ExpectedRadius(weight=2.0),
         stability.Stability(weight=2.0),
         smoothadv.SmoothAdv(epsilon=0),
     ],
@@ -238,7 +240,9 @@ def test_extreme_logits_have_finite_loss_and_gradient(objective, dtype):
     assert model.logits.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("objective", [macer.MACER(), adre.ADRE(weight=0.1)])
+@pytest.mark.parametrize(
+    "objective", [macer.MACER(), adre.ADRE(weight=0.1), expected_radius.ExpectedRadius(weight=0.1)]
+)
 def test_logits_that_are_not_finite_are_refused(objective):
     with pytest.raises(ModelError, match="not finite"):
         loss_of(objective, *constant_case([[0.0, math.nan, 1.0]], torch.float64))
@@ -254,6 +258,29 @@ def test_adre_falls_without_end_by_its_weight_per_unit_of_margin(margin):
     p = 1 / (1 + math.exp(-margin))
     assert model.logits.grad[0, 0].item() == pytest.approx(-(1 - p) - 0.3 * p, rel=1e-9)
     assert model.logits.grad.abs().max() <= 1.3
+
+
+def test_the_expected_radius_by_hand():
+    """p = 0.8, 0.2: the gap is 2 Phi^-1(0.8) = 1.683242467, whichever of the two is the label."""
+    z = math.log(4)
+    loss = loss_of(expected_radius.ExpectedRadius(weight=0.5), *constant_case([[z, 0.0], [0.0, z]], torch.float64))
+    assert loss.tolist() == pytest.approx([-math.log(each) - 0.5 * 1.6832424671 for each in (0.8, 0.2)], abs=1e-8)
+
+
+@pytest.mark.parametrize(("weight", "grows"), [(0.3, False), (0.39, False), (0.41, True), (3.0, True)])
+def test_the_expected_radius_holds_a_wrong_example_where_its_weight_is_large(weight, grows):
+    """Near margin 0 of two classes a wrong example gets worse for weights above phi(0) = 0.399, by ADRE never."""
+    for objective in (expected_radius.ExpectedRadius(weight=weight), adre.ADRE(weight=weight)):
+        model, *rest = constant_case([[0.0, 0.001]], torch.float64)  # the label is the first
+        loss_of(objective, model, *rest).backward()
+        assert (model.logits.grad[0, 1] < 0) == (grows and objective.member_name() == "expected_radius")
+
+
+def test_a_wrong_example_rests_at_the_margin_where_both_terms_are_in_balance():
+    margins = torch.linspace(0, 100, 20001, dtype=torch.float64)
+    rows = torch.stack([torch.zeros_like(margins), margins], 1).tolist()
+    loss = loss_of(expected_radius.ExpectedRadius(weight=5.0, samples=1), *constant_case(rows, torch.float64))
+    assert margins[loss.argmin()] == pytest.approx(2 * 5**2, rel=0.1)
 
 
 def test_macer_hinge_by_hand():
@@ -318,6 +345,8 @@ def test_bad_options_of_an_attack_are_named(make, options, message):
         (adre.ADRE, {"weight": math.nan}, "weight: nan"),
         (adre.ADRE, {"weight": -0.1}, "weight: -0.1"),
         (adre.ADRE, {"weight": 0.1, "single_loss_sample": "yes"}, "single_loss_sample: 'yes'"),
+        (expected_radius.ExpectedRadius, {"weight": -0.1}, "weight: -0.1"),
+        (expected_radius.ExpectedRadius, {"weight": 0.1, "samples": 0}, "samples: 0"),
         (stability.Stability, {"weight": -0.5}, "weight: -0.5"),
         (stability.Stability, {"weight": math.nan}, "weight: nan"),
     ],

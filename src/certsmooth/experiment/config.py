@@ -50,20 +50,30 @@ _SIGMA = re.compile(r"\{sigma(:(\.[0-9])?[fg])?\}")  # in the name of a file, wh
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
-def _option(value: object, validate: ValidatorFunctionWrapHandler) -> object:
-    try:
-        valid = validate(value)
-    except ValidationError:  # one line, not one for each type that it is not
-        right = "must be a number, text, true, false or null, or a list of these"
-        raise PydanticCustomError("option", right) from None
-    # The text of an option chooses among names; the values of one that is a list become names of folders.
-    each_value = valid if isinstance(valid, tuple) else (valid,)
-    for each in each_value:
-        if isinstance(each, str) and not _NAME.fullmatch(each):
-            meant = whole_number_meant(each) or number_meant(each)
-            right = f"must be a number{meant}" if meant else f"text must be {_NAME_FORM}"
-            raise PydanticCustomError("option", "{right}", {"right": right})
-    return valid
+def _option(right: str) -> WrapValidator:
+    """Return the check of an option, whose errors say what is right."""
+
+    def checked(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+        try:
+            valid = validate(value)
+        except ValidationError:  # one line, not one for each type that it is not
+            raise PydanticCustomError("option", "must be {right}", {"right": right}) from None
+        if isinstance(valid, Mapping) and len(valid) < len(cast(Mapping[object, object], value)):
+            raise PydanticCustomError("option", "must have one entry for each sigma")
+        values = valid.values() if isinstance(valid, Mapping) else valid if isinstance(valid, tuple) else (valid,)
+        for each in values:
+            _check_text(each)
+        return valid
+
+    return WrapValidator(checked)
+
+
+def _check_text(value: object) -> None:
+    """The text of an option chooses among names; the values of one that is a list become names of folders."""
+    if isinstance(value, str) and not _NAME.fullmatch(value):
+        meant = whole_number_meant(value) or number_meant(value)
+        right = f"must be a number{meant}" if meant else f"text must be {_NAME_FORM}"
+        raise PydanticCustomError("option", "{right}", {"right": right})
 
 
 def _is_file(value: str) -> bool:
@@ -152,7 +162,20 @@ Step = Annotated[
     str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
 ]
 _STRICT = ConfigDict(extra="forbid", strict=False)
-Options = Mapping[str, Annotated[Option | tuple[Option, ...], WrapValidator(_option)]]
+_ONE = "a number, text, true, false or null"
+Options = Mapping[str, Annotated[Option | tuple[Option, ...], _option(f"{_ONE}, or a list of these")]]
+# JSON has no keys but text.
+_SigmaKey = Annotated[Sigma, BeforeValidator(lambda key: float(key) if isinstance(key, str) else key)]
+MemberOptions = Mapping[
+    str,
+    Annotated[
+        Option | tuple[Option, ...] | Mapping[_SigmaKey, Option],
+        _option(f"{_ONE}, a list of these, or a mapping from sigma to one of these"),
+    ],
+]
+Weights = Annotated[
+    FiniteNumber | tuple[FiniteNumber, ...], _option("a finite number >= 0, or a list of these, one training each")
+]
 T = TypeVar("T")
 
 
@@ -161,9 +184,12 @@ class Member:
     """A member of a family and its options."""
 
     name: str = Field(description="of the member")
-    options: Options = Field(
+    options: MemberOptions = Field(
         default_factory=dict,
-        description="by name; where a list is allowed, it makes one training or certification per value",
+        description=(
+            "by name; where a list is allowed, it makes one training or certification per value, and where a mapping "
+            "from sigma is, each sigma has the value that stands there"
+        ),
     )
 
 
@@ -235,16 +261,19 @@ class TrainingChanges:
     """What differs from a training on one data set."""
 
     recipe: Options = Field(default_factory=dict, description="fields of the recipe")
-    objective: Options = Field(default_factory=dict, description="options of the objective")
-    policy: Options = Field(default_factory=dict, description="options of the policy")
+    objective: MemberOptions = Field(default_factory=dict, description="options of the objective")
+    policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
     start: Start | None = Field(default=None, description="weights to start from; null: as the training says")
+    teacher_weight: Weights | None = Field(
+        default=None, description="of the images that the teacher labels; null: as the training says"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class MethodChanges:
     """What differs from a method on one data set."""
 
-    policy: Options = Field(default_factory=dict, description="options of the policy")
+    policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
     certification: Options = Field(default_factory=dict, description="fields of the certification")
 
 
@@ -303,9 +332,12 @@ class Training:
             "well (self-training); null for the labelled images alone"
         ),
     )
-    teacher_weight: FiniteNumber = Field(
+    teacher_weight: Weights = Field(
         default=1.0,
-        description="in the loss, of the images that the teacher labels; 0.1, 0.5 and 1 in SmoothAdv, Table 2",
+        description=(
+            "in the loss, of the images that the teacher labels; 0.1, 0.5 and 1 in SmoothAdv, Table 2. A list makes "
+            "one training per value"
+        ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
 
@@ -338,9 +370,9 @@ class Method:
     )
 
     def __post_init__(self) -> None:
-        lists = [name for name, value in self.certificate.options.items() if isinstance(value, tuple)]
-        if lists:
-            raise ValueError(f"certificate.options.{lists[0]}: a list; must be one value")
+        options = self.certificate.options
+        if several := [name for name, value in options.items() if isinstance(value, tuple | Mapping)]:
+            raise ValueError(f"certificate.options.{several[0]}: {_short(options[several[0]])}; must be one value")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -412,6 +444,9 @@ class TableSettings:
     dataset: str | None = Field(default=None, description="the entry of ``datasets`` that the table is about instead")
     sigmas: Sigmas | None = Field(default=None, description="noise levels")
     radii: Radii | None = Field(default=None, description="in the norm of the table")
+    methods: Annotated[tuple[str, ...], _must_be("one or more, or null", bool)] | None = Field(
+        default=None, description="its rows, instead of those of the table"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -472,6 +507,32 @@ class Predict:
         " abstention"
     )
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of samples, n the last."""
+        return (self.n,)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class EmpiricalPredict(Predict):
+    """How an attacked image is classified, and by how many samples else."""
+
+    fewer: tuple[Annotated[Whole, _by(check_samples, minimum=2)], ...] = Field(
+        default=(),
+        description="smaller numbers of samples, of which the table shows the answers as well: they are drawn from n",
+    )
+
+    def __post_init__(self) -> None:
+        if list(self.fewer) != sorted({*self.fewer}) or (self.fewer and self.fewer[-1] >= self.n):
+            raise ValueError(f"fewer: {list(self.fewer)}; must be increasing, and below n, {self.n}")
+        if self.fewer and self.n >= 10**9:  # NumPy draws from no more
+            raise ValueError(f"n: {self.n}; must be below 1000000000 with fewer")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """All numbers of samples, n the last."""
+        return (*self.fewer, self.n)
+
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class SoundnessTable(Table):
@@ -513,7 +574,7 @@ class EmpiricalTable(Table):
     attacks: Annotated[Mapping[str, AttackChoice], _must_be("one or more", bool), _by(_names)] = Field(
         description="by name"
     )
-    predict: Predict = Field(description="how attacked images are classified")
+    predict: EmpiricalPredict = Field(description="how attacked images are classified")
     stride: Count = Field(default=1, description="every stride-th of the certified test images is attacked")
 
 
@@ -574,10 +635,16 @@ _KINDS: Mapping[str, type] = {**KINDS, "ours": Method, "others": PublishedMethod
 K = TypeVar("K", bound=Table)
 
 
-def rows_of(table: AnyTable) -> tuple[str, ...]:
-    """Return the methods that a table shows: its rows, and the baseline if that is none of them."""
+def rows_of(table: AnyTable, dataset: str) -> tuple[str, ...]:
+    """Return the methods that a table shows: its rows, and the baseline if that is none of them.
+
+    Args:
+        table: of any kind.
+        dataset: that params.yaml chooses.
+    """
     baseline = (table.baseline,) if isinstance(table, CertifiedTable | AccuracyTable) else ()
-    return tuple(dict.fromkeys((*table.methods, *baseline)))
+    rows = table.settings.get(dataset, TableSettings()).methods or table.methods
+    return tuple(dict.fromkeys((*rows, *baseline)))
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -613,8 +680,8 @@ class Params:
                 raise ValueError(f"{key}: {needed!r}; must be a training with neither start nor teacher")
         for dataset, method in product(self.datasets, self.our_methods):
             self.certification(dataset, method)
-        for name, table in self.tables.items():
-            self._check_labels(f"tables.{name}.methods", rows_of(table))
+        for (name, table), dataset in product(self.tables.items(), self.datasets):
+            self._check_labels(f"tables.{name}.methods", rows_of(table, dataset))
         if self.high_dimension is not None:
             self._check_labels("high_dimension.published", self.high_dimension.published)
         if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
@@ -691,6 +758,7 @@ class Params:
         for dataset, changes in table.settings.items():
             yield f"{key}.settings", dataset, self.datasets
             yield f"{key}.settings.dataset", changes.dataset, self.datasets
+            yield from ((f"{key}.settings.{dataset}.methods", each, self.methods) for each in changes.methods or ())
         if isinstance(table, CertifiedTable | AccuracyTable):
             yield f"{key}.baseline", table.baseline, self.methods
         if isinstance(table, AccuracyTable):

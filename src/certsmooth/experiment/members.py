@@ -38,14 +38,9 @@ def policy_of(params: Params, run: runs.CertificationRun) -> SigmaPolicy:
     Raises:
         ConfigError: unknown, missing or bad option.
     """
-    chosen = runs.at_grid_point(runs.resolved_policy(params, run.dataset, run.method), run.grid)
-    policy: SigmaPolicy = build("sigma", chosen, sigma=run.sigma, key=_policy_key(params, run.dataset, run.method))
+    key = runs.policy_key(params, run.dataset, run.method)
+    policy: SigmaPolicy = build("sigma", runs.policy_of(params, run), sigma=run.sigma, key=key)
     return policy
-
-
-def _policy_key(params: Params, dataset: str, method: str) -> str:
-    changed = method in params.datasets[dataset].methods
-    return f"datasets.{dataset}.methods.{method}.policy" if changed else f"methods.{method}.policy"
 
 
 def certificate_of(params: Params, method: str) -> Certificate:
@@ -191,38 +186,42 @@ def _norm_of(params: Params, method: str) -> str:
 
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     runs.published_runs(params, name)  # or they are about other data or noise levels
+    rows = rows_of(table, params.dataset)
     if isinstance(table, CertifiedTable):
-        norms = {name: _norm_of(params, name) for name in rows_of(table)}
+        norms = {name: _norm_of(params, name) for name in rows}
         if table.norm is None and len(set(norms.values())) > 1:
             found = ", ".join(f"{name} in {norm}" for name, norm in norms.items())
             raise ConfigError(f"{key}.methods: radii of {found}; must be of one norm, or norm: linf")
         if (chosen := table.published) is not None:
             under(f"{key}.published", published_rows, chosen.paper, chosen.table, chosen.dataset)
     elif isinstance(table, EmpiricalTable):
-        _check_l2(f"{key}.methods", params, table.methods)
+        _check_l2(f"{key}.methods", params, rows)
         for (attack, choice), radius in product(table.attacks.items(), runs.table_choice(params, name).radii):
             build("attacks", choice.attack, epsilon=radius, key=f"{key}.attacks.{attack}.attack")
     elif isinstance(table, AccuracyTable):
-        _check_l2(f"{key}.methods", params, rows_of(table))
+        _check_l2(f"{key}.methods", params, rows)
         for about in runs.table_choices(params, name) if table.baseline in params.our_methods else ():
             known = runs.grid_points(params, about.dataset, table.baseline)
             runs.only_grid_point(known, table.baseline, about.dataset, key=f"{key}.baseline")
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
+    for run in runs.table_runs(params, name):
+        if run.sigma not in params.datasets[run.dataset].sigmas:  # but of the table's settings
+            policy_of(params, run)
+            runs.objective_of(params, runs.model_run(params, run))
 
 
 def _check_training(params: Params, dataset: str, name: str) -> None:
-    entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
-    key = f"datasets.{dataset}.trainings.{name}" if name in entry.trainings else f"trainings.{name}"
+    key, noise = runs.training_key(params, dataset, name), params.trainings[name].noise
     make(Recipe, runs.recipe(params, dataset, name), f"{key}.recipe")
-    for grid in runs.training_grid_points(params, dataset, name):
-        objective = build("objectives", runs.at_grid_point(training.objective, grid), key=f"{key}.objective")
-        if getattr(objective, "estimator", None) == "gradient_free" and training.noise != "gaussian":
+    for grid, sigma in product(runs.training_grid_points(params, dataset, name), params.datasets[dataset].sigmas):
+        run = runs.ModelRun(dataset, name, sigma, params.training_seeds[0], grid)
+        objective = build("objectives", runs.objective_of(params, run), key=f"{key}.objective")
+        if getattr(objective, "estimator", None) == "gradient_free" and noise != "gaussian":
             raise ConfigError(
-                f"{key}.noise: {training.noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
+                f"{key}.noise: {noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
-        for sigma in entry.sigmas:
-            build("sigma", runs.at_grid_point(training.policy, grid), sigma=sigma, key=f"{key}.policy")
+        build("sigma", runs.training_policy_of(params, run), sigma=sigma, key=f"{key}.policy")
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:
@@ -232,7 +231,7 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
         run = runs.CertificationRun(dataset, name, sigma, params.training_seeds[0], grid, params.seed)
         policy = policy_of(params, run)
         if (norm := getattr(policy, "norm", certificate.norm)) != certificate.norm:
-            key = _policy_key(params, dataset, name)
+            key = runs.policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
         under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
 
@@ -248,7 +247,7 @@ def _check_enough_samples(params: Params) -> None:
         under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
     for name, table in params.tables.items():
         if isinstance(table, EmpiricalTable | SoundnessTable):
-            check = partial(cohen.check_can_predict, n=table.predict.n, alpha=table.predict.alpha)
+            check = partial(cohen.check_can_predict, n=min(table.predict.numbers), alpha=table.predict.alpha)
             under(f"tables.{name}.predict", check)
 
 

@@ -43,7 +43,7 @@ def ours(params: Params, dataset: str, entry: str, key: str) -> str:
         params: the whole configuration.
         dataset: a key of ``datasets``.
         entry: ``trainings.NAME`` or ``methods.NAME``; empty for what the data set says itself.
-        key: of the value there, as ``objective.samples``.
+        key: of the value there, as ``objective.samples`` or ``teacher_weight``.
     """
     section, _, name = entry.partition(".")
     part, _, option = key.partition(".")
@@ -56,6 +56,8 @@ def ours(params: Params, dataset: str, entry: str, key: str) -> str:
         chosen = runs.resolved_policy(params, dataset, name)
     else:
         chosen = getattr(runs.resolved_training(params, dataset, name), part)
+    if not option:
+        return _text(chosen)
     family = "objectives" if part == "objective" else "sigma"
     return _text({**_defaults(member(family, chosen.name)), **chosen.options}[option])
 
@@ -66,7 +68,7 @@ def _defaults(cls: type) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{name} {_text(each)}" for name, each in value.items())
+        return "; ".join(f"{name}: {_text(each)}" for name, each in value.items())
     if isinstance(value, tuple | list):
         return ", ".join(map(_text, value))
     return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

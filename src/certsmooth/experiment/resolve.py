@@ -22,6 +22,7 @@ from certsmooth.experiment.specs import (
     CertifySpec,
     DataSpec,
     LabelSpec,
+    MemberSpec,
     OrderSpec,
     SampleSpec,
     Spec,
@@ -79,7 +80,8 @@ class Experiment:
         """Return what a base classifier is.
 
         Raises:
-            ConfigError: it builds on a training with several grid points, or needs unlabelled images of data without.
+            ConfigError: it builds on a training with several grid points, or needs unlabelled images of data without,
+                or an option has no value for its sigma.
         """
         chosen = self.params.datasets[run.dataset]
         training = runs.resolved_training(self.params, run.dataset, run.training)
@@ -94,13 +96,13 @@ class Experiment:
             numeric_type=chosen.numeric_type,
             channels_last=chosen.channels_last,
             recipe=dict(runs.recipe(self.params, run.dataset, run.training)),
-            objective=runs.at_grid_point(training.objective, run.grid),
-            policy=runs.at_grid_point(training.policy, run.grid),
+            objective=runs.objective_of(self.params, run),
+            policy=runs.training_policy_of(self.params, run),
             noise=training.noise,
             start=self.train(start) if start else None,
             start_file=training.start.checkpoint if training.start else None,
             labels=self.labels(teacher) if teacher else None,
-            label_weight=training.teacher_weight,
+            label_weight=runs.teacher_weight_of(self.params, run),
             grid=run.grid,
         )
 
@@ -118,12 +120,11 @@ class Experiment:
     @_kept
     def sample(self, run: CertificationRun, split: Split) -> SampleSpec:
         """Return what the counts of a run are."""
-        policy = runs.resolved_policy(self.params, run.dataset, run.method)
         chosen = self.params.certification(run.dataset, run.method)
         return SampleSpec(
             base=self.train(runs.model_run(self.params, run)),
             split=split,
-            policy=runs.at_grid_point(policy, run.grid),
+            policy=runs.policy_of(self.params, run),
             noise=runs.noise_of(self.params.our_methods[run.method].certificate.name),
             step=self.params.datasets[run.dataset].step,
             n0=chosen.n0,
@@ -138,7 +139,7 @@ class Experiment:
         method = self.params.our_methods[run.method]
         return CertifySpec(
             sampled=self.sample(run, split),
-            certificate=runs.at_grid_point(method.certificate, ()),
+            certificate=MemberSpec(method.certificate.name, method.certificate.options),
             alpha=self.params.certification(run.dataset, run.method).alpha,
             memory=method.memory,
             seed=self.params.seed,
@@ -149,10 +150,11 @@ class Experiment:
     def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
         """Return what an attack of a table on a run is."""
         chosen = self.params.of_kind(EmpiricalTable)[table]
+        member = chosen.attacks[attack].attack
         return AttackSpec(
             sampled=self.sample(run, "test"),
             name=attack,
-            attack=runs.at_grid_point(chosen.attacks[attack].attack, ()),
+            attack=MemberSpec(member.name, member.options),
             samples=chosen.attacks[attack].samples,
             radii=runs.table_choice(self.params, table).radii,
             n=chosen.predict.n,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 from certsmooth._internal.registry import literal
 from certsmooth.errors import ConfigError, nearest
@@ -15,6 +15,7 @@ from certsmooth.experiment.config import (
     AccuracyTable,
     CertifiedTable,
     Member,
+    MemberOptions,
     Options,
     Params,
     TableSettings,
@@ -87,7 +88,9 @@ def resolved_training(params: Params, dataset: str, name: str) -> Training:
     if changes is None:
         return chosen
     objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
-    return replace(chosen, objective=objective, policy=policy, start=changes.start or chosen.start)
+    weight = chosen.teacher_weight if changes.teacher_weight is None else changes.teacher_weight
+    start = changes.start or chosen.start
+    return replace(chosen, objective=objective, policy=policy, start=start, teacher_weight=weight)
 
 
 def recipe(params: Params, dataset: str, training: str) -> Options:
@@ -103,18 +106,17 @@ def resolved_policy(params: Params, dataset: str, method: str) -> Member:
     return chosen if changes is None else _changed(chosen, changes.policy)
 
 
-def _changed(chosen: Member, changes: Options) -> Member:
+def _changed(chosen: Member, changes: MemberOptions) -> Member:
     return replace(chosen, options={**chosen.options, **changes})
 
 
 def training_grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
-    """Return every combination of the values of a training's options that are lists.
+    """Return every combination of the values of a training's options, and of its teacher's weight, that are lists.
 
     Raises:
         ConfigError: objective and policy share the name of such an option.
     """
-    chosen = resolved_training(params, dataset, name)
-    return _product(f"trainings.{name}", chosen.objective.options, chosen.policy.options)
+    return _product(f"trainings.{name}", *_training_options(params, dataset, name))
 
 
 def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...]:
@@ -123,12 +125,17 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     Raises:
         ConfigError: training and policy share the name of such an option.
     """
-    training = resolved_training(params, dataset, params.our_methods[name].training)
     policy = resolved_policy(params, dataset, name)
-    return _product(f"methods.{name}", training.objective.options, training.policy.options, policy.options)
+    training = _training_options(params, dataset, params.our_methods[name].training)
+    return _product(f"methods.{name}", *training, policy.options)
 
 
-def _product(key: str, *options: Options) -> tuple[GridPoint, ...]:
+def _training_options(params: Params, dataset: str, name: str) -> tuple[MemberOptions, ...]:
+    chosen = resolved_training(params, dataset, name)
+    return chosen.objective.options, chosen.policy.options, {"teacher_weight": chosen.teacher_weight}
+
+
+def _product(key: str, *options: MemberOptions) -> tuple[GridPoint, ...]:
     lists = [(name, value) for each in options for name, value in each.items() if isinstance(value, tuple)]
     for name, value in lists:
         if not value or len(set(value)) != len(value):
@@ -166,10 +173,64 @@ def find_grid_point(known: Iterable[GridPoint], name: str, *, key: str) -> GridP
     return by_name[name]
 
 
-def at_grid_point(chosen: Member, grid: GridPoint) -> MemberSpec:
-    """Return a member whose options that are lists have the values of a grid point."""
-    values = dict(grid)
-    options = {name: values[name] if isinstance(value, tuple) else value for name, value in chosen.options.items()}
+def training_key(params: Params, dataset: str, name: str) -> str:
+    """Return where params.yaml says last what a training is on a data set."""
+    changed = name in params.datasets[dataset].trainings
+    return f"datasets.{dataset}.trainings.{name}" if changed else f"trainings.{name}"
+
+
+def policy_key(params: Params, dataset: str, method: str) -> str:
+    """Return where params.yaml says last what the sigma policy of a method is on a data set."""
+    changed = method in params.datasets[dataset].methods
+    return f"datasets.{dataset}.methods.{method}.policy" if changed else f"methods.{method}.policy"
+
+
+def objective_of(params: Params, run: ModelRun) -> MemberSpec:
+    """Return the objective that a base classifier is trained by.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_training(params, run.dataset, run.training).objective
+    return _at(chosen, run, f"{training_key(params, run.dataset, run.training)}.objective")
+
+
+def training_policy_of(params: Params, run: ModelRun) -> MemberSpec:
+    """Return the sigma policy of the noise that a base classifier is trained with.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_training(params, run.dataset, run.training).policy
+    return _at(chosen, run, f"{training_key(params, run.dataset, run.training)}.policy")
+
+
+def policy_of(params: Params, run: CertificationRun) -> MemberSpec:
+    """Return the sigma policy of a certification.
+
+    Raises:
+        ConfigError: an option has no value for its sigma.
+    """
+    chosen = resolved_policy(params, run.dataset, run.method)
+    return _at(chosen, run, policy_key(params, run.dataset, run.method))
+
+
+def teacher_weight_of(params: Params, run: ModelRun) -> float:
+    """Return the weight in the loss, in a training, of the images that its teacher labels."""
+    chosen = resolved_training(params, run.dataset, run.training).teacher_weight
+    return cast(float, dict(run.grid)["teacher_weight"]) if isinstance(chosen, tuple) else chosen
+
+
+def _at(chosen: Member, run: ModelRun | CertificationRun, key: str) -> MemberSpec:
+    """Return a member whose options have the values of a run: of its grid point, and of its sigma."""
+    values, options = dict(run.grid), dict(chosen.options)
+    for name, value in options.items():
+        if isinstance(value, tuple):
+            options[name] = values[name]
+        elif isinstance(value, Mapping):
+            if run.sigma not in value:
+                raise ConfigError(f"{key}.options.{name}: {dict(value)}; must have an entry for sigma {run.sigma}")
+            options[name] = value[run.sigma]
     return MemberSpec(chosen.name, options)
 
 
@@ -208,7 +269,7 @@ def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     own = chosen if isinstance(chosen, AccuracyTable) else None
     seeds = (own.training_seeds if own else None) or params.training_seeds
     certification_seeds = (own.certification_seeds if own else None) or (params.seed,)
-    ours = [method for method in rows_of(chosen) if method in params.our_methods]
+    ours = [method for method in rows_of(chosen, params.dataset) if method in params.our_methods]
     for about, method in product(table_choices(params, table), ours):
         known = grid_points(params, about.dataset, method)
         for sigma, seed, grid, certification_seed in product(about.sigmas, seeds, known, certification_seeds):
@@ -221,7 +282,7 @@ def table_record(params: Params, table: str) -> str | None:
     Without rows of ours nothing needs the images: files of others say what they are about.
     """
     chosen, about = params.tables[table], table_choice(params, table)
-    is_ours = any(method in params.our_methods for method in rows_of(chosen))
+    is_ours = any(method in params.our_methods for method in rows_of(chosen, params.dataset))
     needs_shape = isinstance(chosen, CertifiedTable) and chosen.norm == "linf"
     return about.dataset if is_ours or needs_shape else None
 
@@ -235,7 +296,7 @@ def published_runs(params: Params, table: str) -> tuple[PublishedRun, ...]:
     choices = table_choices(params, table)
     members = {about.dataset: params.datasets[about.dataset].member or about.dataset for about in choices}
     found: list[PublishedRun] = []
-    for name in rows_of(params.tables[table]):
+    for name in rows_of(params.tables[table], params.dataset):
         if (method := params.published_methods.get(name)) is None:
             continue
         key, about_it = f"tables.{table}.methods", [c for c in choices if members[c.dataset] == method.dataset]
@@ -376,7 +437,8 @@ def noise_of(certificate: str) -> str:
 def table_slice(params: Params, table: str) -> dict[str, Any]:
     """Return what any table depends on, besides the certificates, attacks and audits that it is made of."""
     chosen = params.tables[table]
-    labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows_of(chosen)}
+    rows = rows_of(chosen, params.dataset)
+    labels = {name: (params.methods[name].label, *labels_of(params, name)) for name in rows}
     published = [asdict(run) for run in published_runs(params, table)]
     described = {name: value for name, value in asdict(chosen).items() if name != "settings"}
     choices = [asdict(choice) for choice in table_choices(params, table)]

@@ -36,7 +36,7 @@ _MEMBERS = {
 }
 """The family that a member of a key belongs to."""
 
-_NO_LISTS = ("certificates", "attacks")
+_ONE_VALUE = ("certificates", "attacks")
 """Families whose options are one value each."""
 
 _NAMES = {
@@ -101,17 +101,19 @@ def _member(any_member: Schema, family: str) -> Schema:
 
 
 def _options(family: str, name: str) -> Schema:
-    """Return the schema of the options of a member; one that is a list is one value after the other."""
-    content = _plain(options_schema(family, name))
-    each = content["properties"]
-    lists = {key: {"anyOf": [_bare(value), {"type": "array", "items": _bare(value)}]} for key, value in each.items()}
-    told = {key: {k: value[k] for k in ("description", "default") if k in value} for key, value in each.items()}
-    properties = {key: {**told[key], **(each[key] if family in _NO_LISTS else lists[key])} for key in each}
-    return {**content, "properties": properties}
+    """Return the schema of the options of a member, each one value or `_several`."""
+    content: Schema = _plain(options_schema(family, name))
+    if family in _ONE_VALUE:
+        return content
+    return {**content, "properties": {key: _several(value) for key, value in content["properties"].items()}}
 
 
-def _bare(value: Schema) -> Schema:
-    return {key: each for key, each in value.items() if key not in ("description", "default")}
+def _several(value: Schema) -> Schema:
+    """Return the schema of one value, or of a list of values, or of a value for each sigma."""
+    told: Schema = {key: value[key] for key in ("description", "default") if key in value}
+    bare = {key: each for key, each in value.items() if key not in told}
+    forms = [bare, {"type": "array", "items": bare}, {"type": "object", "additionalProperties": bare}]
+    return {**told, "anyOf": forms}
 
 
 def _put(properties: Schema, key: str, value: Schema) -> None:
@@ -167,7 +169,8 @@ def _table(whole: Schema, properties: Mapping[str, Schema]) -> list[str]:
 _ABOUT = (
     "Written by `make schema` from the types that check the files. How params.yaml and the library go together is in",
     "`config/README.md`. A member is `{name: ..., options: {...}}`; an option that is a list makes one training, or",
-    "one certification, for each of its values.",
+    "one certification, for each of its values, and one that is a mapping from sigma, as `{0.25: 0.5, 1.0: 1.0}`, has",
+    "at each sigma the value that stands there.",
 )
 
 
@@ -214,7 +217,9 @@ def _values(whole: Schema, value: Schema) -> str:
     if "enum" in value:
         return ", ".join(f"`{each}`" for each in value["enum"])
     if len(value.get("anyOf", ())) > len(_WORDS):
-        return "number, text, true, false or null, or a list of these"
+        by_sigma = any(each.get("type") == "object" for each in value["anyOf"])
+        also = "a list of these, or a mapping from sigma to one of these" if by_sigma else "or a list of these"
+        return f"number, text, true, false or null, {also}"
     if "anyOf" in value:
         return " or ".join(dict.fromkeys(_values(whole, each) for each in value["anyOf"]))
     if "$ref" in value:

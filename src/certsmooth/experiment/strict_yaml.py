@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable
+from contextlib import suppress
 from itertools import takewhile
 from typing import Any
 
@@ -109,9 +110,17 @@ def _check_keys(node: MappingNode) -> None:
             raise _refusal("a key that is a list or a mapping; must be text", key)
         if key.tag == _MERGE:
             raise _refusal(f"the merge key '<<'{_INSTEAD}", key)
-        if (name := (key.tag, key.value)) in seen:
+        if (name := _name(key)) in seen:
             raise _refusal(f"key {key.value!r} twice", key)
         seen.add(name)
+
+
+def _name(key: ScalarNode) -> Hashable:
+    """Return what is equal for equal keys: 0.5 and 0.50 are one."""
+    if key.tag in (_INT, _FLOAT):
+        with suppress(ValueError):
+            return float(key.value)
+    return key.tag, key.value
 
 
 def _check_separators(node: MappingNode) -> None:

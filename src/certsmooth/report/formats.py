@@ -203,11 +203,17 @@ def with_chance(rows: pd.DataFrame, baseline: str) -> pd.DataFrame:
     return pd.concat([rows, chance.assign(value=chance["chance_std"], seed_sd=np.nan, image_error=np.nan)])
 
 
-def curve(attack: str | None, samples: int | None) -> str:
-    """Return what kind of accuracy it is: certified, or under an attack that sees m noise samples."""
+def curve(attack: str | None, samples: int | None, n: int | None = None) -> str:
+    """Return what kind of accuracy it is: certified, or under an attack that sees m noise samples, by PREDICT with n.
+
+    Args:
+        attack: its label; None for certified.
+        samples: m; 0 for none.
+        n: where several are shown.
+    """
     if attack is None:
         return "Certified"
-    return f"{attack}, m = {samples}" if samples else attack
+    return ", ".join([attack, *([f"m = {samples}"] if samples else []), *([f"n = {n:,}"] if n else [])])
 
 
 def _digits(metric: str) -> int:

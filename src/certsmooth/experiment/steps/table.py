@@ -89,7 +89,7 @@ def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[
     record, member = _record(certified, name), params.datasets[about.dataset].member
     dataset = str(record.get("name", member or about.dataset))
     ours = [certified.run(run, split) for run in table_runs(params, name) for split in SPLITS]
-    runs = _in_order(table, [*ours, *map(certified.published, published_runs(params, name))])
+    runs = _in_order(table, params.dataset, [*ours, *map(certified.published, published_runs(params, name))])
     if table.norm == "linf":
         runs = [_in_linf(run, math.prod(record["image_shape"])) for run in runs]
     norm = table.norm or _norm(name, runs)
@@ -117,9 +117,9 @@ def _record(certified: Certified, name: str) -> dict[str, Any]:
     return read_record(certified.results / data.path, spec=data.identity)
 
 
-def _in_order(table: CertifiedTable | AccuracyTable, runs: Sequence[CertifiedRun]) -> list[CertifiedRun]:
-    """Return runs in the order of the rows of a table."""
-    methods = rows_of(table)
+def _in_order(table: CertifiedTable | AccuracyTable, dataset: str, runs: Sequence[CertifiedRun]) -> list[CertifiedRun]:
+    """Return runs in the order of the rows of a table, if params.yaml chooses this data set."""
+    methods = rows_of(table, dataset)
     return sorted(runs, key=lambda run: methods.index(run.method))
 
 
@@ -157,7 +157,7 @@ def _accuracy(certified: Certified, name: str, table: AccuracyTable) -> tuple[Ta
         columns.setdefault(Column(run.dataset, run.sigma), []).append(certified.run(run, "test"))
     for file in published_runs(params, name):
         columns.setdefault(Column(file.dataset, file.sigma), []).append(certified.published(file))
-    columns = {column: _in_order(table, runs) for column, runs in columns.items()}
+    columns = {column: _in_order(table, params.dataset, runs) for column, runs in columns.items()}
     published = [(each.paper, each.table) for each in table.published]
     result = accuracy_table(columns, name=name, title=table.title, baseline_method=table.baseline, published=published)
     return result, {"": lambda: accuracy_curves(columns, title=table.title)}
@@ -173,6 +173,7 @@ def _empirical(certified: Certified, name: str, table: EmpiricalTable) -> tuple[
         radii=table_choice(params, name).radii,
         attacks=[_shown(key, choice) for key, choice in table.attacks.items()],
         alpha=table.predict.alpha,
+        fewer=table.predict.fewer,
     )
     return result, {"": lambda: empirical_curves(result, [attacked.run for attacked in runs])}
 

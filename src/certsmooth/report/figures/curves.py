@@ -185,7 +185,8 @@ def empirical_curves(result: TableResult, runs: Sequence[CertifiedRun]) -> Figur
     def draw(axis: Axes, method: Method) -> None:
         _draw_envelope(axis, method.outcomes, _radius_axis(axis, *radii), number=0, label="Certified")
         found = where(attacks, method=method.label)
-        curves = found.groupby(list(map(curve, found["attack"], found["samples"])), sort=False)
+        shown = ["attack", "samples", *(["n"] if result.about["fewer"] else [])]
+        curves = found.groupby([curve(*row) for row in found[shown].itertuples(index=False)], sort=False)
         for number, (marker, (name, rows)) in enumerate(zip(cycle(_MARKERS), curves, strict=False), 1):
             style = {**line(number), "linewidth": 1.2, "marker": marker, "markersize": 4}
             axis.plot(rows["radius"], rows["value"], **style, label=name)
