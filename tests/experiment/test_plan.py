@@ -44,7 +44,7 @@ class Project:
         content["datasets"]["cones"]["certification"] = {"n0": 100, "n": 900, "alpha": 0.001, "stride": 1, "shards": 3}
         content["datasets"]["cones"]["recipe"] |= {"epochs": 6, "adaptive_from_epoch": 2, "batch_size": 10}
         content["tables"] = {"table1": {"kind": "certified", "title": "One", "methods": ["cohen"], "baseline": "cohen"}}
-        content |= {"toy": None, "high_dimension": None}
+        content |= {"toy": None, "pictures": None, "high_dimension": None}
         self.content = content
         self.edit(lambda _: None)
         record_images(self.experiment.data("cones"), **IMAGES)

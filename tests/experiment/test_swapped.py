@@ -98,6 +98,7 @@ def content() -> dict[str, Any]:
             "audit1": promises | {"methods": ["cohen", "remember"], "shuffles": 1, "stride": 2},
             "audit2": promises | {"predict": predict | {"n": 12}, "shuffles": 2, "stride": 2},
         },
+        "pictures": None,
         "high_dimension": None,
     }  # fmt: skip
 

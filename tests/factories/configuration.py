@@ -72,9 +72,11 @@ tables:
     attacks: {smoothed: {label: PGD, attack: {name: pgd, options: {steps: 2}}, samples: [1]}}
     predict: {n: 100, alpha: 0.01}
     stride: 1
-  rates: {kind: accuracy, title: Rates, methods: [cohen], baseline: cohen, training_seeds: [0, 1], datasets: [cones],
+  rates: {kind: accuracy, title: Rates, methods: [cohen], baseline: cohen, training_seeds: [0, 1],
+    certification_seeds: [0], datasets: [cones],
     published: [{paper: idrs, table: 2}]}
   promises: {kind: soundness, title: Promises, methods: [cohen], predict: {n: 100, alpha: 0.01}, stride: 1, shuffles: 2}
+pictures: {method: cohen-ds, datasets: [digits]}
 high_dimension:
   method: cohen
   published: [theirs]

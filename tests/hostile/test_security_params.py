@@ -98,6 +98,8 @@ CHOICES = [
     ("tables", "table1", "norm"),
     ("tables", "table1", "published", "paper"),
     ("tables", "rates", "datasets", 0),
+    ("pictures", "method"),
+    ("pictures", "datasets", 0),
     ("high_dimension", "method"),
     ("tables", "empirical", "attacks", "smoothed", "attack", "name"),
     # What an option that is a list says becomes the name of a folder.
