@@ -130,6 +130,8 @@ class Experiment:
             n=chosen.n,
             stride=chosen.stride if split == "test" else 1,
             seed=self.params.seed,
+            first=chosen.first if split == "test" else 0,
+            last=chosen.last if split == "test" else None,
         )
 
     @_kept
