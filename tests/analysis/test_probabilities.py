@@ -48,7 +48,7 @@ def test_it_is_not_known_where_the_certificates_do_not_say_it():
         [certified_run([1.0, 0.5]), changed], name="t", title="T", radii=[0], baseline_method="cohen"
     )
     assert {each["method"] for each in rows(result.values, metric="p_a_quantile")} == {"Cohen"}
-    assert "or a memory changed predictions: Cohen-DS." in render(result)
+    assert "or a memory changed predictions: Cohen-DS at 0.5." in render(result)
 
 
 @given(sample=samples, share=st.sampled_from([0.1, 0.25, 1 / 3, 0.5, 0.75, 0.9, 1.0]))

@@ -350,7 +350,7 @@ def test_an_entry_about_the_papers_data_set_is_not_called_another_one(tmp_path):
 def test_a_published_standard_accuracy_stands_at_radius_0_and_an_absent_acr_has_no_column(tmp_path):
     text = write_table(build(example(), published=("smoothadv", 3, "cifar10"), norm="linf"), tmp_path)[0].read_text()
     body = cells(text, "## Published")
-    assert body[0] == ["SmoothAdv (published)", "", "", "", "86.2", "68.2"]
+    assert body[0] == ["SmoothAdv (published)", "", "", "", "10,000: 0 to 9999", "86.2", "68.2"]
     assert "r / sqrt(d)" in text
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -16,12 +17,14 @@ from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.runs import published_runs, table_runs, table_slice
 from certsmooth.experiment.steps.certified import Certified
+from certsmooth.experiment.strict_yaml import load_yaml
 from factories import (
     REFERENCE,
     ROOT,
     MadeResults,
     changed,
     needs_reference,
+    plain_yaml,
     shipped_content,
     small_content,
     write_params,
@@ -245,3 +248,19 @@ def test_the_choice_of_images_alone_moves_acr():
     certified = read_sun("macer", 0.25).eval("radius * correct")
     every_20th, last_500, every = certified[::20].mean(), certified.loc[500:999].mean(), certified.mean()
     assert [round(float(acr), 3) for acr in (every_20th, every, last_500)] == [0.527, 0.529, 0.548]
+
+
+def test_the_example_of_the_docs_names_real_files(tmp_path):
+    page = (ROOT / "docs" / "others_certificates.md").read_text()
+    text = page.partition("```yaml\n")[2].partition("```")[0]
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    settings = {key: value for key, value in load_yaml((ROOT / "params.yaml").read_text()).items() if value != {}}
+    (tmp_path / "params.yaml").write_text(plain_yaml(settings | load_yaml(text)))
+    params = read_params(tmp_path / "params.yaml")
+    check_members(params)
+    shown = published_runs(params, "theirs")
+    assert [(run.method, run.sigma) for run in shown] == [
+        (method, sigma) for method in ("sun-macer", "sun-gaussian") for sigma in (0.25, 0.5)
+    ]
+    if REFERENCE.is_dir():
+        assert all((REFERENCE / "certificates" / Path(run.file).name).is_file() for run in shown)

@@ -53,6 +53,7 @@ def test_a_method_that_only_certifies_otherwise_needs_no_samples_of_its_own(ship
         ("certification", {"n": 7}),
         ("certification", {"n0": 7}),
         ("certification", {"stride": 7}),
+        ("certification", {"first": 500, "last": 999}),
     ],
 )
 def test_what_changes_the_samples_is_sampled_again(shipped, key, value):
@@ -104,6 +105,17 @@ def test_the_stride_is_of_the_test_split(shipped):
     """Settings are chosen on all validation images."""
     experiment = edited(shipped, lambda content: content["datasets"]["digits"]["certification"].update(stride=9))
     assert [experiment.sample(run_of("cohen"), split).stride for split in ("test", "validation")] == [9, 1]
+
+
+def test_the_first_and_the_last_image_are_in_an_identity_only_if_they_are_chosen(shipped):
+    """So what was certified before they could be chosen is what it was."""
+    chosen = {"first": 500, "last": 999}
+    experiment = edited(shipped, lambda content: content["datasets"]["digits"]["certification"].update(chosen))
+    test, validation = (experiment.sample(run_of("cohen"), split).identity for split in ("test", "validation"))
+    assert {key: test[key] for key in ("first", "last", "stride")} == chosen | {"stride": 1}
+    assert not {"first", "last"} & set(validation)
+    whole = Experiment(parse_params(shipped)).sample(run_of("cohen"), "test").identity
+    assert not {"first", "last"} & set(whole)
 
 
 def test_every_run_of_the_shipped_tables_knows_its_counts(shipped):

@@ -168,6 +168,20 @@ def test_shards_give_the_rows_of_a_single_run(folder):
         assert part.frame.drop(columns="time").equals(alone[split].frame.drop(columns="time"))
 
 
+def test_the_images_that_papers_chose_can_be_chosen(folder, capsys):
+    """As 500 to 999 of CIFAR-10: of our 360 images those from 100 to 119, every third."""
+    make_params(folder, first=100, last=119, stride=3)
+    assert main(["sample", COHEN]) == 0
+    (test,) = (part for part in read_counts(counts_path()) if part.identity["spec"]["split"] == "test")
+    assert test.counts.index.tolist() == [100, 103, 106, 109, 112, 115, 118]
+    for wrong in ({"last": 360}, {"first": 360}):
+        make_params(folder, **wrong)
+        assert main(["sample", COHEN]) == 2
+        (key,) = wrong
+        message = f"certification.{key}: 360; must be at most 359: the test split of digits has 360 images"
+        assert message in capsys.readouterr().err
+
+
 def test_shards_must_be_complete_and_in_order(folder, capsys):
     make_params(folder, shards=2)
     first, second = (counts_path(shard=f"{shard}-of-2") for shard in range(2))

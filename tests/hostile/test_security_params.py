@@ -154,7 +154,7 @@ TEXTS = [
     ("tables", "empirical", "attacks", "smoothed", "label"),
     ("tables", "rates", "title"),
     ("tables", "promises", "title"),
-    ("high_dimension", "published", 0, "label"),
+    ("methods", "theirs", "label"),
 ]
 
 

@@ -4,7 +4,8 @@ What such a table says besides its values: about it, data, norm, radii and basel
 exact test of each method against the baseline at each radius, on the images and with the number of training seeds that
 both have (none for a method without two such images), the p values adjusted (Holm) for all with the same
 ``selected_on``, those chosen on the validation split first. ``memory``: what the memory pass did to each test run that
-had one. ``gains``: what the choice on the test images adds to the one on the validation split.
+had one. ``gains``: what the choice on the test images adds to the one on the validation split. ``without_p_a``: the
+settings of which p_A is not known.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
-from certsmooth.analysis.probabilities import quantile_records
+from certsmooth.analysis.probabilities import METRIC, quantile_records
 from certsmooth.analysis.published import published_rows
 from certsmooth.analysis.result import SelectedOn, TableResult, source, tidy
 from certsmooth.analysis.runs import Method, Outcome, collect, name_of, one_by_one, paired, run_columns
@@ -91,7 +92,7 @@ def certified_table(
         },
         values=values,
         more={"tests": tidy(tests, _TESTS), "memory": tidy(_memory_effects(runs), _MEMORY)},
-        views={"gains": _gains(values)},
+        views={"gains": _gains(values), "without_p_a": _without_p_a(values)},
         sources=[source(run) for run in runs],
     )
 
@@ -152,6 +153,14 @@ def _gains(values: pd.DataFrame) -> pd.DataFrame:
     test, validation = (values[values["selected_on"] == split] for split in ("test", "validation"))
     both = validation.merge(test[["method", "radius", "value"]], on=["method", "radius"], suffixes=("", "_on_test"))
     return both.assign(gain=both["value_on_test"] - both["value"])
+
+
+def _without_p_a(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the settings without quantiles of p_A."""
+    setting = ["method", "chosen_sigma", "chosen_grid"]
+    known = set(values.loc[values["metric"] == METRIC, setting].itertuples(index=False, name=None))
+    every = values.loc[values["selected_on"] == "none", setting].drop_duplicates()
+    return every[[each not in known for each in every.itertuples(index=False, name=None)]]
 
 
 def _tests(

@@ -14,6 +14,15 @@ from importlib import resources
 from certsmooth.analysis import Record
 from certsmooth.errors import ConfigError, nearest
 
+# SmoothAdv, footnote 5 of Section 4. The cells of ADRE's Basic come out of the 500 images that Cohen et al. released
+# (docs/ledger.md); of its other rows, and in DDRS, nothing is said.
+_IMAGES = {
+    ("smoothadv", "cifar10", "SmoothAdv"): (10_000, "0 to 9999"),
+    ("smoothadv", "imagenet", "SmoothAdv"): (500, "a part that the paper does not name"),
+    ("adre", "cifar10", "Basic"): (500, "0 to 9980, every 20th"),
+}
+"""Which test images published numbers are about, where it is known: by paper, data set, start of a method's name."""
+
 _SHOWN = {"certified_accuracy": "certified_accuracy", "clean_accuracy": "certified_accuracy", "acr": "acr"}
 
 
@@ -28,7 +37,8 @@ def published_rows(paper: str, table: int, dataset: str) -> list[Record]:
         dataset: for example ``"cifar10"``.
 
     Returns:
-        Rows with the columns of ``published.csv``, ``kind`` and ``selected_on``.
+        Rows with the columns of ``published.csv``, ``kind``, ``selected_on``, and ``images`` and ``image_choice``, None
+        where it is not known which images they are about.
 
     Raises:
         ConfigError: there is no such table; the message names the nearest one.
@@ -105,8 +115,16 @@ def _name(record: dict[str, str]) -> str:
 
 def _certified(record: dict[str, str]) -> Record:
     metric, sigma = _SHOWN[record["metric"]], record["sigma"]
+    images, choice = next(
+        (
+            known
+            for (paper, dataset, start), known in _IMAGES.items()
+            if (paper, dataset) == (record["paper"], record["dataset"]) and record["method"].startswith(start)
+        ),
+        (None, None),
+    )
     return {
-        **record,
+        **{**record, "images": images, "image_choice": choice},
         "metric": metric,
         "radius": None if metric == "acr" else float(record["radius"] or 0),
         "value": float(record["value"]),

@@ -200,10 +200,16 @@ class Certification:
     n0: Samples = Field(description="selection samples")
     n: Samples = Field(description="estimation samples")
     alpha: Alpha = Field(description="each certificate is wrong with at most this probability")
-    stride: Count = Field(default=1, description="every stride-th image of the test split")
+    first: Natural = Field(default=0, description="the first image of the test split that is certified, counted from 0")
+    last: Natural | None = Field(default=None, description="up to this image, which is one of them; null: to the end")
+    stride: Count = Field(default=1, description="every stride-th image of the test split, from the first on")
     shards: Annotated[Whole, _by(check_integer, minimum=1, maximum=10_000)] = Field(
         default=1, description="jobs that the sampling of a part of the data is split into"
     )
+
+    def __post_init__(self) -> None:
+        if self.last is not None and self.last <= self.first:
+            raise ValueError(f"last: {self.last}; must be greater than first, {self.first}")
 
 
 _SHORT = "short for datasets.NAME.{}, where NAME is what ``dataset`` says; null: as the data set says"

@@ -141,8 +141,13 @@ def check_toy(params: Params) -> None:
     if trainings[0] != trainings[1]:
         raise ConfigError(f"toy: methods with the trainings {trainings[0]!r} and {trainings[1]!r}; must be the same")
     for run in (constant, dependent):
-        if (stride := params.certification(run.dataset, run.method).stride) != 1:
-            raise ConfigError(f"toy: {run.method!r} is certified with stride {stride} on {toy.dataset}; must be 1")
+        chosen = params.certification(run.dataset, run.method)
+        for key, whole in (("stride", 1), ("first", 0), ("last", None)):
+            if (found := getattr(chosen, key)) != whole:
+                right = "null" if whole is None else whole
+                raise ConfigError(
+                    f"toy: {run.method!r} is certified with {key} {found} on {toy.dataset}; must be {right}"
+                )
 
 
 def check_pictures(params: Params) -> None:

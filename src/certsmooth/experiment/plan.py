@@ -32,7 +32,7 @@ BENCHMARKS = Path("logs", "benchmarks")
 _RECIPE = ("optimizer", "batch_size", "augmentation", "padding")
 # What changes no time, and what is looked at by itself.
 _APART = {"training", "sigma", "seed", "recipe", "objective", "start", "start_file", "labels", "teacher"}
-_APART |= {"base", "n0", "every", "stride", "sampled", "alpha", "certified"}
+_APART |= {"base", "n0", "every", "stride", "first", "last", "sampled", "alpha", "certified"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +198,8 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
         kind |= {key: whole["recipe"].get(key) for key in recipe}
         kind |= {"objective": whole["objective"], "labels": whole["labels"] is not None}
         return float(whole["recipe"]["epochs"]) if is_fixed else 1.0
-    count = ceil(images[whole["split"]] / whole["every"])
+    end = images[whole["split"]] if whole.get("last") is None else whole["last"] + 1
+    count = len(range(whole.get("first", 0), end, whole["every"]))
     if job.rule == "sample":
         samples = whole["n0"] + kind.pop("n")
         kind |= {"split": None, "samples": None if is_fixed else samples}

@@ -131,6 +131,8 @@ class Experiment:
             n=chosen.n,
             stride=chosen.stride if split == "test" else 1,
             seed=run.certification_seed,
+            first=chosen.first if split == "test" else 0,
+            last=chosen.last if split == "test" else None,
         )
 
     @_kept

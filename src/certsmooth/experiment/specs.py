@@ -29,6 +29,9 @@ GridPoint = tuple[tuple[str, Option], ...]
 
 _LONGEST_NAME = 200  # 255 are possible, of which journals and temporary files take some
 
+_LATER = "left_out"
+"""Metadata of a field that came later: the value at which it is in no identity, so that what was made before counts."""
+
 _WHERE = {"where": True}
 """Marks a field that says where a thing lies and not what it is: it is in no identity."""
 
@@ -55,7 +58,8 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON
 
 
 def _plain_fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any dataclass
-    return {f.name: plain(getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")}
+    told = [(f, getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")]
+    return {f.name: plain(found) for f, found in told if _LATER not in f.metadata or found != f.metadata[_LATER]}
 
 
 @dataclass(frozen=True)
@@ -199,6 +203,8 @@ class SampleSpec(Spec):
         n: estimation samples.
         stride: every stride-th image.
         seed: of all noise.
+        first: the first image.
+        last: the last image that may be one of them; None for that of the split.
     """
 
     base: TrainSpec
@@ -210,6 +216,8 @@ class SampleSpec(Spec):
     n: int
     stride: int
     seed: int
+    first: int = field(default=0, metadata={_LATER: 0})
+    last: int | None = field(default=None, metadata={_LATER: None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -86,7 +86,7 @@ class _Shard:
     @classmethod
     def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
         split = loaded.split(spec.base.data, spec.split)
-        positions = np.arange(0, len(split), spec.stride, dtype=np.int64)
+        positions = _chosen(spec, len(split))
         mine = shard_of(len(positions), shard, shards)
         # All but the last are whole, as shards are made of these.
         groups = [positions[i : i + GROUP] for i in mine[::GROUP]]
@@ -108,6 +108,18 @@ class _Shard:
         # The settings are chosen on validation, so its noise must not be that of the test.
         dataset = f"{spec.base.data.dataset}/{spec.split}"
         return SamplingPlan(spec.n0, spec.n, spec.seed, dataset, spec.noise, grid_of(spec.step))
+
+
+def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
+    """Return the positions of the images of a split that are sampled."""
+    last = images - 1 if spec.last is None else spec.last
+    for key, found in (("first", spec.first), ("last", last)):
+        if found >= images:
+            about = f"the {spec.split} split of {spec.base.data.dataset}"
+            raise ConfigError(
+                f"certification.{key}: {found}; must be at most {images - 1}: {about} has {images} images"
+            )
+    return np.arange(spec.first, last + 1, spec.stride, dtype=np.int64)
 
 
 def _key(identity: Mapping[str, Any]) -> str:
