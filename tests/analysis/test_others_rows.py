@@ -169,9 +169,22 @@ def test_differences_of_accuracies_are_on_the_common_images():
         (range(1, 9, 2), "1 to 7, every 2nd"),
         (range(0, 700, 111), "0 to 666, every 111th"),
         (range(0, 90, 21), "0 to 84, every 21st"),
-        ([0, 1, 3], "some of 0 to 3"),
         ([7], "7 to 7"),
     ],
 )
 def test_the_choice_of_images_in_words(idx, text):
-    assert image_choice(np.array(idx)) == text
+    assert image_choice(np.array(idx), {}) == image_choice(np.array(idx), {"stride": 20}) == text
+
+
+@pytest.mark.parametrize(
+    ("chosen", "text"),
+    [
+        ({"stride": 1}, "the whole split"),
+        ({"stride": 20}, "the whole split, every 20th"),
+        ({"stride": 3, "first": 500, "last": 999}, "positions 500 to 999, every 3rd"),
+        ({"stride": 1, "first": 9}, "positions 9 to the end"),
+        ({}, "some of 2 to 9"),
+    ],
+)
+def test_of_a_split_without_an_order_the_positions_are_told(chosen, text):
+    assert image_choice(np.array([2, 3, 5, 9]), chosen) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -119,7 +120,7 @@ class Method:
         return {
             **{"method": self.label, "train": self.train, "certify": self.certify, "kind": first.runs[0].kind},
             **{"seeds": _listed(first.seeds), "certification_seeds": _listed(first.certification_seeds)},
-            **{"images": first.images, "image_choice": image_choice(first.idx)},
+            **{"images": first.images, "image_choice": image_choice(first.idx, first.runs[0].provenance)},
             "guarantee": guarantees(self.outcomes),
         }
 
@@ -145,16 +146,27 @@ def guarantees(outcomes: Sequence[Outcome]) -> str:
     return ", ".join(g for g in (*GUARANTEES, AS_PUBLISHED) if g in found)
 
 
-def image_choice(idx: Int[np.ndarray, " n"]) -> str:
-    """Return which images of a split were certified: ``0 to 9980, every 20th``.
+def image_choice(idx: Int[np.ndarray, " n"], provenance: Mapping[str, Any]) -> str:
+    """Return which images were certified: ``0 to 9980, every 20th``.
+
+    Where their indices follow no rule, as in a test split that was drawn at random, it is their positions in the split.
 
     Args:
         idx: their indices, increasing.
+        provenance: of a run; ``stride``, and ``first`` and ``last`` if they were chosen, say the positions.
     """
-    span, steps = f"{idx[0]} to {idx[-1]}", np.unique(np.diff(idx))
-    if len(steps) > 1:
-        return f"some of {span}"
-    return span if set(steps.tolist()) <= {1} else f"{span}, every {_ordinal(int(steps[0]))}"
+    steps = np.unique(np.diff(idx)).tolist()
+    if len(steps) < 2:
+        return _span(f"{idx[0]} to {idx[-1]}", steps[0] if steps else 1)
+    if "stride" not in provenance:
+        return f"some of {idx[0]} to {idx[-1]}"
+    first, last = provenance.get("first", 0), provenance.get("last", "the end")
+    is_whole = (first, last) == (0, "the end")
+    return _span("the whole split" if is_whole else f"positions {first} to {last}", provenance["stride"])
+
+
+def _span(span: str, step: int) -> str:
+    return span if step == 1 else f"{span}, every {_ordinal(step)}"
 
 
 def _ordinal(number: int) -> str:

@@ -116,6 +116,7 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
         "dataset": sampled.base.data.dataset,
         "split": sampled.split,
         "stride": sampled.stride,
+        **{key: sampled.identity[key] for key in ("first", "last") if key in sampled.identity},
         "n0": sampled.n0,
         "n": sampled.n,
         "alpha": spec.alpha,
