@@ -7,12 +7,13 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.runs import collect
 from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.figures import curves
-from certsmooth.report.figures.panels import write_figure
+from certsmooth.report.figures.panels import panels_figure, write_figure
 from factories import certified_run
 
 
@@ -66,6 +67,23 @@ def test_one_panel_per_sigma_and_the_envelope(sigmas, panels):
     assert figure.axes[0].get_ylabel() == "Certified accuracy (%)"
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["Cohen (global)", "Cohen-DS (memory)"]
+
+
+@pytest.mark.parametrize("width", [2.6, 3.4])
+def test_what_is_written_above_and_below_a_single_panel_fits(width):
+    """A title of 103 letters, and a heading of 119."""
+    title, legend = "Wide letters, as m and w, " * 4, "Bands: 95 % intervals for the finite test set; in brackets. " * 2
+
+    def draw(axis, _):
+        axis.plot([0, 1], [0, 1], label="Line")
+
+    figure = panels_figure([("Panel", None)], draw, size=(width, 2.4), title=title, labels=("x", "y"), legend=legend)
+    FigureCanvasAgg(figure).draw()
+    (heading,) = figure.legends
+    assert [text.get_text().replace("\n", " ") for text in figure.texts] == [title.strip()]
+    for text in (*figure.texts, heading.get_title()):
+        extent = text.get_window_extent()
+        assert 0 <= extent.x0 < extent.x1 <= figure.bbox.width
 
 
 def test_lines_are_the_best_certified_accuracy_at_each_radius():

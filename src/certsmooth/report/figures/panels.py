@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from certsmooth._internal.storage import atomic_write
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 _Shown = TypeVar("_Shown")
 _ENTRY, _LETTER = 0.7, 0.068  # inches of a legend: of a line and the space around it, and of a letter beside it
+_TITLE_LETTER = 0.083
 # Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":")
@@ -90,14 +92,15 @@ def panels_figure(
         axis.set_xlabel(labels[0])
     for axis in axes[::used]:
         axis.set_ylabel(labels[1])
-    figure.suptitle(title, fontsize=11)
+    width = figure.get_figwidth()
+    figure.suptitle(fill(title, int(width / _TITLE_LETTER)), fontsize=11)
     handles = {str(line.get_label()): line for axis in figure.axes for line in axis.get_lines()}
     entry = _ENTRY + _LETTER * max(map(len, handles), default=0)  # inches
     figure.legend(
         handles=list(handles.values()),
-        title=legend,
+        title=fill(legend, int(width / _LETTER)),
         loc="outside lower center",
-        ncols=max(1, min(len(handles), max(2, used), int(figure.get_figwidth() / entry))),
+        ncols=max(1, min(len(handles), max(2, used), int(width / entry))),
         frameon=False,
         handlelength=3,
     )
