@@ -162,7 +162,7 @@ def test_repeated_certification_is_shown_apart_from_training(tmp_path):
     assert "| Clean accuracy (%) | Cohen | digits, σ = 0.12 | 75.000 | 10.000 | 7.071 |" in " ".join(text.split())
     figure = accuracy_curves(runs, title="Figure 19")
     one, both = figure.axes
-    assert one.get_title() == "σ = 0.12: certification seeds, training seed 0"
+    assert one.get_title() == "σ = 0.12: certification seeds"
     assert both.get_title() == "σ = 0.12: training seeds"
     thin = [[path.vertices[0, 1] for path in axis.collections[0].get_paths()] for axis in (one, both)]
     assert thin == [pytest.approx([60, 80]), pytest.approx([70, 80])]

@@ -144,15 +144,17 @@ def accuracy_curves(runs_by_column: Mapping[Column, Sequence[CertifiedRun]], *, 
             axis.plot(radii, curves.mean(axis=0), **style, label=f"{label} ({promised})")
 
     several = any(len(outcome.runs) > 1 for _, outcome in every)
+    repeated = any(len(outcome.certification_seeds) > 1 for _, outcome in every)
     headings = at_columns([asdict(column) for column in columns]).values()
     return panels_figure(
         [panel for heading, rows in zip(headings, columns.values(), strict=True) for panel in _panels(heading, rows)],
         draw,
-        columns=3,
+        columns=2 if repeated else 3,
         size=(3.0, 2.6),
         title=title,
         labels=(r"$\ell_{2}$ radius", "Certified accuracy (%)"),
-        legend=("Means over seeds; thin: each seed. " if several else "")
+        legend=("Certification seeds: of one trained classifier. " if repeated else "")
+        + ("Means over seeds; thin: each seed. " if several else "")
         + "In brackets: what the certificates guarantee.",
     )
 
@@ -164,7 +166,7 @@ def _panels(heading: str, rows: Rows) -> Iterator[tuple[str, tuple[Rows, bool]]]
     """
     outcome = next(iter(rows.values())).outcomes[0]
     if len(outcome.certification_seeds) > 1:
-        yield f"{heading}: certification seeds, training seed {outcome.seeds[0]}", (rows, True)
+        yield f"{heading}: certification seeds", (rows, True)
         heading += ": training seeds"
     yield heading, (rows, False)
 
