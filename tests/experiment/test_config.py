@@ -319,7 +319,7 @@ def test_wrong_structure_is_named(content, path, value, words):
         (
             "tables.rates.baseline",
             "idrs",
-            ["baseline: 'idrs' has 4 grid points on digits; must have one"],
+            ["baseline: 'idrs' has 2 grid points on digits; must have one"],
         ),
         ("toy.constant", "toy-idrs", ["toy.constant: 'toy-idrs'", "constant sigma"]),
         ("toy.constant", "cohen-ds", ["toy.constant: 'cohen-ds' has 3 grid points on cones-figures"]),

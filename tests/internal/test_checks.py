@@ -194,7 +194,7 @@ NEEDED = {
 }
 """Numbers that a dataclass has no default for; all of them are the same in single precision."""
 
-GIVEN = {"offset": 1.5, "lower": 0.25, "upper": 1.5, "step_size": 0.5, "levels": 64}
+GIVEN = {"offset": 1.5, "lower": 0.25, "upper": 1.5, "step_size": 0.5, "levels": 64, "threshold": 0.75}
 """Numbers whose default is None, or one that single precision changes."""
 
 FAMILIES = ("sigma", "certificates", "objectives", "attacks", "datasets")

@@ -147,7 +147,7 @@ def test_a_change_of_one_parameter_moves_what_depends_on_it_and_experiments_show
     changed = {name for name in after if after[name] != before.get(name)}
     assert after.keys() == before.keys()
     assert changed
-    of_row = r"certificates/digits/t-certify/|(tables/(figures/)?|metrics/|plots/)table1\."
+    of_row = r"certificates/digits/t-certify/|(tables/(figures/(p_a/)?)?|metrics/|plots/)table1\."
     metadata = r"(certificates|tables)/\.metadata/"
     assert all(re.match(rf"results/({of_row}|{metadata})", name) for name in changed)
     moved = {after[name] for name in changed} | listings

@@ -174,7 +174,7 @@ def test_params_yaml_and_a_file_of_the_library_rerun_what_each_concerns(edited):
     methods = yaml.safe_load(before)
     methods["methods"]["cohen-ds"]["certification"] = {"alpha": 0.01}
     library.write_text(plain_yaml(methods))
-    jobs = {"certify": 1, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1}
+    jobs = {"certify": 1, "certified": 1, "order_cost": 1, "break_certificates": 1, "soundness": 1, "pictures": 1}
     assert planned(edited) == jobs
     library.write_text(before)
     params = edited / "params.yaml"
