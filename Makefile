@@ -1,7 +1,8 @@
 # make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
-# make test-fast     those that are arithmetic, in two minutes: not what is marked slow (tests/conftest.py)
+# make test-fast     those that take no program, figure or long search: not what is marked slow (tests/conftest.py)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
+# make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
 # make bench    throughput of sampling and training, and the search for nearest neighbours
 SHELL := /bin/bash
@@ -9,7 +10,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test test-fast lint schema bench lock image test-apptainer test-slurm
+.PHONY: setup table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm
 
 setup: .venv/.installed
 
@@ -42,6 +43,9 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	mypy
+
+results: setup
+	python -m certsmooth.report.results_page results/tables
 
 schema: setup
 	python -m certsmooth.experiment.schema

@@ -1,0 +1,132 @@
+"""What README and docs/results.md say of our results: every number is one of a committed result file.
+
+The files are `docs/results/digits/TABLE.csv`: the long CSV of each table that a text takes a number from, as a run of
+the shipped params.yaml made it. ``python -m certsmooth.report.results_page`` writes the texts anew;
+``python -m certsmooth.report.results_page results/tables`` first takes the files from there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from certsmooth._internal.storage import atomic_write
+from certsmooth.errors import CertsmoothError, ConfigError
+from certsmooth.report.render import fill, where
+
+COMMITTED = Path("docs", "results", "digits")
+MADE_BY = "made_by.json"
+"""Beside them: the commit and the versions of the run."""
+
+PAGE, README = Path("docs", "results.md"), Path("README.md")
+BEGIN, END = "<!-- findings: written by `make results` -->\n", "<!-- end of findings -->\n"
+"""What the part of README stands between that is written."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Result files of tables, and which of them were read.
+
+    Attributes:
+        folder: holds ``TABLE.csv`` of each table.
+        frames: table -> its rows, of those that were read.
+    """
+
+    folder: Path
+    frames: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+    def number(self, table: str, column: str = "value", **columns: object) -> float:
+        """Return the number of the one row in which each of these columns has this value.
+
+        Args:
+            table: name of the table.
+            column: which number of the row.
+            **columns: column -> value; None where there is none.
+
+        Raises:
+            CertsmoothError: the file cannot be read, or has no such row, or several.
+        """
+        found = self.rows(table, **columns)
+        if len(found) != 1:
+            asked = ", ".join(f"{name} {value}" for name, value in columns.items())
+            raise CertsmoothError(f"{self.folder / table}.csv: {len(found)} rows with {asked}; must be one")
+        return float(found[column].iloc[0])
+
+    def rows(self, table: str, **columns: object) -> pd.DataFrame:
+        """Return the rows in which each of these columns has this value.
+
+        Raises:
+            CertsmoothError: the file cannot be read.
+        """
+        path = self.folder / f"{table}.csv"
+        if table not in self.frames:
+            try:
+                self.frames[table] = pd.read_csv(path, dtype={"sigma": str, "grid": str, "chosen_grid": str})
+            except (OSError, ValueError) as error:
+                raise CertsmoothError(
+                    f"{path}: cannot be read ({error}); `snakemake results/{table}.md` makes it"
+                ) from None
+        frame = self.frames[table]
+        absent = [name for name, value in columns.items() if value is None]
+        given = {name: value for name, value in columns.items() if value is not None}
+        return where(frame[frame[absent].isna().all(axis=1)], **given)
+
+
+def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, str]:
+    """Return path -> content of what is written from results.
+
+    Args:
+        results: where the numbers are.
+        made_by: `git_commit` and `versions` of the run.
+        readme: README as it is.
+
+    Raises:
+        CertsmoothError: a number is not there.
+        ConfigError: README has not the two lines that its findings stand between.
+    """
+    content = {"number": results.number, "rows_of": results.rows, "made_by": made_by}
+    before, begin, rest = readme.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ConfigError(
+            f"{README}: lacks the lines {BEGIN.strip()!r} and {END.strip()!r}; must have both, in this order"
+        )
+    return {
+        PAGE: fill("results", content),
+        README: before + BEGIN + fill("findings", content) + END + after,
+    }
+
+
+def main(arguments: list[str]) -> None:
+    """Write the texts, in the root of the repository, and first, given a folder of tables, what they rest on.
+
+    Raises:
+        CertsmoothError: a number is not there.
+        ConfigError: README lacks its place for findings.
+    """
+    folder = Path(arguments[0]) if arguments else COMMITTED
+    results = Results(folder)
+    made_by = _made_by(folder, table=bool(arguments))
+    written = {path: text.encode() for path, text in texts(results, made_by, README.read_text()).items()}
+    if arguments:
+        written |= {COMMITTED / f"{table}.csv": (folder / f"{table}.csv").read_bytes() for table in results.frames}
+        written[COMMITTED / MADE_BY] = (json.dumps(made_by, indent=2) + "\n").encode()
+    for path, content in written.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(content)
+
+
+def _made_by(folder: Path, *, table: bool) -> dict[str, Any]:
+    """Return the commit and the versions of a run: of its first table, or as committed."""
+    whole = json.loads((folder / ("table1.json" if table else MADE_BY)).read_text())
+    return {name: whole[name] for name in ("git_commit", "versions")}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
