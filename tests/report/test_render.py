@@ -103,9 +103,13 @@ def test_unwrapping_keeps_every_word_in_its_place_and_is_done_once(lines):
     assert "\n\n\n" not in once
 
 
+ALONE = ("plan", "recipes", "results", "findings")
+"""Pages that are no tables."""
+
+
 def test_each_kind_has_its_template_and_no_template_is_without_a_kind():
     folder = Path(render.__file__).parent / "templates"
-    assert {path.name.removesuffix(".md.j2") for path in folder.glob("[!_]*")} == {*get_args(Kind), "plan", "recipes"}
+    assert {path.name.removesuffix(".md.j2") for path in folder.glob("[!_]*")} == {*get_args(Kind), *ALONE}
 
 
 def test_a_template_that_names_what_is_not_there_is_refused():
