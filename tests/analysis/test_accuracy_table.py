@@ -131,6 +131,7 @@ def test_repeated_certification_by_hand():
     assert found == [(0, 7, 60.0), (0, 8, 80.0), (1, 7, 80.0), (1, 8, 60.0)]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(hnp.arrays(np.int64, (2, 3, 10), elements=st.integers(-1, 1)), st.randoms(use_true_random=False))
 def test_repeated_certification_equals_plain_loops_and_is_never_the_best(predict, random):
@@ -175,6 +176,7 @@ def test_without_repeats_nothing_is_said_of_them(tmp_path):
     assert len(accuracy_curves(example(), title="Figure 4").axes) == 1
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(hnp.arrays(np.int64, (2, 12), elements=st.integers(-1, 2)))
 def test_rates_sum_to_one_and_equal_plain_loops(predict):

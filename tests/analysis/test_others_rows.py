@@ -44,6 +44,7 @@ def plain(run):
 certificates = st.lists(st.sampled_from([-1.0, 0.0, 0.4, 0.5, 0.9, 1.0, 2.0]), min_size=2, max_size=12)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(ours=certificates, others=certificates, step=st.sampled_from([10, 20, 40, 60]))
 def test_paired_tests_are_on_the_images_that_both_have(ours, others, step):

@@ -62,6 +62,7 @@ def test_it_is_written_where_the_repository_is(tmp_path, monkeypatch):
         assert (tmp_path / name).read_text() == (ROOT / name).read_text()
 
 
+@pytest.mark.slow
 def test_every_file_of_the_configuration_names_the_schema_and_fits_it():
     for path in (ROOT / "params.yaml", *(ROOT / "config").rglob("*.yaml")):
         text = path.read_text()

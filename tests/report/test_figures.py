@@ -30,6 +30,7 @@ def example(sigmas=(0.25, 0.5)):
     ]
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes_without_dates(tmp_path):
     (tmp_path / "again").mkdir()
     first = write(example(), tmp_path)
@@ -43,6 +44,7 @@ def test_equal_runs_give_equal_bytes_without_dates(tmp_path):
     assert width > height > 300
 
 
+@pytest.mark.slow
 def test_other_runs_give_other_files(tmp_path):
     runs = example()
     first = write(runs, tmp_path, name="a")

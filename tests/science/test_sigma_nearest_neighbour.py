@@ -107,6 +107,7 @@ def test_is_exact_where_the_caller_allows_reduced_precision():
     torch.testing.assert_close(found, naive(training, x, 5), rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.slow
 def test_equals_sorting_all_distances_on_mnist():
     if not MNIST.is_dir():
         pytest.skip("shared/data, with real images, is not here")

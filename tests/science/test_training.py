@@ -382,6 +382,7 @@ def test_base_classifiers_go_on_too_unless_the_normalisation_differs(tmp_path):
     assert weights(other) != weights(whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [0, 3, 4, 9, 15])
 @pytest.mark.parametrize("name", RUNS)
 def test_interrupted_anywhere_and_started_again_ends_with_the_same_bytes(tmp_path, name, call):
@@ -431,6 +432,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", OTHERS)
 def test_the_state_of_another_run_is_set_aside(tmp_path, what):
     short = dataclasses.replace(SGD, epochs=3)
