@@ -126,3 +126,6 @@ def test_the_figure_has_a_panel_for_each_sigma_and_the_lowest_of_several_options
     lowest = dict(zip(np.round(line.get_xdata(), 3), line.get_ydata(), strict=True))
     assert [lowest[p] for p in (0.5, 0.58, 0.65, 0.72, 0.78, 0.85, 0.95)] == [0, 0, 25, 25, 50, 75, 100]
     assert [each.get_label() for each in second.get_lines()] == ["IDRS"]
+    for axis, functions in ((first, 2), (second, 1)):  # the band holds for both options at once
+        (shown,) = axis.collections[0].get_paths()
+        assert shown.vertices[shown.vertices[:, 0] == 1][:, 1].min() == pytest.approx(100 * (1 - band(functions, 4)))

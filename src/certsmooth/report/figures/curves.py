@@ -75,7 +75,9 @@ def p_a_curves(runs: Sequence[CertifiedRun], *, title: str) -> Figure:
     """Draw the distribution of p_A over images, a panel for each sigma.
 
     A method's line is its empirical distribution function, the mean over training seeds; where it has several options
-    at a sigma, the lowest of theirs at each p, as in `certified_curves`. Methods whose p_A is not known are left out.
+    at a sigma, the lowest of theirs at each p, as in `certified_curves`. Its band covers that choice: it holds for all
+    options at once, and two sets of functions within it of each other have lowest ones within it. Methods whose p_A is
+    not known are left out.
 
     Args:
         runs: those on the test split are shown.
@@ -93,7 +95,7 @@ def p_a_curves(runs: Sequence[CertifiedRun], *, title: str) -> Figure:
             here = [label_probability(outcome) for outcome in method.outcomes if outcome.setting.sigma == sigma]
             if known := [p_a for p_a in here if p_a is not None]:
                 lowest = np.min([distribution(p_a, at) for p_a in known], axis=0)
-                width = band(*known[0].shape)
+                width = band(sum(map(len, known)), known[0].shape[1])
                 lower, upper = (100 * np.clip(lowest + change, 0, 1) for change in (-width, width))
                 axis.fill_between(at, lower, upper, color=line(number)["color"], alpha=0.13, linewidth=0)
                 axis.plot(at, 100 * lowest, **line(number), label=method.label)

@@ -24,7 +24,7 @@ class ExpectedRadius(TrainingObjective):
     samples.
 
     The paper gives it as the alternative to ADRE that it found unstable: A is what the classifier says, so that
-    confidence is rewarded where it is wrong as well, and training "may converge to bad local minima". With two classes
+    confidence is rewarded where it is wrong as well, and training can end at a bad local minimum. With two classes
     and weight above phi(0) = 0.399, an example near the boundary on the wrong side is moved away from its label, until
     its margin m is about 2 weight^2: the gap of the quantiles grows as sqrt(8 m), the cross entropy as m.
 
