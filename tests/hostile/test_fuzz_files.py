@@ -96,7 +96,8 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        # Without the order: safetensors gives a file's tensors in one that differs from reading to reading.
+        return sorted(((key, _plain(each)) for key, each in value.items()), key=repr)
     return [_plain(each) for each in value] if isinstance(value, tuple | list) else value
 
 

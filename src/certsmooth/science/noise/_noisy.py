@@ -131,11 +131,14 @@ class Law:
         below = below[below > 0].astype(np.uint64)
         self.reach = len(below)
         self.thresholds = np.concatenate([below, np.uint64(0) - below[::-1]])  # 2^64 minus: the law is symmetric
-        starts = np.arange(_CELLS, dtype=np.uint64) << np.uint64(48)
-        self.first, last = self._passed(starts), self._passed(starts | np.uint64(2**48 - 1))
-        self.one = last == self.first + 1  # threshold in the cell
-        decided = np.where(last == self.first, self.first - float(self.reach), np.nan)
-        self.cells = torch.from_numpy(decided.astype(np.float32))
+        cell, inside = (self.thresholds >> np.uint64(48)).astype(np.int64), self.thresholds << np.uint64(16) != 0
+        after = np.concatenate([[0], cell + inside, [_CELLS]])  # the first cell that begins at a threshold or above
+        self.first = np.repeat(np.arange(len(below) * 2 + 1, dtype=np.int32), np.diff(after))
+        open_, thresholds = np.unique(cell[inside], return_counts=True)
+        self.several = np.zeros(_CELLS, dtype=bool)  # thresholds in the cell
+        self.several[open_[thresholds > 1]] = True
+        self.cells = torch.from_numpy(self.first.astype(np.float32)).sub_(self.reach)
+        self.cells[torch.from_numpy(open_)] = np.nan
         self.signed = torch.from_numpy((self.thresholds ^ _SIGN).view(np.int64))  # the same order, as int64
 
     @classmethod
@@ -175,7 +178,7 @@ class Law:
 
     def _compared(
         self, bits: npt.NDArray[np.uint64], cell: npt.NDArray[np.uint16]
-    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """Return how many thresholds are at or below numbers of which 32 bits are known, and where that is not decided.
 
         ``bits`` are the known ones, followed by zeros; ``cell`` the first 16 of them.
@@ -183,7 +186,7 @@ class Law:
         rest = np.uint64(2**32 - 1)
         passed = self.first[cell]
         threshold = self.thresholds[passed]
-        several = np.flatnonzero(~self.one[cell])
+        several = np.flatnonzero(self.several[cell])
         open_ = (bits < threshold) & (threshold <= bits | rest)
         passed += bits >= threshold
         passed[several] = self._passed(bits[several])
