@@ -29,6 +29,9 @@ from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDe
 from certsmooth.science.sigma.fixed import FixedSigma as FixedSigma
 from certsmooth.science.sigma.multi_start import MultiStartSigma as MultiStartSigma
 from certsmooth.science.sigma.nearest_neighbour import NearestNeighbourSigma as NearestNeighbourSigma
+from certsmooth.science.stopping.precision import StopAtPrecision as StopAtPrecision
+from certsmooth.science.stopping.radii import StopAtRadii as StopAtRadii
+from certsmooth.science.stopping.radius import StopAtRadius as StopAtRadius
 from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
 from certsmooth.science.theory.worst_case import xi as xi
 from certsmooth.science.training.loop import TrainingResult as TrainingResult

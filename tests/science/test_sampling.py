@@ -18,6 +18,7 @@ from torch import nn
 
 from certsmooth.errors import ConfigError, DataError, ModelError
 from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.sampling.batches import cut
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan, default_batch_size
 from certsmooth.science.sigma.data_dependent import DataDependentSigma as DataDependent
 from certsmooth.science.sigma.fixed import FixedSigma as Fixed
@@ -96,7 +97,7 @@ def test_counts_of_a_network_are_those_of_a_naive_loop(group):
 
 @given(n0=st.integers(1, 1000), n=st.integers(1, 1000), images=st.integers(1, 4), blocks=st.integers(1, 12))
 def test_batches_hold_each_sample_once(n0, n, images, blocks):
-    batches = SamplingPlan(n0=n0, n=n, seed=0, dataset="").batches(images, blocks)
+    batches = cut(SamplingPlan(n0=n0, n=n, seed=0, dataset="").stretches(images), blocks)
     for batch in batches:  # the runs of a batch lie side by side, and only the last batch may have room left
         assert [run.start for run in batch] == [sum(run.blocks for run in batch[:i]) for i in range(len(batch))]
         assert sum(run.blocks for run in batch) == blocks or batch is batches[-1]
@@ -355,7 +356,7 @@ def test_a_run_that_is_left_stops_its_workers(group, training, interruption):
     assert modes(training) == before
     assert torch.get_num_threads() == 2
     assert not workers()
-    assert len(calls) < len(PLAN.batches(len(group[0]), 1))
+    assert len(calls) < len(cut(PLAN.stretches(len(group[0])), 1))
 
 
 def interrupted(generator):

@@ -186,22 +186,27 @@ class Journal:
 class CountsJournal(Journal):
     """The images that an unfinished run has finished: a row of the counts for each, and the sigmas of each group.
 
-    An entry is a row (keys position and the columns of the counts), or sigma and constant_within of a group.
+    An entry is a row (keys position and the columns of the counts), or sigma and constant_within of a group, or what a
+    look at some images of a group showed.
 
     Attributes:
         rows: position -> row of the images that are finished.
         sigmas: position of a group's first image -> sigma and constant_within of each image of the group.
+        looks: position -> selection and estimation counts and seconds of an image that was looked at.
     """
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         super().__init__(path, identity)
         self.rows: dict[int, dict[str, Any]] = {}
         self.sigmas: dict[int, tuple[list[float], list[float]]] = {}
+        self.looks: dict[int, tuple[list[int], list[int], float]] = {}
 
     def _take(self, entry: dict[str, Any]) -> None:
         super()._take(entry)
         if "sigmas" in entry:
             self.sigmas[entry["position"]] = entry["sigmas"], entry["constant_within"]
+        elif "looked" in entry:
+            self.looks.update({position: tuple(found) for position, *found in entry["looked"]})
         else:
             self.rows[entry["position"]] = entry
 

@@ -198,7 +198,7 @@ class Certification:
     """How images are certified."""
 
     n0: Samples = Field(description="selection samples")
-    n: Samples = Field(description="estimation samples")
+    n: Samples = Field(description="estimation samples; with a rule that stops, at most so many")
     alpha: Alpha = Field(description="each certificate is wrong with at most this probability")
     first: Natural = Field(default=0, description="the first image of the test split that is certified, counted from 0")
     last: Natural | None = Field(default=None, description="up to this image, which is one of them; null: to the end")
@@ -206,11 +206,22 @@ class Certification:
     shards: Annotated[Whole, _by(check_integer, minimum=1, maximum=10_000)] = Field(
         default=1, description="jobs that the sampling of a part of the data is split into"
     )
+    stop: Member | None = Field(
+        default=None,
+        description=(
+            "when an image needs no more samples (docs/sequential.md); null: fixed, all n. For `radii`, `radii` may be "
+            "left out: those of the tables that show the method"
+        ),
+    )
 
     def __post_init__(self) -> None:
         if self.last is not None and self.last <= self.first:
             raise ValueError(f"last: {self.last}; must be greater than first, {self.first}")
 
+
+CertificationChanges = Mapping[
+    str, Annotated[Option | Member, _option(f"{_ONE}, or for stop a rule, as {{name: radii}}")]
+]
 
 _SHORT = "short for datasets.NAME.{}, where NAME is what ``dataset`` says; null: as the data set says"
 
@@ -280,7 +291,7 @@ class MethodChanges:
     """What differs from a method on one data set."""
 
     policy: MemberOptions = Field(default_factory=dict, description="options of the policy")
-    certification: Options = Field(default_factory=dict, description="fields of the certification")
+    certification: CertificationChanges = Field(default_factory=dict, description="fields of the certification")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -370,7 +381,7 @@ class Method:
             "as in the authors' program, or shuffled by ``seed``. null: no memory"
         ),
     )
-    certification: Options = Field(
+    certification: CertificationChanges = Field(
         default_factory=dict,
         description="fields of `Certification` that differ from the data set's",
     )
@@ -789,7 +800,7 @@ class Params:
         return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
 
 
-def _changed(base: Certification, changes: Options, key: str) -> Certification:
+def _changed(base: Certification, changes: CertificationChanges, key: str) -> Certification:
     try:
         return replace(base, **cast(Any, changes)) if changes else base
     except ValidationError as error:

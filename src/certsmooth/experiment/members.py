@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from functools import partial
 from itertools import product
 from typing import Annotated, Any, cast
 
+import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
 from certsmooth._internal.options import make, option_descriptions, option_types
@@ -26,9 +27,10 @@ from certsmooth.experiment.config import (
     rows_of,
 )
 from certsmooth.science import datasets
-from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee
+from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee
 from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.stopping import StoppingRule, check_can_stop
 from certsmooth.science.training.recipe import Recipe
 
 
@@ -248,12 +250,28 @@ def _check_enough_samples(params: Params) -> None:
         setting = params.certification(dataset, name)
         key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
+        _check_stop(params, dataset, name)
     for (certificate, n, alpha), key in certified.items():
         under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
     for name, table in params.tables.items():
         if isinstance(table, EmpiricalTable | SoundnessTable):
             check = partial(cohen.check_can_predict, n=min(table.predict.numbers), alpha=table.predict.alpha)
             under(f"tables.{name}.predict", check)
+
+
+def _check_stop(params: Params, dataset: str, name: str) -> None:
+    """Check that the rule by which samples stop makes sense for the certificate of a method."""
+    stop, setting = runs.stop_of(params, dataset, name), params.certification(dataset, name)
+    if stop is None or setting.stop is None:
+        return
+    key, certificate = f"{_certification_key(params, dataset, name)}.stop", certificate_of(params, name)
+    rule: StoppingRule = build("stopping", stop.rule, key=key)
+    if "radii" in stop.rule.options and "radii" not in setting.stop.options:
+        rule = replace(cast(Any, rule), radii=(0.0,))  # those of the tables, which need not all be reached
+    sigma = np.asarray(params.datasets[dataset].sigmas)
+    smoothing = Smoothing(sigma, 1, 0.0, np.full(len(sigma), np.inf))
+    check = partial(check_can_stop, rule, certificate, smoothing, most=setting.n, alpha=setting.alpha)
+    under(f"{key}: for method {name!r}", check)
 
 
 def _certification_key(params: Params, dataset: str, method: str) -> str:

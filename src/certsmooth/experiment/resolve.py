@@ -133,6 +133,7 @@ class Experiment:
             seed=run.certification_seed,
             first=chosen.first if split == "test" else 0,
             last=chosen.last if split == "test" else None,
+            stop=runs.stop_of(self.params, run.dataset, run.method),
         )
 
     @_kept

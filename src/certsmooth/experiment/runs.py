@@ -23,7 +23,7 @@ from certsmooth.experiment.config import (
     rows_of,
 )
 from certsmooth.experiment.labels import labels_of
-from certsmooth.experiment.specs import SPLITS, GridPoint, MemberSpec, Split, grid_name
+from certsmooth.experiment.specs import SPLITS, GridPoint, MemberSpec, Split, StopSpec, grid_name
 
 _MOST_GRID_POINTS = 10_000
 
@@ -261,6 +261,28 @@ def table_choices(params: Params, table: str) -> tuple[TableChoice, ...]:
         TableChoice(dataset, settings.sigmas or entry.sigmas, settings.radii or entry.radii)
         for dataset, entry in entries.items()
     )
+
+
+def table_radii(params: Params, dataset: str, method: str) -> tuple[float, ...]:
+    """Return the radii at which tables show a method on a data set, in its certificate's norm; or the data set's."""
+    found: set[float] = set()
+    for name, table in params.tables.items():
+        is_linf = isinstance(table, CertifiedTable) and table.norm == "linf"
+        if method in rows_of(table, params.dataset) and not is_linf:
+            found.update(*(about.radii for about in table_choices(params, name) if about.dataset == dataset))
+    return tuple(sorted(found)) or params.datasets[dataset].radii
+
+
+def stop_of(params: Params, dataset: str, method: str) -> StopSpec | None:
+    """Return when an image of a method needs no more samples; None if never before the last."""
+    chosen, certificate = params.certification(dataset, method), params.our_methods[method].certificate
+    if chosen.stop is None or (chosen.stop.name == "fixed" and not chosen.stop.options.get("only_correct")):
+        return None
+    options = dict(chosen.stop.options)
+    if chosen.stop.name == "radii":
+        options.setdefault("radii", table_radii(params, dataset, method))
+    rule = MemberSpec(chosen.stop.name, options)
+    return StopSpec(rule, MemberSpec(certificate.name, certificate.options), chosen.alpha)
 
 
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:

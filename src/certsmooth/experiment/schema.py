@@ -33,10 +33,11 @@ _MEMBERS = {
     ("Method", "policy"): "sigma",
     ("Method", "certificate"): "certificates",
     ("AttackChoice", "attack"): "attacks",
+    ("Certification", "stop"): "stopping",
 }
 """The family that a member of a key belongs to."""
 
-_ONE_VALUE = ("certificates", "attacks")
+_ONE_VALUE = ("certificates", "attacks", "stopping")
 """Families whose options are one value each."""
 
 _NAMES = {
@@ -66,6 +67,8 @@ def schema() -> Schema:
         _put(types[name]["properties"], key, {"$ref": f"#/$defs/{family}"})
     for (name, key), family in _NAMES.items():
         _put(types[name]["properties"], key, {"enum": list(names(family))})
+    for name in ("Method", "MethodChanges"):  # fields of the certification, each as there
+        _put(types[name]["properties"], "certification", {"$ref": "#/$defs/Certification"})
     del types["Member"]
     changes = {
         "description": "What differs: `all` on every data set, NAME on that one.",

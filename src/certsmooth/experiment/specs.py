@@ -29,6 +29,9 @@ GridPoint = tuple[tuple[str, Option], ...]
 
 _LONGEST_NAME = 200  # 255 are possible, of which journals and temporary files take some
 
+RAISED = "n_raised_from"
+"""In the identity of counts: what n was before, of which the samples were looked at."""
+
 _LATER = "left_out"
 """Metadata of a field that came later: the value at which it is in no identity, so that what was made before counts."""
 
@@ -189,6 +192,21 @@ class LabelSpec(Sourced):
         return self.teacher.path.with_name("pseudo_labels.json")
 
 
+@dataclass(frozen=True)
+class StopSpec:
+    """When an image needs no more samples.
+
+    Attributes:
+        rule: a member of certsmooth.science.stopping.
+        certificate: a member of certsmooth.science.certificates, whose radii the rule is about.
+        alpha: the probability of error of these.
+    """
+
+    rule: MemberSpec
+    certificate: MemberSpec
+    alpha: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class SampleSpec(Spec):
     """The counts of one base classifier under one sigma policy on one split of the data.
@@ -200,11 +218,12 @@ class SampleSpec(Spec):
         noise: a member of certsmooth.science.noise.
         step: of the pixels, that noisy images are rounded to; None for float32 noise.
         n0: selection samples.
-        n: estimation samples.
+        n: estimation samples; with a rule, at most so many.
         stride: every stride-th image.
         seed: of all noise.
         first: the first image.
         last: the last image that may be one of them; None for that of the split.
+        stop: a rule; None for n samples of every image.
     """
 
     base: TrainSpec
@@ -218,6 +237,7 @@ class SampleSpec(Spec):
     seed: int
     first: int = field(default=0, metadata={_LATER: 0})
     last: int | None = field(default=None, metadata={_LATER: None})
+    stop: StopSpec | None = field(default=None, metadata={_LATER: None})
 
 
 @dataclass(frozen=True, kw_only=True)

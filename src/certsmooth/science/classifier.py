@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -14,15 +15,17 @@ from tqdm import tqdm
 
 from certsmooth._internal.checks import check_alpha, check_integer, check_samples
 from certsmooth.errors import ConfigError, DataError
-from certsmooth.science.certificates import Certificate, check_can_certify, cohen, guarantee, linf_radius
+from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
 from certsmooth.science.certify import certify_counts
 from certsmooth.science.inputs import BaseModel, ImageBatch, accepting, as_module, as_policy, as_tensor, device_of
 from certsmooth.science.memory import Memory
 from certsmooth.science.noise import image_identities
 from certsmooth.science.sampling.counts import Counts
-from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan
+from certsmooth.science.sampling.sampler import GROUP, Sampler, SamplingPlan, finished
 from certsmooth.science.sigma import SigmaPolicy
+from certsmooth.science.stopping import Looks, StoppingRule, check_can_stop
 from certsmooth.science.theory.pixel_grid import PixelGrid
+from certsmooth.science.theory.sequential import FIXED
 
 
 class SmoothedClassifier:
@@ -114,6 +117,19 @@ class SmoothedClassifier:
                 or the class of a row depends on the other rows of its batch.
             ConfigError: n0, n, seed or batch_size is no whole number, n0, n or batch_size < 1 or seed < 0.
         """
+        return self._sample(x, n0=n0, n=n, seed=seed, looks=None, batch_size=batch_size, progress=progress)
+
+    def _sample(
+        self,
+        x: ImageBatch,
+        *,
+        n0: int,
+        n: int,
+        seed: int,
+        looks: Looks | None,
+        batch_size: int | None,
+        progress: bool,
+    ) -> Counts:
         images = self._checked(x)
         model = accepting(self.model, images)
         plan = SamplingPlan(n0, n, seed, dataset="", noise=self.certificate.noise, grid=self.grid)
@@ -124,9 +140,16 @@ class SmoothedClassifier:
                 identities = image_identities(group)
                 sigmas.append(sampler.sigmas(self.sigma, group, identities))
                 within.append(self.sigma.constant_within(group).cpu())
-                for row in sampler.count(group, sigmas[-1], identities):
-                    rows.append(row)
+                if looks is None:
+                    counted = sampler.count(group, sigmas[-1], identities)
+                else:
+                    looks = looks.at(sigmas[-1].numpy(), within[-1].numpy())
+                    counted = finished(sampler.count_until(group, sigmas[-1], identities, looks))
+                done = []
+                for row in counted:
+                    done.append(row)
                     bar.update()
+                rows += sorted(done, key=lambda row: row.position)
         return Counts(
             index=np.arange(len(x)),
             label=np.full(len(x), -1),
@@ -145,6 +168,7 @@ class SmoothedClassifier:
         n: int = 100_000,
         alpha: float = 0.001,
         seed: int,
+        stop: StoppingRule | None = None,
         batch_size: int | None = None,
         progress: bool = False,
     ) -> pd.DataFrame:
@@ -153,29 +177,34 @@ class SmoothedClassifier:
         Args:
             x: images, pixels in ``pixel_range``; a floating-point tensor or NumPy array.
             n0: selection samples.
-            n: estimation samples.
-            alpha: each certificate is wrong with at most this probability.
+            n: estimation samples; with a stopping rule, at most so many.
+            alpha: each certificate is wrong with at most this probability, with every stopping rule.
             seed: of the noise.
+            stop: `StopAtRadius`, `StopAtRadii` or `StopAtPrecision`, which most images satisfy after a few thousand
+                samples (`theory.sequential`); None: n samples of every image.
             batch_size: as `sample`.
             progress: as `sample`.
 
         Returns:
             One row per image: ``predict`` (-1: abstain), ``radius`` (in the certificate's norm and pixel coordinates; 0
-            if it abstains), ``radius_linf`` (that it implies), ``p_a_lower``, ``sigma``, ``guarantee``. That is
-            ``global`` where the certificate covers the sigma policy: the prediction is the same everywhere in the ball,
-            for the program that runs. Without a step it is ``global (real arithmetic)``: float32 noise is taken for
-            real numbers, and a base classifier that looks at low bits can break that. Else it is ``none``, or
-            ``memory`` if there is one: then it holds for this memory's session and order only.
+            if it abstains), ``radius_linf`` (that it implies), ``p_a_lower``, ``n`` (the estimation samples that it
+            took), ``sigma``, ``guarantee``. That is ``global`` where the certificate covers the sigma policy: the
+            prediction is the same everywhere in the ball, for the program that runs. Without a step it is ``global
+            (real arithmetic)``: float32 noise is taken for real numbers, and a base classifier that looks at low bits
+            can break that. Else it is ``none``, or ``memory`` if there is one: then it holds for this memory's session
+            and order only.
 
         Raises:
             DataError, ModelError, ConfigError: as `sample`; ConfigError also for alpha outside (0, 1),
-                and for an n with which every image abstains at this alpha; the message says which n is enough.
+                for an n with which every image abstains at this alpha, where the message says which n is enough; and
+                for a rule with a radius that n samples cannot certify.
         """
         # Before the samples are paid for.
         n, alpha = check_samples("n", n), check_alpha(alpha)
         check_can_certify(self.certificate, n=n, alpha=alpha)
         x = as_tensor(x)
-        counts = self.sample(x, n0=n0, n=n, seed=seed, batch_size=batch_size, progress=progress)
+        looks = None if stop is None else self._looks(stop, x, n=n, alpha=alpha)
+        counts = self._sample(x, n0=n0, n=n, seed=seed, looks=looks, batch_size=batch_size, progress=progress)
         found = certify_counts(
             counts.selection,
             counts.estimation,
@@ -186,14 +215,16 @@ class SmoothedClassifier:
             constant_within=counts.constant_within,
             dimension=x[0].numel(),
             step=None if self.grid is None else 1 / self.grid.levels,
+            n_max=None if stop is None or stop.trials(n) == FIXED else n,
         )
+        found["n"] = counts.estimation.sum(axis=1)
         if self.memory is not None:
             points, predict, radius = self._points(x), found["predict"].to_numpy(), found["radius"].to_numpy()
             found["predict"], found["radius"] = self.memory.enter(points, predict, radius)
             found["guarantee"] = "memory"
         radius = found["radius"].to_numpy()
         found["radius_linf"] = linf_radius(radius, norm=self.certificate.norm, dimension=x[0].numel())
-        return found[["predict", "radius", "radius_linf", "p_a_lower", "sigma", "guarantee"]]
+        return found[["predict", "radius", "radius_linf", "p_a_lower", "n", "sigma", "guarantee"]]
 
     def predict(
         self,
@@ -227,6 +258,23 @@ class SmoothedClassifier:
         counts = self.sample(x, n0=1, n=n, seed=seed, batch_size=batch_size, progress=progress)
         predict = cohen.predict(counts.estimation, alpha=alpha)
         return predict if self.memory is None else self.memory.recall(self._points(x), predict)
+
+    def _looks(self, stop: StoppingRule, x: Tensor, *, n: int, alpha: float) -> Looks:
+        """Return when samples of images stop; the smoothing is that of no images yet.
+
+        Raises:
+            ConfigError: that rule makes no sense here.
+        """
+        nothing = np.zeros(0)
+        rate = self.sigma.semi_elasticity
+        smoothing = Smoothing(nothing, x[0].numel(), rate, nothing, grid=self.grid)
+        if stop.only_correct:
+            raise ConfigError("stop: only_correct needs labels; must be false")
+        if rate == 0:
+            one = np.array([self.sigma.sigma0])
+            about = replace(smoothing, sigma=one, constant_within=one * np.inf)
+            check_can_stop(stop, self.certificate, about, most=n, alpha=alpha)
+        return Looks(stop, self.certificate, alpha, n, smoothing)
 
     def _points(self, x: Tensor) -> Float[np.ndarray, "b d"]:
         return x.detach().flatten(1).to("cpu", torch.float32).numpy()

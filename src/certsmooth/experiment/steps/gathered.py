@@ -15,10 +15,13 @@ from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.counts import COUNTS, CountsPart, read_counts
 from certsmooth.artefacts.records import Log, read_logs
 from certsmooth.errors import CountsError
-from certsmooth.experiment.specs import SampleSpec, sources
+from certsmooth.experiment.build import build
+from certsmooth.experiment.specs import RAISED, MemberSpec, SampleSpec, sources
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.sampling.counts import Counts, concatenate
+from certsmooth.science.stopping import StoppingRule
 from certsmooth.science.theory.pixel_grid import grid_of
+from certsmooth.science.theory.sequential import FIXED, StoppedTrials, Trials
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,16 @@ class Gathered:
     identity: Mapping[str, Any]
     logs: Sequence[Log]
 
+    @property
+    def trials(self) -> Trials:
+        """How the number of samples came about."""
+        spec = self.identity["spec"]
+        if (stop := spec.get("stop")) is None:
+            return FIXED
+        rule: StoppingRule = build("stopping", MemberSpec(**stop["rule"]), key="certification.stop")
+        trials = rule.trials(spec["n"])
+        return StoppedTrials(None) if self.identity.get(RAISED) and trials != FIXED else trials
+
     def bound(self, certificate: Certificate, *, alpha: float, image_shape: Sequence[int]) -> Bound:
         """Return the certificates, without a memory."""
         smoothing = Smoothing(
@@ -43,6 +56,7 @@ class Gathered:
             self.identity["semi_elasticity"],
             self.counts.constant_within,
             grid=grid_of(self.identity["spec"]["step"]),
+            trials=self.trials,
         )
         return certificate(self.counts.selection, self.counts.estimation, smoothing, alpha=alpha)
 
@@ -76,8 +90,9 @@ class Counted:
         for file, (part, _) in zip(files, found, strict=True):
             alike.check(self.results / file, part.identity, first)
         counts = concatenate([part.counts for part, _ in found])
-        for name, samples in (("selection", sampled.n0), ("estimation", sampled.n)):
-            _check_sums(self.results / files[0], name, getattr(counts, name), samples)
+        _check_sums(self.results / files[0], "selection", counts.selection, sampled.n0, sampled.n0)
+        fewest = sampled.n if sampled.stop is None else 1
+        _check_sums(self.results / files[0], "estimation", counts.estimation, fewest, sampled.n)
         return Gathered(counts, first, [log for _, log in found])
 
     def _find(self, path: Path, expect: Mapping[str, Any]) -> tuple[CountsPart, Log]:
@@ -91,8 +106,10 @@ class Counted:
         return parts[place], logs[place]
 
 
-def _check_sums(path: Path, name: str, counts: npt.NDArray[np.int64], samples: int) -> None:
-    wrong = np.flatnonzero(counts.sum(axis=1) != samples)
+def _check_sums(path: Path, name: str, counts: npt.NDArray[np.int64], fewest: int, most: int) -> None:
+    sums = counts.sum(axis=1)
+    wrong = np.flatnonzero((sums < fewest) | (sums > most))
     if len(wrong):
-        found = counts[wrong[0]].sum()
-        raise CountsError(f"{path}: {name} of row {wrong[0]} sums to {found}; must be {samples} samples; sample again")
+        right = most if fewest == most else f"{fewest} to {most}"
+        found = f"{name} of row {wrong[0]} sums to {sums[wrong[0]]}"
+        raise CountsError(f"{path}: {found}; must be {right} samples; sample again")

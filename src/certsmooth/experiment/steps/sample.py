@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,17 @@ from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
 from certsmooth.artefacts.records import Log, log_path, read_logs, write_logs
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
+from certsmooth.experiment.build import build
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.specs import Batch, SampleSpec, counts_path
+from certsmooth.experiment.specs import RAISED, Batch, SampleSpec, StopSpec, counts_path
 from certsmooth.experiment.steps.loaded import Loaded
+from certsmooth.science.certificates import Smoothing
 from certsmooth.science.datasets import Split
 from certsmooth.science.models import numerics
-from certsmooth.science.sampling.counts import GROUP, shard_of
-from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
+from certsmooth.science.sampling.counts import BLOCK, GROUP, shard_of
+from certsmooth.science.sampling.lanes import Looked
+from certsmooth.science.sampling.sampler import ImageCounts, Sampler, SamplingPlan, default_batch_size, finished
+from certsmooth.science.stopping import Looks
 from certsmooth.science.theory.pixel_grid import grid_of
 
 
@@ -53,7 +58,7 @@ def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: 
         before = _sampled_before(output.parent.parent)
         parts, logs, journals = [], [], []
         for spec in batch.parts:
-            asked = _Shard.of(spec, loaded, shard, shards)
+            asked = _Shard.of(spec, loaded, shard, shards).going_on_from(before.values())
             journals.append(CountsJournal(output, asked.identity))
             part, log = before.get(asked.key) or _sample(asked, loaded, journals[-1])
             parts.append(part)
@@ -76,12 +81,16 @@ class _Shard:
         split: the images.
         groups: their positions, in groups of `GROUP`.
         identity: of the counts.
+        stop: when an image needs no more samples; None for n samples of each.
+        known: position -> selection and estimation counts and seconds, of fewer samples that were drawn before.
     """
 
     spec: SampleSpec
     split: Split
     groups: Sequence[npt.NDArray[np.int64]]
     identity: Mapping[str, Any]
+    stop: Looks | None
+    known: Mapping[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]]
 
     @classmethod
     def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
@@ -90,17 +99,51 @@ class _Shard:
         mine = shard_of(len(positions), shard, shards)
         # All but the last are whole, as shards are made of these.
         groups = [positions[i : i + GROUP] for i in mine[::GROUP]]
+        stop, rate = spec.stop, loaded.policy(spec).semi_elasticity
+        shape: Sequence[int] = loaded.record(spec.base.data)["image_shape"]
         identity = {
             **loaded.identity(spec),
             "shard": [shard, shards],
-            "semi_elasticity": loaded.policy(spec).semi_elasticity,
+            "semi_elasticity": rate,
             "code": source_digest("science.sampling.sampler", f"science.noise.{spec.noise}"),
         }
-        return cls(spec, split, groups, identity)
+        if stop is None:
+            return cls(spec, split, groups, identity, None, {})
+        members = f"science.stopping.{stop.rule.name}", f"science.certificates.{stop.certificate.name}"
+        identity["stop_code"] = source_digest(*members)
+        return cls(spec, split, groups, identity, _looks(spec, stop, math.prod(shape), rate), {})
 
     @property
     def key(self) -> str:
         return _key(self.identity)
+
+    def identities(self, positions: npt.NDArray[np.int64]) -> list[int]:
+        """Return what the noise of some images depends on."""
+        return [int(index) for index in self.split.index[positions]]
+
+    def going_on_from(self, before: Iterable[tuple[CountsPart, Log]]) -> _Shard:
+        """Return the same with the samples that were drawn before of the same noise, if they may be gone on from.
+
+        So it is where a rule stops the samples, and n was raised: what was drawn first is then a look like others, but
+        the end was not fixed before it, which the identity says.
+        """
+        if self.stop is None:
+            return self
+        found = [each for each in before if self._extends(each[0])]
+        if not found:
+            return self
+        part, log = max(found, key=lambda each: each[0].identity["spec"]["n"])
+        counts, raised = part.counts, [*part.identity.get(RAISED, ()), part.identity["spec"]["n"]]
+        place = {int(index): position for position, index in enumerate(self.split.index.tolist())}
+        rows = zip(counts.index.tolist(), counts.selection, counts.estimation, log.seconds, strict=True)
+        known = {place[index]: (selection, estimation, seconds) for index, selection, estimation, seconds in rows}
+        return replace(self, identity={**self.identity, RAISED: raised}, known=known)
+
+    def _extends(self, part: CountsPart) -> bool:
+        """Return whether counts are of the beginning of this sampling, in whole blocks."""
+        drawn = part.counts.estimation.sum(axis=1)
+        fewer = part.identity["spec"]["n"] < self.spec.n and len(drawn) > 0 and not (drawn % BLOCK).any()
+        return bool(fewer) and _noise_of(part.identity) == _noise_of(self.identity)
 
     @property
     def plan(self) -> SamplingPlan:
@@ -108,6 +151,21 @@ class _Shard:
         # The settings are chosen on validation, so its noise must not be that of the test.
         dataset = f"{spec.base.data.dataset}/{spec.split}"
         return SamplingPlan(spec.n0, spec.n, spec.seed, dataset, spec.noise, grid_of(spec.step))
+
+
+def _looks(spec: SampleSpec, stop: StopSpec, dimension: int, rate: float | None) -> Looks:
+    """Return when samples of images stop; the smoothing is that of no images yet."""
+    nothing = np.zeros(0)
+    smoothing = Smoothing(nothing, dimension, rate, nothing, grid=grid_of(spec.step))
+    rule = build("stopping", stop.rule, key="certification.stop")
+    certificate = build("certificates", stop.certificate, key="certificate")
+    return Looks(rule, certificate, stop.alpha, spec.n, smoothing)
+
+
+def _noise_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what samples depend on, whatever number of them is drawn."""
+    spec = {key: value for key, value in identity["spec"].items() if key not in ("n", "stop")}
+    return {**{key: value for key, value in identity.items() if key not in (RAISED, "stop_code")}, "spec": spec}
 
 
 def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
@@ -123,7 +181,7 @@ def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
 
 
 def _key(identity: Mapping[str, Any]) -> str:
-    return json.dumps(identity, sort_keys=True)
+    return json.dumps({key: value for key, value in identity.items() if key != RAISED}, sort_keys=True)
 
 
 def _sampled_before(folder: Path) -> dict[str, tuple[CountsPart, Log]]:
@@ -167,37 +225,97 @@ def _sample(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> tuple[Coun
 
 
 def _sample_groups(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> None:
-    classifier, policy, split = loaded.classifier(asked.spec.base), loaded.policy(asked.spec), asked.split
+    classifier, policy = loaded.classifier(asked.spec.base), loaded.policy(asked.spec)
     sampler = Sampler(classifier, num_classes=classifier.spec.num_classes, plan=asked.plan)
     total = sum(map(len, asked.groups))
     name = f"{asked.spec.base.name}, {asked.spec.split}"
     with tqdm(total=total, initial=len(journal.rows), unit="image", desc=name) as bar:
-        for group in asked.groups:
-            start = sum(int(position) in journal.rows for position in group)
-            if start == len(group):
+        for positions in asked.groups:
+            if all(int(position) in journal.rows for position in positions):
                 continue
-            images = split.batch(group).to(loaded.device)
-            identities = [int(split.index[position]) for position in group]
-            first = int(group[0])
+            images, first = asked.split.batch(positions).to(loaded.device), int(positions[0])
             if first not in journal.sigmas:
-                sigmas, within = sampler.sigmas(policy, images, identities), policy.constant_within(images)
+                sigmas = sampler.sigmas(policy, images, asked.identities(positions))
+                within = policy.constant_within(images)
                 journal.append({"position": first, "sigmas": sigmas.tolist(), "constant_within": within.tolist()})
-            sigma, constant_within = (torch.tensor(v, dtype=torch.float64) for v in journal.sigmas[first])
-            since = time.perf_counter()
-            for finished in sampler.count(images, sigma, identities, start=start):
-                position = int(group[finished.position])
-                journal.append(
-                    {
-                        "position": position,
-                        "index": int(split.index[position]),
-                        "label": int(split.labels[position]),
-                        "sigma": float(sigma[finished.position]),
-                        "constant_within": float(constant_within[finished.position]),
-                        "selection": finished.selection.tolist(),
-                        "estimation": finished.estimation.tolist(),
-                        "batch_size": finished.batch_size,
-                        "seconds": time.perf_counter() - since,
-                    }
-                )
-                since = time.perf_counter()
+            group = _Group(asked, positions, images, *map(np.asarray, journal.sigmas[first]))
+            finished = group.counted(sampler, journal) if asked.stop is None else group.stopped(sampler, journal)
+            for row in finished:
+                journal.append(row)
                 bar.update()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Images that share batches.
+
+    Attributes:
+        asked: what is sampled of them.
+        positions: int64 [g], in the split.
+        images: float32 [g, *shape].
+        sigma: float64 [g].
+        constant_within: float64 [g].
+    """
+
+    asked: _Shard
+    positions: npt.NDArray[np.int64]
+    images: torch.Tensor
+    sigma: npt.NDArray[np.float64]
+    constant_within: npt.NDArray[np.float64]
+
+    def counted(self, sampler: Sampler, journal: CountsJournal) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the images that are not finished, in order: n samples of each."""
+        start = sum(int(position) in journal.rows for position in self.positions)
+        since = time.perf_counter()
+        identities = self.asked.identities(self.positions)
+        for found in sampler.count(self.images, torch.from_numpy(self.sigma), identities, start=start):
+            yield self._row(found, time.perf_counter() - since)
+            since = time.perf_counter()
+
+    def stopped(self, sampler: Sampler, journal: CountsJournal) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the images that are not finished, in any order: until the rule stops them.
+
+        What each look shows enters the journal, and what was known before goes on from there.
+        """
+        assert self.asked.stop is not None
+        shape, seconds = (len(self.positions), sampler.num_classes), np.zeros(len(self.positions))
+        selection, estimation = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+        for i, position in enumerate(self.positions.tolist()):
+            if (known := journal.looks.get(position) or self.asked.known.get(position)) is not None:
+                selection[i], estimation[i], seconds[i] = known
+        next_look = self.asked.stop.at(self.sigma, self.constant_within, self.asked.split.labels[self.positions])
+        enough = next_look(np.arange(len(selection)), selection, estimation) == estimation.sum(axis=1)
+        size = default_batch_size(self.images.shape[1:], self.images.device)
+        for i in np.flatnonzero(enough).tolist():  # a killed run has left them, or what was drawn before is enough
+            if int(self.positions[i]) not in journal.rows:
+                yield self._row(ImageCounts(i, selection[i], estimation[i], size), seconds[i])
+        since, sigma = time.perf_counter(), torch.from_numpy(self.sigma)
+        identities = self.asked.identities(self.positions)
+        for looked in sampler.count_until(self.images, sigma, identities, next_look, known=(selection, estimation)):
+            spent = time.perf_counter() - since
+            seconds[looked.positions] += spent * looked.drawn / looked.drawn.sum()
+            journal.append({"looked": self._looked(looked, seconds)})
+            for found in finished([looked]):
+                yield self._row(found, seconds[found.position])
+            since = time.perf_counter()
+
+    def _looked(
+        self, looked: Looked, seconds: npt.NDArray[np.float64]
+    ) -> list[tuple[int, list[int], list[int], float]]:
+        at = looked.positions
+        columns = self.positions[at], looked.selection, looked.estimation, seconds[at]
+        return list(zip(*(column.tolist() for column in columns), strict=True))
+
+    def _row(self, found: ImageCounts, seconds: float) -> dict[str, Any]:
+        position = int(self.positions[found.position])
+        return {
+            "position": position,
+            "index": int(self.asked.split.index[position]),
+            "label": int(self.asked.split.labels[position]),
+            "sigma": float(self.sigma[found.position]),
+            "constant_within": float(self.constant_within[found.position]),
+            "selection": found.selection.tolist(),
+            "estimation": found.estimation.tolist(),
+            "batch_size": found.batch_size,
+            "seconds": float(seconds),
+        }

@@ -18,8 +18,8 @@ from jaxtyping import Float, Int
 from certsmooth._internal.checks import MAX_SAMPLES, check_alpha, check_integer, store_integer
 from certsmooth._internal.options import Member
 from certsmooth.errors import ConfigError
-from certsmooth.science.theory.bounds import clopper_pearson_lower
 from certsmooth.science.theory.pixel_grid import PixelGrid
+from certsmooth.science.theory.sequential import FIXED, FixedTrials, Trials
 
 Guarantee = Literal["global", "global (real arithmetic)", "memory", "none"]
 """What a certificate promises: ``global`` holds at any time on any device, for the program that runs;
@@ -48,7 +48,7 @@ _LARGEST_CHANGE = 100.0  # of log sigma: its exponential is above any 1 / t
 
 @dataclass(frozen=True)
 class Smoothing:
-    """How N images were smoothed.
+    """How N images were smoothed, and how many samples were drawn of each.
 
     Attributes:
         sigma: float64 [N], scale of each image's noise, in pixel coordinates [0, 1]: the standard deviation of Gaussian
@@ -61,6 +61,7 @@ class Smoothing:
         rounding: added to the right-hand side beyond c, where sigma(x) varies: the sigma that noise was scaled with is
             sigma(x) rounded to float32, at x and at x'.
         grid: of the pixels, to which noisy images were rounded; None for float32 noise.
+        trials: how the number of estimation samples came about: fixed beforehand, or stopped by what they showed.
     """
 
     sigma: Float[np.ndarray, " N"]
@@ -69,6 +70,7 @@ class Smoothing:
     constant_within: Float[np.ndarray, " N"]
     rounding: float = FLOAT32_ROUNDING
     grid: PixelGrid | None = None
+    trials: Trials = FIXED
 
     def distance(self, radius: Float[np.ndarray, " N"] | float = 0.0) -> Float[np.ndarray, " N"]:
         """Return what the law of the noise can cost a probability at most: 3 t of `theory.pixel_grid`, rounded up.
@@ -125,11 +127,13 @@ class Certificate(Member, ABC):
         norm: of the radius.
         max_semi_elasticity: the largest semi-elasticity of sigma(x) for which its theorem holds: 0 where the theorem is
             about one constant sigma, infinity where it uses the semi-elasticity, None where there is no theorem.
+        may_stop: whether its bounds are those of ``smoothing.trials``, so that samples may stop by what they show.
     """
 
     noise: ClassVar[str] = "gaussian"
     norm: ClassVar[Norm] = "l2"
     max_semi_elasticity: ClassVar[float | None] = 0.0
+    may_stop: ClassVar[bool] = False
 
     def __call__(
         self,
@@ -153,9 +157,11 @@ class Certificate(Member, ABC):
             alpha: the probability of error per image, in (0, 1).
 
         Raises:
-            ConfigError: an argument is not valid; the message names it.
+            ConfigError: an argument is not valid; the message names it. Or the samples were stopped by what they
+                showed, and the certificate is about a number that was fixed.
         """
         alpha = check_alpha(alpha)
+        check_may_stop(type(self), smoothing.trials)
         check_counts(selection, estimation, smoothing)
         return self._certify(selection, estimation, smoothing, alpha)
 
@@ -167,6 +173,19 @@ class Certificate(Member, ABC):
 
 
 BASE = Certificate
+
+
+def check_may_stop(certificate: type[Certificate], trials: Trials) -> None:
+    """Raise unless a certificate holds for samples whose number came about like that.
+
+    Raises:
+        ConfigError: it is about a fixed number, and they were stopped by what they showed.
+    """
+    if not (certificate.may_stop or isinstance(trials, FixedTrials)):
+        raise ConfigError(
+            f"certificate: {certificate.member_name()} is about a number of samples that is fixed beforehand; "
+            f"these were stopped by what they showed; must be sampled with stop 'fixed'"
+        )
 
 
 def guarantee(certificate: Certificate, semi_elasticity: float | None, grid: PixelGrid | None) -> Guarantee:
@@ -289,16 +308,17 @@ def known_semi_elasticity(smoothing: Smoothing) -> float:
 
 
 def selected_class(
-    selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], *, alpha: float
+    selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], trials: Trials, *, alpha: float
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Return the class that the selection samples choose, and a lower bound on its probability.
 
-    Given the selection, the count of that class among the independent estimation samples is binomial, so the bound of
-    Clopper and Pearson exceeds its probability with probability at most alpha.
+    Given the selection, the samples of that class among the independent estimation samples are Bernoulli trials, so a
+    bound for trials whose number came about like that exceeds its probability with probability at most alpha.
 
     Args:
         selection: the most frequent class is chosen, the smallest index among equals.
         estimation: class counts of the samples that bound its probability.
+        trials: how their number came about.
         alpha: the probability of error per image, in (0, 1).
 
     Returns:
@@ -306,7 +326,7 @@ def selected_class(
     """
     selected = selection.argmax(axis=1)
     successes = np.take_along_axis(estimation, selected[:, None], axis=1)[:, 0]
-    return selected, clopper_pearson_lower(successes, estimation.sum(axis=1), alpha=alpha)
+    return selected, trials.lower(successes, estimation.sum(axis=1), alpha=alpha)
 
 
 def concluded(

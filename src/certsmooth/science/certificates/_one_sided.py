@@ -2,7 +2,8 @@
 
 The class must be selected on other samples than those that estimate its probability. Given the selection, the
 count of the selected class among independent samples is binomial, so the bound of Clopper and Pearson fails
-with probability at most alpha. The count of the class that happens to lead among the *same* samples is not:
+with probability at most alpha; and where the number of samples depends on what they show, that of
+`theory.sequential` does. The count of the class that happens to lead among the *same* samples is not:
 it is a maximum of k counts, and the bound may then fail with a probability of up to k alpha.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -23,6 +25,8 @@ class OneSided(Certificate):
 
     It abstains if that bound is at most 1/2.
     """
+
+    may_stop: ClassVar[bool] = True
 
     @abstractmethod
     def radius(self, p_a_lower: Float[np.ndarray, " N"], smoothing: Smoothing) -> Float[np.ndarray, " N"]:
@@ -39,7 +43,7 @@ class OneSided(Certificate):
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float
     ) -> Bound:
-        selected, lower = selected_class(selection, estimation, alpha=alpha)
+        selected, lower = selected_class(selection, estimation, smoothing.trials, alpha=alpha)
         p_a_lower = taken_off(lower, smoothing.distance())
         radius = self.radius(p_a_lower, smoothing)
         if smoothing.grid is not None and smoothing.semi_elasticity:  # the noise of the whole ball may cost more

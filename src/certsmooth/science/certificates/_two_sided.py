@@ -10,7 +10,6 @@ from scipy.special import ndtri
 
 from certsmooth._internal.checks import check_alpha
 from certsmooth.science.certificates import Bound, Smoothing, concluded, selected_class, taken_off
-from certsmooth.science.theory.bounds import clopper_pearson_upper
 
 _ROUNDING = 2.0**-46
 """Relative; covers the error of ndtri, measured as below 2**-50 of the value, of a difference and of two products."""
@@ -21,13 +20,6 @@ OthersUpper = Callable[..., Float[np.ndarray, " N"]]
 on the largest probability of the others."""
 
 
-def largest_upper(
-    others: Int[np.ndarray, "N k"], trials: Int[np.ndarray, " N"], *, alpha: float
-) -> Float[np.ndarray, " N"]:
-    """Return the bound of Clopper and Pearson for the largest count."""
-    return clopper_pearson_upper(others.max(axis=1), trials, alpha=alpha)
-
-
 def bound_at_split(
     selection: Int[np.ndarray, "N k"],
     estimation: Int[np.ndarray, "N k"],
@@ -35,7 +27,7 @@ def bound_at_split(
     *,
     alpha: float,
     share: float,
-    others_upper: OthersUpper = largest_upper,
+    others_upper: OthersUpper | None = None,
     majority: bool = False,
 ) -> Bound:
     """Certify N images with p_A bounded at level share * alpha and p_B at level (1 - share) * alpha.
@@ -46,21 +38,25 @@ def bound_at_split(
         smoothing: the noise.
         alpha: the probability of error per image, in (0, 1).
         share: in (0, 1]; 1 leaves nothing for p_B, which is then 1 - p_A.
-        others_upper: bounds p_B.
+        others_upper: bounds p_B; None for the bound on the class with the largest count.
         majority: abstain unless p_A > 1/2.
 
     Raises:
         ConfigError: alpha is too small for the numerical functions.
     """
     alpha = check_alpha(alpha)
-    selected, lower = selected_class(selection, estimation, alpha=share * alpha)
+    selected, lower = selected_class(selection, estimation, smoothing.trials, alpha=share * alpha)
     cost = smoothing.distance()
     p_a_lower = taken_off(lower, cost)
     p_b_upper = np.minimum(np.nextafter(1.0 - p_a_lower, 2.0), 1.0)
     if share < 1:
         others = estimation.copy()
         np.put_along_axis(others, selected[:, None], 0, axis=1)
-        bound = others_upper(others, estimation.sum(axis=1), alpha=(1.0 - share) * alpha)
+        samples, left = estimation.sum(axis=1), (1.0 - share) * alpha
+        if others_upper is None:
+            bound = smoothing.trials.upper(others.max(axis=1), samples, alpha=left)
+        else:
+            bound = others_upper(others, samples, alpha=left)
         p_b_upper = np.minimum(p_b_upper, np.where(cost > 0, np.nextafter(bound + cost, 2.0), bound))
     radius = _radius(p_a_lower, p_b_upper, smoothing.sigma)
     if majority:

@@ -3,7 +3,8 @@
 CERTIFY bounds p_A, the probability of the selected class A, and takes p_B = 1 - p_A for the largest probability of
 the others. Here the counts bound both. Let a + b = alpha; given A, both bounds are of samples independent of it:
 
-- L, the lower bound of Clopper and Pearson on p_A at level a, from N_A of n samples;
+- L, the lower bound of Clopper and Pearson on p_A at level a, from N_A of n samples (or, as for U, that of
+  `theory.sequential` where n depends on what the samples showed: the argument is the same);
 - U, their upper bound at level b for the *largest* count among the other classes; and never more than 1 - L.
 
 Theorem. Let g be the smoothed classifier of a constant sigma. With probability at least 1 - alpha over the samples:
@@ -30,7 +31,7 @@ Against the paper:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -50,6 +51,8 @@ class TwoSidedCertificate(Certificate):
     """
 
     split: Annotated[float, Gt(0), Lt(1)] = 0.5
+
+    may_stop: ClassVar[bool] = True
 
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float

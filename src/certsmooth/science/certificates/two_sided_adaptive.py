@@ -39,6 +39,7 @@ class TwoSidedAdaptiveCertificate(Certificate):
     grid: Annotated[int, Ge(1)] = 10
 
     max_semi_elasticity: ClassVar[float | None] = None
+    may_stop: ClassVar[bool] = True
 
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge
@@ -33,6 +33,8 @@ class TwoSidedGridCertificate(Certificate):
     """
 
     grid: Annotated[int, Ge(1)] = 10
+
+    may_stop: ClassVar[bool] = True
 
     def _certify(
         self, selection: Int[np.ndarray, "N k"], estimation: Int[np.ndarray, "N k"], smoothing: Smoothing, alpha: float

@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float, Int
 
+BLOCK = 100
+"""Noise samples per block: the unit that batches are made of."""
+
 GROUP = 50
 """Images that share batches and one call of the sigma policy; shards are unions of whole groups."""
 

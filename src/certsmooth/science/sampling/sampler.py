@@ -16,13 +16,14 @@ import copy
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,17 +38,19 @@ from certsmooth._internal.registry import member
 from certsmooth._internal.replicas import Replicas
 from certsmooth.errors import DataError, ModelError
 from certsmooth.science.noise import FloatNoise, GridNoise, NoiseStreams, NoisyImages
-from certsmooth.science.sampling.counts import GROUP as GROUP  # where it is known from
+from certsmooth.science.sampling.batches import Run, Stretch, cut
+from certsmooth.science.sampling.counts import BLOCK as BLOCK  # where they are known from
+from certsmooth.science.sampling.counts import GROUP as GROUP
+from certsmooth.science.sampling.lanes import Lanes, Looked, NextLook
 from certsmooth.science.sampling.rows import beside_others, check_rows, far_images, mixed
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.theory.pixel_grid import PixelGrid
 
-BLOCK = 100
-"""Noise samples per block: the unit that batches are made of."""
-
 _CPU_BATCH_ELEMENTS = 256_000  # fits the second-level cache of the processors measured in benchmarks/
 _GPU_BATCH_ELEMENTS = 12_500_000
 _SIGMA_DRAW_ELEMENTS = 2**22  # noise that the sigma policy keeps at a time, for a group
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -90,45 +93,10 @@ class SamplingPlan:
             return FloatNoise(self.streams(), images, rounded)
         return GridNoise(self.streams(), images, rounded, self.grid)
 
-    def batches(self, images: int, blocks: int) -> list[list[Run]]:
-        """Cut the noise of some images, selection before estimation, into batches of ``blocks`` blocks."""
-        batches: list[list[Run]] = [[]]
-        room = blocks
-        for position, (stage, samples) in product(range(images), (("selection", self.n0), ("estimation", self.n))):
-            drawn = 0
-            while drawn < samples:
-                if room == 0:
-                    batches.append([])
-                    room = blocks
-                taken = min(room, -(-(samples - drawn) // BLOCK))
-                counted = min(taken * BLOCK, samples - drawn)
-                last = drawn + counted == samples and stage == "estimation"
-                batches[-1].append(Run(position, stage, drawn // BLOCK, blocks - room, taken, counted, last))
-                drawn, room = drawn + counted, room - taken
-        return batches
-
-
-@dataclass(frozen=True)
-class Run:
-    """Consecutive noise blocks of one image and stage, within one batch.
-
-    Attributes:
-        position: of the image in its group.
-        stage: "selection" or "estimation".
-        first: number of the first block in the stream of that image and stage.
-        start: number of that block in the batch.
-        blocks: how many blocks.
-        samples: how many samples of them count: all but the end of a stage's last block.
-        completes: whether the image is finished with it.
-    """
-
-    position: int
-    stage: str
-    first: int
-    start: int
-    blocks: int
-    samples: int
-    completes: bool
+    def stretches(self, images: int) -> list[Stretch]:
+        """Return all samples of some images, selection before estimation."""
+        stages = ("selection", self.n0), ("estimation", self.n)
+        return [Stretch(position, stage, 0, end) for position, (stage, end) in product(range(images), stages)]
 
 
 @dataclass(frozen=True)
@@ -139,6 +107,14 @@ class ImageCounts:
     selection: Int[np.ndarray, " k"]
     estimation: Int[np.ndarray, " k"]
     batch_size: int
+
+
+def finished(looks: Iterable[Looked]) -> Iterator[ImageCounts]:
+    """Yield the counts of the images that each look finishes."""
+    for looked in looks:
+        for i in np.flatnonzero(looked.finished):
+            position, selection, estimation = looked.positions[i], looked.selection[i], looked.estimation[i]
+            yield ImageCounts(int(position), selection, estimation, looked.batch_size)
 
 
 def default_batch_size(image_shape: Sequence[int], device: torch.device) -> int:
@@ -230,19 +206,70 @@ class Sampler:
                 a row (the image is named); or the class of a row depends on the other rows of its batch.
             DataError: more than `GROUP` images, not one sigma and identity for each, or a sigma that is not positive.
         """
+        following = start
+
+        def attempt(noisy: _NoisyRows, size: int) -> Iterator[ImageCounts]:
+            nonlocal following
+            for finished in self._count(noisy, following, size):
+                following = finished.position + 1
+                yield finished
+
+        yield from self._as_memory_allows(images, sigma, identities, attempt)
+
+    def count_until(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        next_look: NextLook,
+        *,
+        known: tuple[Int[np.ndarray, "g k"], Int[np.ndarray, "g k"]] | None = None,
+    ) -> Iterator[Looked]:
+        """Yield the counts of some images of a group after each look at these, until none needs more.
+
+        Args:
+            images: as `count`.
+            sigma: as `count`.
+            identities: as `count`.
+            next_look: says how many samples an image is to have when it is looked at next; the plan's n at most.
+            known: selection and estimation counts to go on from, in whole blocks; None to begin.
+
+        Raises:
+            ModelError, DataError: as `count`.
+        """
+        shape = len(images), self.num_classes
+        selection, estimation = known or (np.zeros(shape, np.int64), np.zeros(shape, np.int64))
+
+        def attempt(noisy: _NoisyRows, size: int) -> Iterator[Looked]:
+            lanes = Lanes(self.plan.n0, next_look, selection, estimation, noisy.per_batch)
+            for batch, table in self._tables(_BatchRunner(self, noisy, size), lanes.batches()):
+                if looked := lanes.credit(batch, _counted(batch, table, noisy.identities), size):
+                    yield looked
+
+        yield from self._as_memory_allows(images, sigma, identities, attempt)
+
+    def _as_memory_allows(
+        self,
+        images: Float[Tensor, " g *shape"],
+        sigma: Float[Tensor, " g"],
+        identities: Sequence[int | str],
+        attempt: Callable[[_NoisyRows, int], Iterator[T]],
+    ) -> Iterator[T]:
+        """Yield what an attempt does, given the noisy rows of a group and the rows of a forward pass at most.
+
+        Where memory runs out, another one goes on with half as many rows.
+        """
         if not len(images) == len(sigma) == len(identities) <= GROUP:
             found = f"{len(images)} images, {len(sigma)} sigmas, {len(identities)} identities"
             raise DataError(f"{found}; must be as many of each, at most {GROUP}")
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
             raise DataError(f"sigma: {sigma.tolist()}; must be finite and above 0")
         size = _whole_blocks(self.batch_size or default_batch_size(images.shape[1:], images.device))
-        while start < len(images):
+        while True:
             try:
-                per_batch = max(1, size // BLOCK)
-                noisy = _NoisyRows(self.plan, images.to(torch.float32), sigma, identities, per_batch)
-                for finished in self._count(noisy, start, size):
-                    yield finished
-                    start = finished.position + 1
+                noisy = _NoisyRows(self.plan, images.to(torch.float32), sigma, identities, max(1, size // BLOCK))
+                with evaluation(self.model):
+                    yield from attempt(noisy, size)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error) or size == 1:
                     raise
@@ -253,45 +280,52 @@ class Sampler:
             self.batch_size = size
 
     def _count(self, noisy: _NoisyRows, start: int, size: int) -> Iterator[ImageCounts]:
-        batches = self.plan.batches(len(noisy.images), noisy.per_batch)
+        noisy.padded = True
+        batches = cut(self.plan.stretches(len(noisy.images)), noisy.per_batch)
         needed = [batch for batch in batches if batch[-1].position >= start]
         totals = np.zeros((len(noisy.images), 2, self.num_classes), dtype=np.int64)
-        with evaluation(self.model):
-            for batch, table in self._tables(_BatchRunner(self, noisy, size), needed):
-                _credit(totals, batch, table.cpu().numpy(), noisy.identities)
-                for run in batch:
-                    if run.completes and run.position >= start:
-                        yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
+        for batch, table in self._tables(_BatchRunner(self, noisy, size), iter(needed)):
+            for run, found in zip(batch, _counted(batch, table, noisy.identities), strict=True):
+                totals[run.position, int(run.stage == "estimation")] += found
+                if run.completes and run.position >= start:
+                    yield ImageCounts(run.position, totals[run.position, 0], totals[run.position, 1], size)
 
-    def _tables(self, runner: _BatchRunner, batches: Sequence[list[Run]]) -> Iterator[tuple[list[Run], Tensor]]:
-        """Yield (batch, table) in order, one batch more under way than there are workers; the first one is checked."""
+    def _tables(self, runner: _BatchRunner, batches: Iterator[list[Run] | None]) -> Iterator[tuple[list[Run], Tensor]]:
+        """Yield (batch, table) in order, one batch more under way than there are workers; the first one is checked.
+
+        ``batches`` yields None where its next batch depends on a table that is still to come.
+        """
         with _workers(runner.device, one=runner.replicas.is_one) as (executor, workers):
-            if not self._checked:
+            if not self._checked and (first := next(batches, None)) is not None:
                 before = torch.get_rng_state()
-                table = executor.submit(runner.checked, batches[0]).result()
+                table = executor.submit(runner.checked, first).result()
                 self._checked = True
                 self._draws = not torch.equal(before, torch.get_rng_state())
-                yield batches[0], table
-                batches = batches[1:]
+                yield first, table
             pending: deque[tuple[list[Run], Future[Tensor]]] = deque()
             for batch in batches:
-                pending.append((batch, executor.submit(runner, batch)))
-                if len(pending) > (0 if self._draws else workers):
-                    first, future = pending.popleft()
-                    yield first, future.result()
-            for first, future in pending:
-                yield first, future.result()
+                if batch is not None:
+                    pending.append((batch, executor.submit(runner, batch)))
+                if batch is None or len(pending) > (0 if self._draws else workers):
+                    done, future = pending.popleft()
+                    yield done, future.result()
+            for done, future in pending:
+                yield done, future.result()
 
 
 @dataclass
 class _NoisyRows:
-    """Makes the rows of one batch, [per_batch * BLOCK, *shape]: noisy copies of the images of a group."""
+    """Makes the rows of one batch, [blocks * BLOCK, *shape]: noisy copies of the images of a group.
+
+    Where ``padded``, all batches are of ``per_batch`` blocks.
+    """
 
     plan: SamplingPlan
     images: Float[Tensor, " g *shape"]
     sigma: Float[Tensor, " g"]
     identities: Sequence[int | str]
     per_batch: int
+    padded: bool = False
 
     def __post_init__(self) -> None:
         self.noisy_images = self.plan.noisy_images(self.images, self.sigma)
@@ -305,8 +339,11 @@ class _NoisyRows:
         for run in batch:
             part = noisy[run.start : run.start + run.blocks]
             self.noisy_images.fill(part, run.position, (run.stage, self.identities[run.position]), run.first)
+        used = batch[-1].start + batch[-1].blocks
+        if not self.padded:
+            return noisy[:used].view(-1, *shape)
         # The shape stays when blocks are left over: those hold no noise, and nothing that an earlier batch left.
-        noisy[batch[-1].start + batch[-1].blocks :] = self.images[batch[-1].position].flatten()
+        noisy[used:] = self.images[batch[-1].position].flatten()
         return noisy.view(-1, *shape)
 
     def beside(self, batch: list[Run]) -> Float[Tensor, " rows *shape"]:
@@ -372,23 +409,21 @@ class _BatchRunner:
         for run in batch:
             bins[run.start * BLOCK + run.samples : (run.start + run.blocks) * BLOCK] = self.width - 1
         table = torch.zeros(self.noisy.per_batch * self.width, dtype=torch.int64, device=bins.device)
-        table.scatter_add_(0, bins + self.bin_of_block, self.one)
+        table.scatter_add_(0, bins + self.bin_of_block[: len(bins)], self.one[: len(bins)])
         return table.view(self.noisy.per_batch, self.width)[:, : self.width - 1]
 
 
-def _credit(
-    totals: npt.NDArray[np.int64],
-    batch: list[Run],
-    table: npt.NDArray[np.int64],
-    identities: Sequence[int | str],
-) -> None:
-    """Add the counts of a batch's blocks to those of their images."""
+def _counted(batch: list[Run], table: Tensor, identities: Sequence[int | str]) -> list[npt.NDArray[np.int64]]:
+    """Return the counts of each of a batch's runs."""
+    found = []
+    blocks = table.cpu().numpy()
     for run in batch:
-        *counts, invalid = table[run.start : run.start + run.blocks].sum(axis=0)
-        if invalid:
-            found = f"image {identities[run.position]}, the one at {run.position} of {len(identities)}"
-            raise ModelError(f"the model returned -inf for every class, or NaN for {found}; scores must be numbers")
-        totals[run.position, int(run.stage == "estimation")] += counts
+        counts = blocks[run.start : run.start + run.blocks].sum(axis=0)
+        if counts[-1]:
+            image = f"image {identities[run.position]}, the one at {run.position} of {len(identities)}"
+            raise ModelError(f"the model returned -inf for every class, or NaN for {image}; scores must be numbers")
+        found.append(counts[:-1])
+    return found
 
 
 class _SigmaNoise:

@@ -47,7 +47,7 @@ def clopper_pearson_lower(
         ConfigError: an argument is out of range or not an integer.
     """
     alpha = check_alpha(alpha)
-    k, n = _checked(successes, trials)
+    k, n = checked_trials(successes, trials)
     lower = np.zeros(k.shape)
     some = k > 0
     lower[some] = _solve(k[some].astype(np.float64), n[some].astype(np.float64), alpha)
@@ -62,7 +62,7 @@ def clopper_pearson_upper(
     One minus the lower bound on the probability of failure, rounded up; see `clopper_pearson_lower` for the
     arguments, the precision and the errors.
     """
-    k, n = _checked(successes, trials)
+    k, n = checked_trials(successes, trials)
     complement = 1.0 - clopper_pearson_lower(n - k, n, alpha=alpha)
     return np.minimum(np.nextafter(complement, 2.0), 1.0)
 
@@ -80,14 +80,21 @@ def binomial_p_value(successes: npt.ArrayLike, trials: npt.ArrayLike) -> Float[n
     Returns:
         float64, of the common shape, in (0, 1].
     """
-    k, n = _checked(successes, trials)
+    k, n = checked_trials(successes, trials)
     most = np.maximum(k, n - k).astype(np.float64)
     tail = betainc(most, n - most + 1.0, 0.5)
     p_value: npt.NDArray[np.float64] = np.clip(2.0 * tail * (1.0 + SLACK), _SMALLEST_P_VALUE, 1.0)
     return p_value
 
 
-def _checked(successes: npt.ArrayLike, trials: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def checked_trials(
+    successes: npt.ArrayLike, trials: npt.ArrayLike
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return successes and trials of one shape, int64.
+
+    Raises:
+        ConfigError: one is out of range or not an integer.
+    """
     k, n = np.asarray(successes), np.asarray(trials)
     for name, value in (("successes", k), ("trials", n)):
         if not np.issubdtype(value.dtype, np.integer):
