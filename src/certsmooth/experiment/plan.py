@@ -16,17 +16,23 @@ from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from certsmooth._internal.checks import check_number
+from certsmooth.artefacts.counts import read_counts
 from certsmooth.artefacts.records import log_path, read_logs, read_record
 from certsmooth.errors import CountsError
 from certsmooth.experiment import specs
+from certsmooth.experiment.build import build
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import picture_runs
+from certsmooth.experiment.specs import MemberSpec
 from certsmooth.report.plan_markdown import render
-from certsmooth.science.sampling.counts import GROUP, shard_of
+from certsmooth.science.certificates import Smoothing
+from certsmooth.science.sampling.counts import GROUP, Counts, shard_of
+from certsmooth.science.stopping import Looks, expected_samples
 
 BENCHMARKS = Path("logs", "benchmarks")
 _RECIPE = ("optimizer", "batch_size", "augmentation", "padding")
@@ -118,6 +124,8 @@ class _Measured:
                 self._images[data.key] = {name: part["images"] for name, part in record["parts"].items()}
         self._jobs: dict[Path, tuple[float, Job]] = {}
         self._fewest: dict[Path, float] = {}  # shards, by the folder of the counts
+        self._counted: list[tuple[Mapping[str, Any], Counts]] | None = None  # read where a rule stops samples
+        self._means: dict[str, float | None] = {}
         self._kinds: dict[tuple[str, frozenset[str]], list[tuple[float, dict[str, float]]]] = defaultdict(list)
         for path in sorted(benchmarks.rglob("*.jsonl")):
             self._add(path, path.relative_to(benchmarks))
@@ -135,6 +143,14 @@ class _Measured:
         self._jobs[place] = hours, job
         if amounts and _seconds_logged(self._results / place) <= 3600 * hours:  # else a killed job had done some of it
             self._kinds[job.rule, frozenset(amounts)].append((hours, amounts))
+
+    def _mean_samples(self, sampled: Mapping[str, Any]) -> float | None:
+        key = json.dumps(sampled, sort_keys=True)
+        if key not in self._means:
+            if self._counted is None:
+                self._counted = _chances(self._results)
+            self._means[key] = _mean_samples(sampled, self._counted)
+        return self._means[key]
 
     def about(self, job: Job, limit: float) -> dict[str, Any]:
         """Return what is said of a job: hours if it is left, and the fewest shards that take no more than a limit."""
@@ -177,18 +193,49 @@ class _Measured:
             if images is None:
                 return None
             whole = {**base, **sampled, "every": sampled.get("stride"), **certified, **part}
-            kind = {key: value for key, value in whole.items() if key not in _APART}
+            if sampled.get("stop") is not None and job.rule == "sample":
+                if (mean := self._mean_samples(sampled)) is None:
+                    return None
+                whole |= {"n": mean}
+            kind = {key: value for key, value in whole.items() if key not in _APART | {"stop"}}
             if amount := _grows_with(job, kind, whole, images):
                 amounts[json.dumps(kind, sort_keys=True)] += amount
         return amounts if job.parts else None
+
+
+def _chances(results: Path) -> list[tuple[Mapping[str, Any], Counts]]:
+    """Return the counts that there are, with the spec of each."""
+    found = [part for path in sorted(results.glob("counts/*/*/*/*.parquet")) for part in read_counts(path)]
+    return [(part.identity["spec"], part.counts) for part in found if len(part.counts)]
+
+
+def _mean_samples(sampled: Mapping[str, Any], counted: Iterable[tuple[Mapping[str, Any], Counts]]) -> float | None:
+    """Return how many estimation samples an image takes on average where a rule stops them.
+
+    They are those of counts of that spec; or what the rule would do if samples were as other counts of the same base
+    classifier and sigma policy say on average. None if there are no such counts.
+    """
+    alike = [(spec, counts) for spec, counts in counted if all(spec[key] == sampled[key] for key in ("base", "policy"))]
+    if not alike:
+        return None
+    if same := [counts for spec, counts in alike if spec == sampled]:
+        return float(np.concatenate([counts.estimation.sum(axis=1) for counts in same]).mean())
+    at_test = [each for each in alike if each[0]["split"] == sampled["split"]] or alike
+    counts = max(at_test, key=lambda each: each[0]["n"])[1]
+    stop = sampled["stop"]
+    rule = build("stopping", MemberSpec(**stop["rule"]), key="certification.stop")
+    certificate = build("certificates", MemberSpec(**stop["certificate"]), key="certificate")
+    smoothing = Smoothing(counts.sigma, 1, 0.0, np.full(len(counts), inf))
+    looks = Looks(rule, certificate, stop["alpha"], sampled["n"], smoothing, counts.label)
+    return float(expected_samples(looks, counts.selection, counts.estimation).mean())
 
 
 def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images: Mapping[str, int]) -> float:
     """Return what the time of a part of a job grows with, and complete the kind: what else the time depends on.
 
     Training grows with epochs, if these are all alike. Sampling grows with images times samples, but computing sigma(x)
-    costs no more for more samples. Attacks grow with the images. A memory grows faster: what is derived from counts is
-    alike only for as many.
+    costs no more for more samples. A rule stops samples where it would if they came as their probabilities say. Attacks
+    grow with the images. A memory grows faster: what is derived from counts is alike only for as many.
     """
     is_fixed = whole["policy"]["name"] == "fixed"
     if job.rule == "label":
@@ -202,7 +249,7 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
     count = len(range(whole.get("first", 0), end, whole["every"]))
     if job.rule == "sample":
         samples = whole["n0"] + kind.pop("n")
-        kind |= {"split": None, "samples": None if is_fixed else samples}
+        kind |= {"split": None, "samples": None if is_fixed else whole.get("stop") or samples}
         return float(len(shard_of(count, *job.shard)) * (samples if is_fixed else 1))
     if job.rule in ("attack", "break_certificates"):
         return float(ceil(count / whole["stride"]))

@@ -58,7 +58,7 @@ class Certified:
             certification_seed=run.certification_seed,
             split=split,
             frame=part.frame,
-            provenance={**part.provenance, **_said(spec)},
+            provenance={**part.provenance, **_said(spec), **_stopped(spec, part)},
         )
 
     def published(self, run: PublishedRun) -> CertifiedRun:
@@ -125,3 +125,18 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
         "step": sampled.step,
         "certificate": plain(spec.certificate),
     }
+
+
+def _stopped(spec: CertifySpec, part: CertificatesPart) -> dict[str, Any]:
+    """Return what tables say of samples that a rule stopped; nothing of others."""
+    if (stop := spec.sampled.stop) is None:
+        return {}
+    options = [f"{key} {_listed(value)}" for key, value in stop.rule.options.items()]
+    return {
+        "stop": f"{stop.rule.name} ({'; '.join(options)})" if options else stop.rule.name,
+        "mean_n": float(part.frame["n"].mean()),
+    }
+
+
+def _listed(value: object) -> str:
+    return " ".join(f"{each:g}" for each in value) if isinstance(value, tuple | list) else str(value)

@@ -193,6 +193,28 @@ def decided(radii: npt.ArrayLike, prospect: Prospect, chance: float) -> Bool[np.
     return np.asarray(reached >= reachable)
 
 
+def expected_samples(
+    looks: Looks, selection: Int[np.ndarray, "g k"], estimation: Int[np.ndarray, "g k"]
+) -> Int[np.ndarray, " g"]:
+    """Return when samples would stop if they came in the shares of some counts, without chance: a forecast of the cost.
+
+    Args:
+        looks: at these images.
+        selection: class counts of the samples that select the class.
+        estimation: class counts, which give the shares.
+    """
+    every, seen = np.arange(len(estimation)), np.zeros_like(estimation)
+    share = estimation / estimation.sum(axis=1, keepdims=True)
+    while True:
+        until = looks(every, selection, seen)
+        more = np.flatnonzero(until > seen.sum(axis=1))
+        if not len(more):
+            return np.asarray(until)
+        drawn = np.floor(share[more] * until[more, None]).astype(np.int64)
+        drawn[np.arange(len(more)), drawn.argmax(axis=1)] += until[more] - drawn.sum(axis=1)
+        seen[more] = drawn
+
+
 def check_can_stop(
     rule: StoppingRule, certificate: Certificate, smoothing: Smoothing, *, most: int, alpha: float
 ) -> None:
