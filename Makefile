@@ -57,6 +57,7 @@ bench: setup
 	python benchmarks/semi_elastic.py
 	python benchmarks/shards.py
 	python benchmarks/certificates.py
+	python benchmarks/stopping.py
 
 VARIANT ?= cpu
 

@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -637,3 +637,77 @@ def test_sigma_can_be_optimised_where_the_caller_wants_no_gradients(group, mode)
     with mode():
         images = group[0] * 1
         assert torch.equal(sampler.sigmas(policy, images, group[2]), expected)
+
+
+# --- until it is decided
+
+
+def until(model, group, most, next_look, *, batch_size=None, known=None):
+    """Count until ``next_look`` asks for no more: [images, 2, classes], and what every look showed."""
+    plan = SamplingPlan(PLAN.n0, most, PLAN.seed, PLAN.dataset)
+    sampler = Sampler(model, num_classes=CLASSES, plan=plan, batch_size=batch_size)
+    looks, found = [], np.zeros((len(group[0]), 2, CLASSES), int)
+    for looked in sampler.count_until(*group, next_look, known=known):
+        looks.append(looked)
+        found[looked.positions] = np.stack([looked.selection, looked.estimation], axis=1)
+    return found, looks
+
+
+def up_to(targets):
+    """Draw a block more at each look, until each image has its own number of samples."""
+    return lambda at, selection, estimation: np.minimum(estimation.sum(axis=1) + BLOCK, targets[at])
+
+
+TARGETS = np.array([100, 550, 200, 300, 1000, 100, 700])
+
+
+@pytest.mark.parametrize("batch_size", [None, 100, 250, 64])
+def test_stopped_counts_are_the_beginning_of_the_fixed_ones(group, batch_size):
+    model = RowLinear(WEIGHT)
+    found, looks = until(model, group, 1000, up_to(TARGETS), batch_size=batch_size)
+    assert (found[:, 1].sum(axis=1) == TARGETS).all()
+    for image, n in enumerate(TARGETS):
+        alone = group[0][image : image + 1], group[1][image : image + 1], group[2][image : image + 1]
+        np.testing.assert_array_equal(found[image], naive(model, replace(PLAN, n=int(n)), *alone)[0])
+    finished = np.concatenate([looked.positions[looked.finished] for looked in looks])
+    assert sorted(finished) == list(range(7))  # each once
+    assert sum(looked.drawn.sum() for looked in looks) == TARGETS.sum() + 7 * PLAN.n0
+
+
+def test_a_look_is_gone_on_from(group):
+    """Whatever look a run was left after, the rest gives the same counts, in the same batches."""
+    model = RowLinear(WEIGHT)
+    whole, looks = until(model, group, 1000, up_to(TARGETS))
+    for left in range(1, len(looks)):
+        selection, estimation = np.zeros((2, 7, CLASSES), int)
+        for looked in looks[:left]:
+            selection[looked.positions], estimation[looked.positions] = looked.selection, looked.estimation
+        done = estimation.sum(axis=1) == TARGETS
+        rest, _ = until(model, group, 1000, up_to(TARGETS), known=(selection, estimation))
+        np.testing.assert_array_equal(rest[~done], whole[~done])
+
+
+def test_stopped_counts_do_not_depend_on_threads(group):
+    model, before = build(ModelSpec("mlp", (1, 2, 2), CLASSES), seed=0).freeze(), torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        try:
+            found.append(until(model, group, 1000, up_to(TARGETS), batch_size=100)[0].tolist())
+        finally:
+            torch.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
+def test_stopped_sampling_goes_on_with_smaller_batches_when_memory_runs_out(group):
+    class Hungry(RowLinear):
+        def forward(self, images):
+            if len(images) > 150:
+                raise MemoryError
+            return super().forward(images)
+
+    right, _ = until(RowLinear(WEIGHT), group, 1000, up_to(TARGETS))
+    with pytest.warns(UserWarning, match="out of memory"):
+        found, looks = until(Hungry(WEIGHT), group, 1000, up_to(TARGETS), batch_size=400)
+    np.testing.assert_array_equal(found, right)
+    assert {looked.batch_size for looked in looks} == {100}

@@ -740,6 +740,10 @@ class Params:
             own = entry.member is None
             yield (key, name, names("datasets")) if own else (f"{key}.member", entry.member, names("datasets"))
             yield f"{key}.architecture", entry.architecture, names("models")
+            if entry.certification.stop is not None:
+                yield f"{key}.certification.stop.name", entry.certification.stop.name, names("stopping")
+            for each, changes in entry.methods.items():
+                yield from _stops(f"{key}.methods.{each}", changes.certification)
             yield from ((f"{key}.trainings", each, self.trainings) for each in entry.trainings)
             yield from ((f"{key}.methods", each, self.our_methods) for each in entry.methods)
         for name, training in self.trainings.items():
@@ -755,6 +759,7 @@ class Params:
             yield f"{key}.training", method.training, self.trainings
             yield f"{key}.policy.name", method.policy.name, names("sigma")
             yield f"{key}.certificate.name", method.certificate.name, names("certificates")
+            yield from _stops(key, method.certification)
         for name, table in self.tables.items():
             yield from self._references_of(f"tables.{name}", table)
         if self.toy is not None:
@@ -798,6 +803,11 @@ class Params:
     def of_kind(self, kind: type[K]) -> Mapping[str, K]:
         """Return the tables of one kind, by name."""
         return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
+
+
+def _stops(key: str, changes: CertificationChanges) -> Iterator[tuple[str, str, Collection[str]]]:
+    if isinstance(stop := changes.get("stop"), Member):
+        yield f"{key}.certification.stop.name", stop.name, names("stopping")
 
 
 def _changed(base: Certification, changes: CertificationChanges, key: str) -> Certification:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, fields
 from functools import partial
 from itertools import product
 from typing import Annotated, Any, cast
@@ -22,12 +22,13 @@ from certsmooth.experiment.config import (
     AnyTable,
     CertifiedTable,
     EmpiricalTable,
+    Member,
     Params,
     SoundnessTable,
     rows_of,
 )
 from certsmooth.science import datasets
-from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee
+from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, check_may_stop, cohen, guarantee
 from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.stopping import StoppingRule, check_can_stop
@@ -117,6 +118,7 @@ def check_members(params: Params) -> None:
         for method in params.our_methods:
             _check_method(params, name, method)
     _check_enough_samples(params)
+    _check_stops(params)
     for name, table in params.tables.items():
         _check_table(f"tables.{name}", params, name, table)
     check_toy(params)
@@ -250,7 +252,6 @@ def _check_enough_samples(params: Params) -> None:
         setting = params.certification(dataset, name)
         key = f"{_certification_key(params, dataset, name)}: for method {name!r}"
         certified.setdefault((certificate_of(params, name), setting.n, setting.alpha), key)
-        _check_stop(params, dataset, name)
     for (certificate, n, alpha), key in certified.items():
         under(key, partial(check_can_certify, certificate, n=n, alpha=alpha))
     for name, table in params.tables.items():
@@ -259,19 +260,31 @@ def _check_enough_samples(params: Params) -> None:
             under(f"tables.{name}.predict", check)
 
 
-def _check_stop(params: Params, dataset: str, name: str) -> None:
-    """Check that the rule by which samples stop makes sense for the certificate of a method."""
-    stop, setting = runs.stop_of(params, dataset, name), params.certification(dataset, name)
-    if stop is None or setting.stop is None:
-        return
-    key, certificate = f"{_certification_key(params, dataset, name)}.stop", certificate_of(params, name)
-    rule: StoppingRule = build("stopping", stop.rule, key=key)
-    if "radii" in stop.rule.options and "radii" not in setting.stop.options:
-        rule = replace(cast(Any, rule), radii=(0.0,))  # those of the tables, which need not all be reached
-    sigma = np.asarray(params.datasets[dataset].sigmas)
-    smoothing = Smoothing(sigma, 1, 0.0, np.full(len(sigma), np.inf))
-    check = partial(check_can_stop, rule, certificate, smoothing, most=setting.n, alpha=setting.alpha)
-    under(f"{key}: for method {name!r}", check)
+def _check_stops(params: Params) -> None:
+    """Check that the rules by which samples stop make sense for the certificates of the methods.
+
+    A radius that a rule of a data set asks for must be within reach of some method.
+    """
+    out_of_reach: dict[str, ConfigError | None] = {}
+    for dataset, name in product(params.datasets, params.our_methods):
+        stop, setting = runs.stop_of(params, dataset, name), params.certification(dataset, name)
+        if stop is None:
+            continue
+        key, certificate = f"{_certification_key(params, dataset, name)}.stop", certificate_of(params, name)
+        rule: StoppingRule = build("stopping", stop.rule, key=key)
+        under(f"{key}: for method {name!r}", check_may_stop, type(certificate), rule.trials(setting.n))
+        if "radii" in stop.rule.options and "radii" not in cast(Member, setting.stop).options:
+            continue  # those of the tables, which need not be reached
+        sigma = np.asarray(params.datasets[dataset].sigmas)
+        smoothing = Smoothing(sigma, 1, 0.0, np.full(len(sigma), np.inf))
+        try:
+            check_can_stop(rule, certificate, smoothing, most=setting.n, alpha=setting.alpha)
+            out_of_reach[key] = None
+        except ConfigError as error:
+            out_of_reach.setdefault(key, ConfigError(f"{key}: for method {name!r}: {error}"))
+    for error_found in out_of_reach.values():
+        if error_found is not None:
+            raise error_found
 
 
 def _certification_key(params: Params, dataset: str, method: str) -> str:

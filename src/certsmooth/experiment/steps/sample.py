@@ -143,7 +143,7 @@ class _Shard:
         """Return whether counts are of the beginning of this sampling, in whole blocks."""
         drawn = part.counts.estimation.sum(axis=1)
         fewer = part.identity["spec"]["n"] < self.spec.n and len(drawn) > 0 and not (drawn % BLOCK).any()
-        return bool(fewer) and _noise_of(part.identity) == _noise_of(self.identity)
+        return bool(fewer) and _key(_noise_of(part.identity)) == _key(_noise_of(self.identity))
 
     @property
     def plan(self) -> SamplingPlan:
