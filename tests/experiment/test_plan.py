@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from certsmooth.artefacts.counts import CountsPart, write_counts
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import write_logs
 from certsmooth.experiment import plan
@@ -16,7 +18,7 @@ from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.plan import makespan
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.science.sampling.counts import GROUP, shard_of
+from certsmooth.science.sampling.counts import GROUP, Counts, shard_of
 from factories import (
     BENCHMARKS,
     RESULTS,
@@ -128,6 +130,35 @@ def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_
     assert hours(text, "sample") == pytest.approx(measured * shards[1] / shards[0] / 3600, rel=0.01)
     assert of_jobs(text, "train")[1] == "1"
     assert float(of_jobs(text, "train")[2].removesuffix(" (1)")) > 0
+
+
+def counted(successes, n, sigma):
+    """Counts of images of which so many of n samples were of class 0, of two classes."""
+    successes = np.asarray(successes)
+    images = len(successes)
+    estimation = np.stack([successes, n - successes], axis=1)
+    columns = {"index": np.arange(images), "label": np.zeros(images, np.int64), "sigma": np.full(images, sigma)}
+    columns |= {"constant_within": np.full(images, np.inf), "batch_size": np.full(images, 100)}
+    return Counts(**columns, selection=np.tile([100, 0], (images, 1)), estimation=estimation)
+
+
+def test_samples_that_a_rule_stops_are_forecast_from_what_is_stored(project, printed):
+    """Half of the images are certain after 100 samples, the others are at 1/2, which radius 0 needs n for."""
+    for job in project.jobs("sample"):
+        write_benchmark(job, 90.0)
+        images = [len(shard_of(IMAGES[part["split"]], *job.shard)) for part in job.parts]
+        chances = [np.where(np.arange(count) % 2, 900, 450) for count in images]
+        sigmas = [part["base"]["sigma"] for part in job.parts]
+        made = [counted(k, 900, sigma) for k, sigma in zip(chances, sigmas, strict=True)]
+        parts = [CountsPart(each, {"spec": part}) for each, part in zip(made, job.parts, strict=True)]
+        (RESULTS / job.output).parent.mkdir(parents=True, exist_ok=True)
+        write_counts(RESULTS / job.output, parts)
+    rule = {"name": "radius", "options": {"radius": 0.0, "chance": 0.0}}
+    project.edit(certification(n=2_000, stop=rule))
+    stopped = (100 + 2000) / 2  # of the even ones, none can be given up before 2,000
+    assert hours(printed(), "sample") == pytest.approx(3 * 90 * (100 + stopped) / 1000 / 3600, rel=0.05)
+    shutil.rmtree(RESULTS / "counts")
+    assert hours(printed(), "sample") is None
 
 
 def test_nothing_measured_is_said_and_gives_no_hours(project, printed):
