@@ -4,12 +4,13 @@ A member module defines one frozen dataclass, a subclass of `StoppingRule`; its 
 may give. Whatever a rule looks at, certificates stay right (`certsmooth.science.theory.sequential`): a rule decides
 what certificates cost, and how much of their radius is found.
 
-Samples are drawn in blocks. An image is looked at when it has 100 samples, then whenever it has a twentieth more, and
-at n_max.
+Samples are drawn in blocks. An image is looked at when it has 100 samples, then whenever it has a quarter more (up to
+2,000), 500 more (up to 10,000) or a twentieth more, and at n_max.
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
 from typing import Annotated
@@ -25,9 +26,6 @@ from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import Certificate, Smoothing, check_may_stop
 from certsmooth.science.sampling.counts import BLOCK
 from certsmooth.science.theory.sequential import StoppedTrials, Trials
-
-_GROWTH = 20
-"""Looks are a twentieth of the samples apart."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +107,8 @@ class StoppingRule(Member, ABC):
 
     def next_look(self, n: int, most: int) -> int:
         """Return after how many samples an image that has n, 0 or more, is looked at."""
-        return min(most, n + max(1, -(-n // (_GROWTH * BLOCK))) * BLOCK)
+        step = max(BLOCK, n / 20, min(n / 4, 500))
+        return min(most, n + math.ceil(step / BLOCK) * BLOCK)
 
     @property
     def asked(self) -> tuple[float, ...]:

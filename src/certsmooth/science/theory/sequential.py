@@ -65,7 +65,8 @@ SHARE = 0.8
 _SLACK = 2.0**-48
 """Relative, of each term of log M: eight times the error of the logarithms and of the gamma function."""
 
-_NEWTON_STEPS = 8
+_NEWTON_STEPS = (5, 2, 2)
+"""Each time with the tails at the p so far."""
 _BISECTIONS = 64
 
 Array = npt.NDArray[np.float64]
@@ -155,26 +156,40 @@ def mixture_lower(successes: npt.ArrayLike, trials: npt.ArrayLike, *, alpha: flo
 
 def log_mixture(k: Array, n: Array, p: Array) -> Array:
     """Return log M(p), rounded down but for the error of betainc; k >= 1 and p in (0, k / n)."""
-    a, b = k + 0.5, n - k + 0.5
-    terms = [gammaln(a), gammaln(b), -gammaln(n + 1.0), -k * np.log(p), -(n - k) * np.log1p(-p)]
-    magnitude = sum(np.abs(term) for term in terms) + 8.0
-    ratio = betainc(b, a, 1.0 - p) / (2.0 * np.arcsin(np.sqrt(1.0 - p)))  # J above, over pi J of the prior
-    with np.errstate(divide="ignore"):
-        total: Array = sum(terms[1:], terms[0]) + np.log(ratio) - _SLACK * magnitude
+    value, magnitude = _beta_terms(k, n)
+    for term in (-k * np.log(p), -(n - k) * np.log1p(-p)):
+        value, magnitude = value + term, magnitude + term  # which are positive
+    prior = np.log(2.0 * np.arcsin(np.sqrt(1.0 - p)))  # pi J of the prior
+    total: Array = value + _log_tail(k, n, p) - prior - _SLACK * magnitude
     return total
+
+
+def _beta_terms(k: Array, n: Array) -> tuple[Array, Array]:
+    """Return log B(k + 1/2, n - k + 1/2), and the sum of the magnitudes of its terms."""
+    a, b, both = gammaln(k + 0.5), gammaln(n - k + 0.5), gammaln(n + 1.0)
+    return a + b - both, np.abs(a) + np.abs(b) + np.abs(both) + 8.0
+
+
+def _log_tail(k: Array, n: Array, p: Array) -> Array:
+    """Return log J(p; k + 1/2, n - k + 1/2)."""
+    with np.errstate(divide="ignore"):
+        tail: Array = np.log(betainc(n - k + 0.5, k + 0.5, 1.0 - p))
+    return tail
 
 
 def _root(k: Array, n: Array, threshold: float) -> Array:
     """Return the largest p that is certain to have log M >= threshold: Newton's method, or bisection."""
     threshold += 2e-9  # of betainc, see `bounds`
-    end = (k - 0.5) / n
-    share = k / n
-    p = np.clip(
-        share - np.sqrt((2 * threshold + np.log(n)) * np.maximum(share * (1 - share), 1 / n) / n), 1e-3 * share, end
-    )
-    for _ in range(_NEWTON_STEPS):  # of the terms that matter; log M is nearly convex, so steps do not pass the root
-        slope = -(k - n * p) / (p * (1 - p))
-        p = np.clip(p + (threshold - log_mixture(k, n, p)) / slope, 0.5 * p, end)
+    end, share, (fixed, magnitude) = (k - 0.5) / n, k / n, _beta_terms(k, n)
+    spread = np.sqrt((2 * threshold + np.log(n)) * np.maximum(share * (1 - share), 1 / n) / n)
+    p = np.clip(share - spread, 1e-3 * share, end)
+    for steps in _NEWTON_STEPS:
+        missing = threshold - fixed - _log_tail(k, n, p) + 1.01 * _SLACK * (2 * magnitude)
+        for _ in range(steps):
+            angle, scale = np.arcsin(np.sqrt(1.0 - p)), p * (1.0 - p)
+            value = -k * np.log(p) - (n - k) * np.log1p(-p) - np.log(2.0 * angle)
+            slope = (n * p - k) / scale + 0.5 / (np.sqrt(scale) * angle)
+            p = np.clip(p + (missing - value) / slope, 0.5 * p, end)
     p = p * (1.0 - 1e-12)
     failed = ~(log_mixture(k, n, p) >= threshold)
     near = np.minimum(p + 1e-9 + 1e-7 * p, end)  # at the root, M is below its threshold just above
