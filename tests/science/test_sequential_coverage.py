@@ -11,7 +11,8 @@ from scipy.stats import binom
 
 from certsmooth._internal import registry
 from certsmooth.science.certificates import ABSTAIN, Smoothing, guarantee
-from certsmooth.science.theory.sequential import FIXED, StoppedTrials
+from certsmooth.science.theory.bounds import clopper_pearson_lower
+from certsmooth.science.theory.sequential import FIXED, StoppedTrials, mixture_lower
 from factories import GRID
 
 pytestmark = pytest.mark.slow
@@ -55,12 +56,45 @@ def test_a_look_after_every_block(p, alpha):
     assert 0.2 * alpha < error <= alpha
 
 
-@pytest.mark.parametrize("k", [30, 80, 95, 100])
-def test_a_look_after_every_sample_where_the_last_bound_is_only_just_wrong(k):
-    p = float(StoppedTrials(100).lower(k, 100, alpha=ALPHA)) - 1e-9
-    at_end = 1 - binom.cdf(k - 1, 100, p)
-    error = probability_of_error(every(1, 100, StoppedTrials(100)), p, alpha=ALPHA)
-    assert at_end <= error <= ALPHA
+def only_just_wrong(trials, k, n, alpha):
+    """The p that is below the bound for k of n, which is where errors at the end are most frequent."""
+    return float(trials.lower(k, n, alpha=alpha)) - 1e-9
+
+
+WORST = [
+    (1, 30, 100),
+    (1, 80, 100),
+    (1, 95, 100),
+    (1, 100, 100),
+    (10, 550, 1_000),
+    (10, 980, 1_000),
+    (10, 1_000, 1_000),
+]
+"""Samples from look to look, and (k, n) of `only_just_wrong`."""
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.001])
+@pytest.mark.parametrize(("step", "k", "n"), WORST)
+def test_many_looks_where_the_last_bound_is_only_just_wrong(step, k, n, alpha):
+    p = only_just_wrong(StoppedTrials(n), k, n, alpha)
+    error = probability_of_error(every(step, n, StoppedTrials(n)), p, alpha=alpha)
+    assert binom.sf(k - 1, n, p) * (1 - 1e-9) <= error <= alpha
+
+
+@dataclass(frozen=True)
+class TwiceAlpha(StoppedTrials):
+    """Both bounds at level alpha, instead of parts of it."""
+
+    def lower(self, successes, trials, *, alpha):
+        at_end = clopper_pearson_lower(successes, self.most, alpha=alpha)
+        return np.maximum(mixture_lower(successes, trials, alpha=alpha), at_end)
+
+
+@pytest.mark.parametrize(("step", "k", "n"), [case for case in WORST if case[1] < case[2]])
+def test_these_cases_would_show_that_alpha_was_spent_twice(step, k, n):
+    trials = TwiceAlpha(n)
+    p = only_just_wrong(trials, k, n, ALPHA)
+    assert probability_of_error(every(step, n, trials), p, alpha=ALPHA) > 1.1 * ALPHA
 
 
 def test_going_on_beyond_the_end_that_was_fixed():
