@@ -143,8 +143,8 @@ def test_more_samples_than_n_and_none_are_refused(folder, capsys):
     [
         ({"name": "radus"}, ["datasets.digits.certification.stop", "radus", "did you mean 'radius'"]),
         ({"name": "radius"}, ["datasets.digits.certification.stop", "missing key 'radius'"]),
-        ({"name": "radius", "options": {"radius": 3.0}}, ["for method 'cohen", "radius: 3", "at most 0.5991"]),
-        ({"name": "radii", "options": {"radii": [0.1, 2.5]}}, ["radius: 2.5", "at most 0.5991"]),
+        ({"name": "radius", "options": {"radius": 3.0}}, ["for method 'cohen", "radius: 3", "at most 0.6013"]),
+        ({"name": "radii", "options": {"radii": [0.1, 2.5]}}, ["radius: 2.5", "at most 0.6013"]),
         ({"name": "precision", "options": {"within": 0}}, ["within: 0", "> 0"]),
         ({"name": "radii", "options": {"chances": 0.1}}, ["chances", "did you mean 'chance'"]),
     ],

@@ -95,7 +95,7 @@ def test_counts_of_ones_own_say_that_they_were_stopped():
 @pytest.mark.parametrize(
     ("changes", "stop", "n", "words"),
     [
-        ({}, StopAtRadius(1.3), 1000, ["radius: 1.3", "at most 1.19", "1000 samples"]),
+        ({}, StopAtRadius(1.3), 1000, ["radius: 1.3", "at most 1.20", "1000 samples"]),
         ({}, StopAtRadius(0.1, only_correct=True), 1000, ["only_correct", "labels"]),
         ({"certificate": TCertifyCertificate()}, StopAtRadius(0.1), 1000, ["t_certify", "stop 'fixed'"]),
         ({"certificate": L1Certificate()}, StopAtRadii((0.1, 0.5)), 1000, ["radius: 0.5", "at most 0.49"]),

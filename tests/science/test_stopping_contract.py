@@ -177,8 +177,8 @@ def test_rules_decide_what_they_say():
 @pytest.mark.parametrize(
     ("rule", "certificate", "words"),
     [
-        (StopAtRadius(2.0), CohenCertificate(), ["radius: 2", "at most 1.1176", "4050 samples"]),
-        (StopAtRadii((0.1, 1.7)), CohenCertificate(), ["radius: 1.7", "at most 1.1176"]),
+        (StopAtRadius(2.0), CohenCertificate(), ["radius: 2", "at most 1.118", "4050 samples"]),
+        (StopAtRadii((0.1, 1.7)), CohenCertificate(), ["radius: 1.7", "at most 1.118"]),
         (StopAtPrecision(0.1), TCertifyCertificate(), ["t_certify", "stop 'fixed'"]),
     ],
 )

@@ -55,6 +55,7 @@ def certify_counts(
     Example:
         >>> certify_counts(np.array([[99, 1]]), np.array([[9990, 10]]), 0.25, alpha=0.001)  # doctest: +SKIP
     """
+    selection, estimation = np.asarray(selection), np.asarray(estimation)
     certificate = certificate or CohenCertificate()
     grid = None if step is None else PixelGrid.of_step(step)
     images = len(selection)

@@ -21,7 +21,7 @@ from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.sampling.counts import Counts, concatenate
 from certsmooth.science.stopping import StoppingRule
 from certsmooth.science.theory.pixel_grid import grid_of
-from certsmooth.science.theory.sequential import FIXED, StoppedTrials, Trials
+from certsmooth.science.theory.sequential import FIXED, Trials
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Gathered:
             return FIXED
         rule: StoppingRule = build("stopping", MemberSpec(**stop["rule"]), key="certification.stop")
         trials = rule.trials(spec["n"])
-        return StoppedTrials(None) if self.identity.get(RAISED) and trials != FIXED else trials
+        return trials.raised() if self.identity.get(RAISED) else trials
 
     def bound(self, certificate: Certificate, *, alpha: float, image_shape: Sequence[int]) -> Bound:
         """Return the certificates, without a memory."""

@@ -137,7 +137,8 @@ class _Shard:
         place = {int(index): position for position, index in enumerate(self.split.index.tolist())}
         rows = zip(counts.index.tolist(), counts.selection, counts.estimation, log.seconds, strict=True)
         known = {place[index]: (selection, estimation, seconds) for index, selection, estimation, seconds in rows}
-        return replace(self, identity={**self.identity, RAISED: raised}, known=known)
+        stop = replace(self.stop, raised=True)
+        return replace(self, identity={**self.identity, RAISED: raised}, known=known, stop=stop)
 
     def _extends(self, part: CountsPart) -> bool:
         """Return whether counts are of the beginning of this sampling, in whole blocks."""

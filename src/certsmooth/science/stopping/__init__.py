@@ -134,6 +134,7 @@ class Looks:
         most: n_max.
         smoothing: the noise of the g images.
         labels: int64 [g]; None where the rule needs none.
+        raised: whether n_max was raised after a look.
     """
 
     rule: StoppingRule
@@ -142,6 +143,7 @@ class Looks:
     most: int
     smoothing: Smoothing
     labels: Int[np.ndarray, " g"] | None = None
+    raised: bool = False
 
     def at(
         self,
@@ -173,7 +175,9 @@ class Looks:
         self, at: npt.NDArray[np.int64], selection: npt.NDArray[np.int64], estimation: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
         sigma, within = self.smoothing.sigma[at], self.smoothing.constant_within[at]
-        smoothing = replace(self.smoothing, sigma=sigma, constant_within=within, trials=self.rule.trials(self.most))
+        trials = self.rule.trials(self.most)
+        trials = trials.raised() if self.raised else trials
+        smoothing = replace(self.smoothing, sigma=sigma, constant_within=within, trials=trials)
         prospect = Prospect(self.certificate, self.alpha, self.most, selection, estimation, smoothing)
         enough: npt.NDArray[np.bool_] = self.rule.decided(prospect)
         if self.rule.only_correct:
