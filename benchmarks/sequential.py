@@ -63,22 +63,14 @@ class Remembered(Prospect):
     """One that several rules ask."""
 
     @cached_property
-    def _reached(self):
-        return super().reached()
-
-    @cached_property
-    def _reachable(self):
+    def _known(self):
         return {}
 
-    def reached(self):
-        """As `Prospect.reached`."""
-        return self._reached
-
-    def reachable(self, chance):
-        """As `Prospect.reachable`."""
-        if chance not in self._reachable:
-            self._reachable[chance] = super().reachable(chance)
-        return self._reachable[chance]
+    def radii(self, chance):
+        """As `Prospect.radii`."""
+        if chance not in self._known:
+            self._known[chance] = super().radii(chance)
+        return self._known[chance]
 
 
 def chosen(reference):
@@ -126,9 +118,9 @@ def simulate(sigma, p, rules):
         for name, rule in rules.items():
             stops = going_on[((n == N_MAX) | rule.decided(seen)[place]) & (samples[name][going_on] == 0)]
             samples[name][stops] = n
-            radius[name][stops] = seen.reached()[np.searchsorted(shown, k[stops])]
+            radius[name][stops] = seen.radii(rule.chance)[0][np.searchsorted(shown, k[stops])]
     shown, place = np.unique(k, return_inverse=True)
-    samples["fixed"], radius["fixed"] = np.full(len(p), N_MAX), prospect(shown, n, sigma, FIXED).reached()[place]
+    samples["fixed"], radius["fixed"] = np.full(len(p), N_MAX), prospect(shown, n, sigma, FIXED).radii(0.0)[0][place]
     return samples, radius
 
 
@@ -136,7 +128,7 @@ def radii_of(sigma):
     """The multiples of 0.25 that the rule can certify."""
     rule, found = StopAtRadii((0.0,)), np.arange(0, 4 * sigma, 0.25)
     best = prospect(np.array([N_MAX]), N_MAX, sigma, rule.trials(N_MAX))
-    asked = tuple(found[found <= best.reached()[0]].tolist())
+    asked = tuple(found[found <= best.radii(0.0)[0][0]].tolist())
     check_can_stop(replace(rule, radii=asked), CERTIFICATE, best.smoothing, most=N_MAX, alpha=ALPHA)
     return asked
 
@@ -320,6 +312,8 @@ def main() -> None:
     parser.add_argument("--reference", type=Path, default=Path("..", "shared", "reference"))
     parser.add_argument("--figure", type=Path, metavar="FOLDER", help="write sequential.svg and .png there")
     options = parser.parse_args()
+    if options.figure is not None:
+        options.figure.mkdir(parents=True, exist_ok=True)
     points = certifications(options.reference)
     if options.figure:
         write_figure(partial(figure, points), options.figure, name="sequential")

@@ -159,7 +159,7 @@ def test_rules_decide_what_they_say():
     n = np.array([[1000, 0], [600, 400], [500, 500], [100, 900]])
     prospect = Prospect(CohenCertificate(), 0.001, 10_000, n, n, smoothing)
     prospect = dataclasses.replace(prospect, selection=np.tile([9, 1], (4, 1)))
-    reached, impossible, likely = prospect.reached(), prospect.reachable(0.0), prospect.reachable(0.03)
+    (reached, impossible), (_, likely) = prospect.radii(0.0), prospect.radii(0.03)
     assert reached[0] > 2
     assert 0 < reached[1] < 0.2533 < likely[1] < 0.5 < impossible[1]  # the quantile of 0.6
     assert (reached[2:] == -1).all()

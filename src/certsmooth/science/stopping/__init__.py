@@ -5,7 +5,7 @@ may give. Whatever a rule looks at, certificates stay right (`certsmooth.science
 what certificates cost, and how much of their radius is found.
 
 Samples are drawn in blocks. An image is looked at when it has 100 samples, then whenever it has a quarter more (up to
-2,000), 500 more (up to 10,000) or a twentieth more, and at n_max.
+2,000), 500 more (up to 5,000) or a tenth more, and at n_max.
 """
 
 from __future__ import annotations
@@ -48,19 +48,15 @@ class Prospect:
     estimation: Int[np.ndarray, "N k"]
     smoothing: Smoothing
 
-    def reached(self) -> Float[np.ndarray, " N"]:
-        """Return the radii that are certified if the samples stop here; -1 for abstention."""
-        return self._radius(self.estimation)
+    def radii(self, chance: float) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+        """Return the radii that are certified if the samples stop here, and those that may still be; -1 for abstention.
 
-    def reachable(self, chance: float) -> Float[np.ndarray, " N"]:
-        """Return what the radii after ``most`` samples are above with a probability of about ``chance`` at most.
-
-        -1 for abstention. The successes to come are taken for normal, with the mean and the variance that they have
-        where the probability is drawn from its posterior under a uniform prior. It is a guess, on which nothing rests
-        but the cost.
+        The radii after ``most`` samples are above the second with a probability of about ``chance`` at most. The
+        successes to come are taken for normal, with the mean and the variance that they have where the probability is
+        drawn from its posterior under a uniform prior. It is a guess, on which nothing rests but the cost.
 
         Args:
-            chance: in [0, 1); 0: no more than these radii is possible at all.
+            chance: in [0, 1); 0: no more than the second is possible at all.
         """
         n = self.estimation.sum(axis=1)
         selected = self.selection.argmax(axis=1)[:, None]
@@ -70,7 +66,8 @@ class Prospect:
         more = left if chance == 0 else np.ceil(left * share - ndtri(chance) * spread).clip(0, left).astype(np.int64)
         final = self._scaled(np.where(np.arange(self.estimation.shape[1]) == selected, 0, self.estimation), left - more)
         np.put_along_axis(final, selected, (k + more)[:, None], axis=1)
-        return self._radius(final)
+        now, later = np.split(self._certified(np.concatenate([self.estimation, final])), 2)
+        return now, later
 
     @staticmethod
     def _scaled(others: npt.NDArray[np.int64], failures: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -82,8 +79,12 @@ class Prospect:
         total: npt.NDArray[np.int64] = others + added
         return total
 
-    def _radius(self, estimation: Int[np.ndarray, "N k"]) -> npt.NDArray[np.float64]:
-        bound = self.certificate(self.selection, estimation, self.smoothing, alpha=self.alpha)
+    def _certified(self, estimation: Int[np.ndarray, "M k"]) -> npt.NDArray[np.float64]:
+        """Return the radii by several counts of all images, one after the other: in one call, as looks are many."""
+        times = len(estimation) // len(self.estimation)
+        sigma, within = (np.tile(each, times) for each in (self.smoothing.sigma, self.smoothing.constant_within))
+        smoothing = replace(self.smoothing, sigma=sigma, constant_within=within)
+        bound = self.certificate(np.tile(self.selection, (times, 1)), estimation, smoothing, alpha=self.alpha)
         return np.where(bound.predict >= 0, bound.radius, -1.0)
 
 
@@ -107,7 +108,7 @@ class StoppingRule(Member, ABC):
 
     def next_look(self, n: int, most: int) -> int:
         """Return after how many samples an image that has n, 0 or more, is looked at."""
-        step = max(BLOCK, n / 20, min(n / 4, 500))
+        step = max(BLOCK, n / 10, min(n / 4, 500))
         return min(most, n + math.ceil(step / BLOCK) * BLOCK)
 
     @property
@@ -190,9 +191,7 @@ class Looks:
 def decided(radii: npt.ArrayLike, prospect: Prospect, chance: float) -> Bool[np.ndarray, " N"]:
     """Return of which images it is known, for each of some radii, whether it is certified."""
     ordered = np.sort(np.asarray(radii, np.float64))
-    reached, reachable = (
-        np.searchsorted(ordered, found, side="right") for found in (prospect.reached(), prospect.reachable(chance))
-    )
+    reached, reachable = (np.searchsorted(ordered, found, side="right") for found in prospect.radii(chance))
     return np.asarray(reached >= reachable)
 
 

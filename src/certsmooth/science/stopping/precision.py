@@ -24,7 +24,7 @@ class StopAtPrecision(StoppingRule):
 
     def decided(self, prospect: Prospect) -> Bool[np.ndarray, " N"]:
         """Return which images have about their radius."""
-        reached, reachable = prospect.reached(), prospect.reachable(self.chance)
+        reached, reachable = prospect.radii(self.chance)
         return np.asarray(np.maximum(reachable, 0.0) - np.maximum(reached, 0.0) <= self.within) & (
             (reached >= 0) | (reachable < 0)
         )
