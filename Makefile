@@ -4,7 +4,7 @@
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
-# make bench    throughput of sampling and training, and the search for nearest neighbours
+# make bench    throughput of sampling and training, the search for nearest neighbours, and what stopping rules cost
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -58,6 +58,7 @@ bench: setup
 	python benchmarks/shards.py
 	python benchmarks/certificates.py
 	python benchmarks/stopping.py
+	[ ! -d ../shared/reference ] || python benchmarks/sequential.py
 
 VARIANT ?= cpu
 

@@ -148,7 +148,7 @@ class _Measured:
         key = json.dumps(sampled, sort_keys=True)
         if key not in self._means:
             if self._counted is None:
-                self._counted = _chances(self._results)
+                self._counted = _stored_counts(self._results)
             self._means[key] = _mean_samples(sampled, self._counted)
         return self._means[key]
 
@@ -203,7 +203,7 @@ class _Measured:
         return amounts if job.parts else None
 
 
-def _chances(results: Path) -> list[tuple[Mapping[str, Any], Counts]]:
+def _stored_counts(results: Path) -> list[tuple[Mapping[str, Any], Counts]]:
     """Return the counts that there are, with the spec of each."""
     found = [part for path in sorted(results.glob("counts/*/*/*/*.parquet")) for part in read_counts(path)]
     return [(part.identity["spec"], part.counts) for part in found if len(part.counts)]

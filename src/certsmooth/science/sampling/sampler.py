@@ -5,7 +5,8 @@ What an image's counts depend on. The noise of an image is a function of (seed, 
 noise blocks of all images, selection before estimation, form one sequence that is cut into batches of one fixed shape,
 the last one padded. Which rows share a batch therefore follows from the list of images, n0, n and the batch size, not
 from shards, workers or interruptions: a shard is a union of whole groups, and a run that goes on inside a group
-repeats the batch in which it was killed. Every forward pass on the CPU uses one thread, and batches run side by side in
+repeats the batch in which it was killed. Where a rule stops the samples of an image, `sampling.lanes` says which
+rows share a batch. Every forward pass on the CPU uses one thread, and batches run side by side in
 as many workers as there are threads, so that the arithmetic does not depend on the number of cores either; a model that
 may keep something from one row to another, where others could see it, has one worker.
 """
