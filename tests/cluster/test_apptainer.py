@@ -80,7 +80,7 @@ def two_methods(params):
 def built(tmp_path_factory, build_options):
     """A project whose image was built by `make image`, as CI and users do it."""
     folder = new_project(tmp_path_factory.mktemp("image") / "project")
-    for name in ("Makefile", "README.md", "pyproject.toml"):
+    for name in ("LICENSE", "Makefile", "README.md", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     shutil.copytree(ROOT / "containers", folder / "containers", ignore=shutil.ignore_patterns("*.sif*"))
     call(folder, "git", "add", "--all")
