@@ -131,10 +131,22 @@ def sample_code(samples):
             f"science.sigma.{spec.policy.name}",
             f"science.models.{spec.base.architecture}",
             *data_code(spec.base.data),
+            *stop_code(spec),
         )
     ]
     return list(dict.fromkeys(members))
 
 
+def stop_code(sampled):
+    """The members that stop samples, if any do."""
+    stop = sampled.stop
+    return [f"science.stopping.{stop.rule.name}", f"science.certificates.{stop.certificate.name}"] if stop else []
+
+
 def certificate_code(certified):
-    return list(dict.fromkeys(f"science.certificates.{spec.certificate.name}" for spec in certified))
+    members = [
+        code
+        for spec in certified
+        for code in (f"science.certificates.{spec.certificate.name}", *stop_code(spec.sampled))
+    ]
+    return list(dict.fromkeys(members))
