@@ -16,7 +16,7 @@ import pytest
 
 from certsmooth.analysis.certified import certified_table
 from certsmooth.artefacts.provenance import IMAGE_VARIABLE, MadeBy, made_by
-from certsmooth.experiment.config import read_params
+from certsmooth.experiment.config import Member, read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.runs import table_runs
 from certsmooth.experiment.specs import SPLITS
@@ -72,6 +72,18 @@ def soundness(name):
 def one_seed(make):
     """Make the same with the first training seed alone."""
     return lambda made: make(MadeResults(replace(made.params, training_seeds=made.params.training_seeds[:1]), RESULTS))
+
+
+def stopped(make):
+    """Make the same of samples that a rule stops."""
+
+    def at_radii(entry):
+        return replace(entry, certification=replace(entry.certification, stop=Member(name="radii")))
+
+    def params_of(made):
+        return replace(made.params, datasets={name: at_radii(each) for name, each in made.params.datasets.items()})
+
+    return lambda made: make(MadeResults(params_of(made), RESULTS))
 
 
 def unvalidated(made):
@@ -135,6 +147,7 @@ CASES = {
     "certified_same_data": one_seed(certified("same_data")),
     "certified_one_setting": one_seed(certified("one_setting")),
     "certified_real_arithmetic": one_seed(certified("real_arithmetic")),
+    "certified_stopped": stopped(one_seed(certified("one_setting"))),
     "certified_others": others("others"),
     "certified_unvalidated": one_seed(unvalidated),
     "accuracy_rates": accuracy("rates"),
