@@ -122,9 +122,10 @@ def test_certificates_are_those_of_the_counts():
     smoothing = Smoothing(counts.sigma, x[0].numel(), 0.0, counts.constant_within, grid=PixelGrid(255))
     bound = cohen.CohenCertificate()(counts.selection, counts.estimation, smoothing, alpha=0.01)
     found = smoothed.certify(x, alpha=0.01, **FEW)
-    assert list(found.columns) == ["predict", "radius", "radius_linf", "p_a_lower", "sigma", "guarantee"]
+    assert list(found.columns) == ["predict", "radius", "radius_linf", "p_a_lower", "n", "sigma", "guarantee"]
     for column in ("predict", "radius", "p_a_lower"):
         np.testing.assert_array_equal(found[column], getattr(bound, column))
+    assert (found["n"] == 120).all()
     assert (found["sigma"] == 0.25).all()
     assert counts.index.tolist() == list(range(60))
     assert (counts.label == -1).all()
