@@ -101,7 +101,7 @@ def test_a_raised_n_goes_on_from_what_was_drawn_with_the_bound_that_holds_at_any
     fixed = {part.identity["spec"]["split"]: part.counts for part in read_counts(counts_path())}
     for part in raised:
         split = part.identity["spec"]["split"]
-        assert part.identity["n_raised_from"] == [400]
+        assert part.identity["n_before"] == [400]
         k, n = selected(part.counts)
         same, whole = n == 400, n == 3000
         assert 0 < whole.sum() < same.sum()
@@ -110,6 +110,23 @@ def test_a_raised_n_goes_on_from_what_was_drawn_with_the_bound_that_holds_at_any
         frame = certified()[split].frame
         lower = mixture_lower(k, n, alpha=SHARE * 0.001)
         assert ((frame["p_a_lower"] <= lower) & (frame["p_a_lower"] > lower - 0.01)).all()
+
+
+@pytest.mark.parametrize("before", [450, 3000])
+def test_an_n_that_was_chosen_beside_other_counts_is_no_end(folder, before):
+    """Samples that cannot be gone on from, of half a block or of a larger n, could be looked at all the same."""
+    make_params(folder, n=before)
+    assert main(["sample", COHEN]) == 0
+    make_params(folder, n=2000, stop=RADII)
+    for verb in ("sample", "certify"):
+        assert main([verb, COHEN]) == 0
+    for part in read_counts(counts_path()):
+        assert part.identity["n_before"] == [before]
+        k, n = selected(part.counts)
+        assert ((n % 100 == 0) & (n <= 2000)).all()
+        frame = certified()[part.identity["spec"]["split"]].frame
+        assert (frame["p_a_lower"] <= mixture_lower(k, n, alpha=SHARE * 0.001)).all()
+        assert (frame["p_a_lower"][n == 2000] < StoppedTrials(2000).lower(k, n, alpha=0.001)[n == 2000] - 1e-4).any()
 
 
 def test_what_was_decided_by_two_rules_is_not_brought_together(folder, capsys):

@@ -27,7 +27,7 @@ from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, table_runs
 from certsmooth.experiment.specs import (
-    RAISED,
+    N_BEFORE,
     AttackSpec,
     Batch,
     BreakSpec,
@@ -182,8 +182,8 @@ class MadeResults:
     def _sampled(self, spec: SampleSpec, method: str) -> CountsPart:
         policy = build("sigma", spec.policy, sigma=spec.base.sigma, key="policy")
         identity = {**self._identity(spec, spec), "shard": [0, 1], "semi_elasticity": policy.semi_elasticity}
-        if spec.stop:  # as if fewer had been looked at before
-            identity |= {RAISED: [500]}
+        if spec.stop:  # as if others had been looked at before
+            identity |= {N_BEFORE: [500]}
         return CountsPart(_counts(spec, self._run_name(spec, method)), identity)
 
     def _run_name(self, spec: SampleSpec, method: str) -> str:

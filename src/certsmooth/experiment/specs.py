@@ -29,8 +29,9 @@ GridPoint = tuple[tuple[str, Option], ...]
 
 _LONGEST_NAME = 200  # 255 are possible, of which journals and temporary files take some
 
-RAISED = "n_raised_from"
-"""In the identity of counts: what n was before, of which the samples were looked at."""
+N_BEFORE = "n_before"
+"""In the identity of counts that a rule stopped: each other n of which samples were there to look at, so that n_max was
+not fixed before the first sample."""
 
 _LATER = "left_out"
 """Metadata of a field that came later: the value at which it is in no identity, so that what was made before counts."""

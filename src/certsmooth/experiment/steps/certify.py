@@ -18,7 +18,7 @@ from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import Log, read_record
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.build import build
-from certsmooth.experiment.specs import RAISED, Batch, CertifySpec, SampleSpec, certificates_path
+from certsmooth.experiment.specs import N_BEFORE, Batch, CertifySpec, SampleSpec, certificates_path
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.gathered import Counted, Gathered
 from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm, guarantee, linf_radius
@@ -76,7 +76,7 @@ def _certify(spec: CertifySpec, counted: Counted, results: Path) -> Certificates
         **asdict(made_by()),
         "sampled_by": _makers(gathered.logs),
         "memory": report,
-        **{key: gathered.identity[key] for key in (RAISED,) if key in gathered.identity},
+        **({N_BEFORE: gathered.identity[N_BEFORE]} if N_BEFORE in gathered.identity else {}),
     }
     return CertificatesPart(frame, spec.identity, provenance)
 

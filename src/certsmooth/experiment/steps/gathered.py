@@ -16,7 +16,7 @@ from certsmooth.artefacts.counts import COUNTS, CountsPart, read_counts
 from certsmooth.artefacts.records import Log, read_logs
 from certsmooth.errors import CountsError
 from certsmooth.experiment.build import build
-from certsmooth.experiment.specs import RAISED, MemberSpec, SampleSpec, sources
+from certsmooth.experiment.specs import N_BEFORE, MemberSpec, SampleSpec, sources
 from certsmooth.science.certificates import Bound, Certificate, Smoothing
 from certsmooth.science.sampling.counts import Counts, concatenate
 from certsmooth.science.stopping import StoppingRule
@@ -46,7 +46,7 @@ class Gathered:
             return FIXED
         rule: StoppingRule = build("stopping", MemberSpec(**stop["rule"]), key="certification.stop")
         trials = rule.trials(spec["n"])
-        return trials.raised() if self.identity.get(RAISED) else trials
+        return trials.without_end() if self.identity.get(N_BEFORE) else trials
 
     def bound(self, certificate: Certificate, *, alpha: float, image_shape: Sequence[int]) -> Bound:
         """Return the certificates, without a memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from certsmooth.artefacts.records import Log, log_path, read_logs, write_logs
 from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.experiment.build import build
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.specs import RAISED, Batch, SampleSpec, StopSpec, counts_path
+from certsmooth.experiment.specs import N_BEFORE, Batch, SampleSpec, StopSpec, counts_path
 from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.datasets import Split
@@ -72,6 +72,10 @@ def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: 
             path.unlink(missing_ok=True)
 
 
+Known = Mapping[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]]
+"""Position of an image -> its selection and estimation counts, and the seconds that these took."""
+
+
 @dataclass(frozen=True)
 class _Shard:
     """What is sampled of one part.
@@ -82,7 +86,7 @@ class _Shard:
         groups: their positions, in groups of `GROUP`.
         identity: of the counts.
         stop: when an image needs no more samples; None for n samples of each.
-        known: position -> selection and estimation counts and seconds, of fewer samples that were drawn before.
+        known: of fewer samples that were drawn before.
     """
 
     spec: SampleSpec
@@ -90,7 +94,7 @@ class _Shard:
     groups: Sequence[npt.NDArray[np.int64]]
     identity: Mapping[str, Any]
     stop: Looks | None
-    known: Mapping[int, tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], float]]
+    known: Known
 
     @classmethod
     def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
@@ -121,30 +125,35 @@ class _Shard:
         """Return what the noise of some images depends on."""
         return [int(index) for index in self.split.index[positions]]
 
-    def going_on_from(self, before: Iterable[tuple[CountsPart, Log]]) -> _Shard:
-        """Return the same with the samples that were drawn before of the same noise, if they may be gone on from.
+    def going_on_from(self, before: Collection[tuple[CountsPart, Log]]) -> _Shard:
+        """Return the same, where a rule stops the samples, beside counts of the same classifier with another n.
 
-        So it is where a rule stops the samples, and n was raised: what was drawn first is then a look like others, but
-        the end was not fixed before it, which the identity says.
+        Those could be looked at before n was chosen, which the identity then says. The samples of a smaller n, in whole
+        blocks of the same noise, are gone on from.
         """
         if self.stop is None:
             return self
-        found = [each for each in before if self._extends(each[0])]
-        if not found:
+        spec = _seen_of(self.identity)
+        seen = [(part, log) for part, log in before if _seen_of(part.identity) == spec]
+        other = {n for part, _ in seen for n in (*part.identity.get(N_BEFORE, ()), part.identity["spec"]["n"])}
+        if not (other := other - {self.spec.n}):
             return self
-        part, log = max(found, key=lambda each: each[0].identity["spec"]["n"])
-        counts, raised = part.counts, [*part.identity.get(RAISED, ()), part.identity["spec"]["n"]]
-        place = {int(index): position for position, index in enumerate(self.split.index.tolist())}
-        rows = zip(counts.index.tolist(), counts.selection, counts.estimation, log.seconds, strict=True)
-        known = {place[index]: (selection, estimation, seconds) for index, selection, estimation, seconds in rows}
-        stop = replace(self.stop, raised=True)
-        return replace(self, identity={**self.identity, RAISED: raised}, known=known, stop=stop)
+        usable = [each for each in seen if self._begins_with(each[0])]
+        known = self._known(*max(usable, key=lambda each: each[0].identity["spec"]["n"])) if usable else {}
+        identity = {**self.identity, N_BEFORE: sorted(other)}
+        return replace(self, identity=identity, known=known, stop=replace(self.stop, no_end=True))
 
-    def _extends(self, part: CountsPart) -> bool:
+    def _begins_with(self, part: CountsPart) -> bool:
         """Return whether counts are of the beginning of this sampling, in whole blocks."""
         drawn = part.counts.estimation.sum(axis=1)
-        fewer = part.identity["spec"]["n"] < self.spec.n and len(drawn) > 0 and not (drawn % BLOCK).any()
-        return bool(fewer) and _key(_noise_of(part.identity)) == _key(_noise_of(self.identity))
+        is_less = part.identity["spec"]["n"] < self.spec.n and len(drawn) > 0 and not (drawn % BLOCK).any()
+        return bool(is_less) and _noise_of(part.identity) == _noise_of(self.identity)
+
+    def _known(self, part: CountsPart, log: Log) -> Known:
+        place = {int(index): position for position, index in enumerate(self.split.index.tolist())}
+        counts = part.counts
+        rows = zip(counts.index.tolist(), counts.selection, counts.estimation, log.seconds, strict=True)
+        return {place[index]: (selection, estimation, seconds) for index, selection, estimation, seconds in rows}
 
     @property
     def plan(self) -> SamplingPlan:
@@ -163,10 +172,16 @@ def _looks(spec: SampleSpec, stop: StopSpec, dimension: int, rate: float | None)
     return Looks(rule, certificate, stop.alpha, spec.n, smoothing)
 
 
-def _noise_of(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what samples depend on, whatever number of them is drawn."""
+def _seen_of(identity: Mapping[str, Any]) -> str:
+    """Return what was smoothed and sampled, whatever number of samples, where and by which version of the code."""
     spec = {key: value for key, value in identity["spec"].items() if key not in ("n", "stop")}
-    return {**{key: value for key, value in identity.items() if key not in (RAISED, "stop_code")}, "spec": spec}
+    return _key({"spec": spec, **{key: identity[key] for key in ("fingerprint", "checkpoint")}})
+
+
+def _noise_of(identity: Mapping[str, Any]) -> str:
+    """Return what samples depend on, whatever number of them is drawn."""
+    other = {key: value for key, value in identity.items() if key not in ("spec", "stop_code")}
+    return _key({**other, "seen": _seen_of(identity)})
 
 
 def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
@@ -182,7 +197,7 @@ def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
 
 
 def _key(identity: Mapping[str, Any]) -> str:
-    return json.dumps({key: value for key, value in identity.items() if key != RAISED}, sort_keys=True)
+    return json.dumps({key: value for key, value in identity.items() if key != N_BEFORE}, sort_keys=True)
 
 
 def _sampled_before(folder: Path) -> dict[str, tuple[CountsPart, Log]]:

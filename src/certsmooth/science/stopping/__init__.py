@@ -135,7 +135,7 @@ class Looks:
         most: n_max.
         smoothing: the noise of the g images.
         labels: int64 [g]; None where the rule needs none.
-        raised: whether n_max was raised after a look.
+        no_end: whether n_max was chosen after a look.
     """
 
     rule: StoppingRule
@@ -144,7 +144,7 @@ class Looks:
     most: int
     smoothing: Smoothing
     labels: Int[np.ndarray, " g"] | None = None
-    raised: bool = False
+    no_end: bool = False
 
     def at(
         self,
@@ -177,7 +177,7 @@ class Looks:
     ) -> npt.NDArray[np.bool_]:
         sigma, within = self.smoothing.sigma[at], self.smoothing.constant_within[at]
         trials = self.rule.trials(self.most)
-        trials = trials.raised() if self.raised else trials
+        trials = trials.without_end() if self.no_end else trials
         smoothing = replace(self.smoothing, sigma=sigma, constant_within=within, trials=trials)
         prospect = Prospect(self.certificate, self.alpha, self.most, selection, estimation, smoothing)
         enough: npt.NDArray[np.bool_] = self.rule.decided(prospect)

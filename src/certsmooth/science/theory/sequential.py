@@ -37,7 +37,7 @@ SHARE alpha is above q, at the time of stopping, with probability at most alpha 
 
 SHARE was chosen by simulation (docs/sequential.md): more saves few samples, and loses radii that n_max just certifies.
 
-**More than one end.** Whoever raises n_max after looking has not fixed it beforehand. What holds then is L alone, at
+**More than one end.** Whoever changes n_max after looking has not fixed it beforehand. What holds then is L alone, at
 level SHARE alpha, as before: the rest of alpha was spent at the first end.
 
 **Rounding.** log M is a sum of terms as large as n log n; `_SLACK` times their magnitudes is taken off.
@@ -74,8 +74,8 @@ Array = npt.NDArray[np.float64]
 class Trials(ABC):
     """How the number of trials came about, and so which bounds hold."""
 
-    def raised(self) -> Trials:
-        """Return how it came about where the largest number was raised after a look."""
+    def without_end(self) -> Trials:
+        """Return how it came about where the largest number was chosen after a look."""
         return self
 
     @abstractmethod
@@ -107,7 +107,7 @@ class StoppedTrials(Trials):
     """They may have stopped because of what they showed; the bounds of this module.
 
     Attributes:
-        most: n_max, that was fixed before the first trial; None if it was raised after a look.
+        most: n_max, that was fixed before the first trial; None if it was chosen after a look.
     """
 
     most: int | None
@@ -116,8 +116,8 @@ class StoppedTrials(Trials):
         if self.most is not None:
             object.__setattr__(self, "most", check_samples("n_max", self.most))
 
-    def raised(self) -> Trials:
-        """Return trials without an end that was fixed."""
+    def without_end(self) -> Trials:
+        """Return trials whose largest number was not fixed beforehand."""
         return StoppedTrials(None)
 
     def lower(self, successes: npt.ArrayLike, trials: npt.ArrayLike, *, alpha: float) -> Float[np.ndarray, " *shape"]:
