@@ -2,6 +2,7 @@
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
 # make test-fast     those that take no program, figure or long search: not what is marked slow (tests/conftest.py)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
+# make cifar10-small   CIFAR-10 on two cores, a small network (docs/results.md)
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
 # make bench    throughput of sampling and training, the search for nearest neighbours, and what stopping rules cost
@@ -10,7 +11,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm
+.PHONY: setup table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm cifar10-small
 
 setup: .venv/.installed
 
@@ -38,6 +39,13 @@ test: setup
 
 test-fast: setup
 	pytest --numprocesses auto -m 'not slow'
+
+# A folder of its own, so that it stands beside what params.yaml asks for. CIFAR10=PATH: a local copy of the images.
+CIFAR10_RUN := runs/cifar10-small
+cifar10-small: setup
+	mkdir -p $(CIFAR10_RUN) && ln -sfn $(CURDIR)/config $(CIFAR10_RUN)/config
+	sed 's|source: null|source: $(or $(abspath $(CIFAR10)),null)|' examples/cifar10-small.yaml >$(CIFAR10_RUN)/params.yaml
+	snakemake --snakefile Snakefile --directory $(CIFAR10_RUN) --cores all results/cifar10.md
 
 lint: setup
 	ruff check .
