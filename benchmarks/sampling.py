@@ -45,7 +45,8 @@ def cases(device: torch.device) -> list[Case]:
     if device.type == "cuda":
         sizes = (500, 1000, 2000, 4000, 8000)
         return [
-            Case(f"ResNet-18 {kind}", ModelSpec("resnet18_cifar", cifar, 10, None, kind, last), 200_000, sizes)
+            Case(f"{label} {kind}", ModelSpec(name, cifar, 10, None, kind, last), samples, sizes)
+            for label, name, samples in (("ResNet-18", "resnet18_cifar", 200_000), ("ResNet-110", "resnet110", 100_000))
             for kind, last in (("float32", False), ("tf32", True), ("bfloat16", True))
         ]
     digits = ModelSpec("small_cnn", (1, 8, 8), 10)
