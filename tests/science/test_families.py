@@ -22,7 +22,7 @@ from certsmooth.science.datasets.cones import Cones
 from certsmooth.science.objectives.macer import MACER
 from factories import ROOT
 
-FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
+FAMILIES = ("attacks", "certificates", "datasets", "denoisers", "noise", "objectives", "sigma")
 CLASSES = {
     "attacks": {"base_pgd": "BasePGD", "ddn": "DDN", "pgd": "PGD"},
     "certificates": {
@@ -36,6 +36,7 @@ CLASSES = {
         "two_sided_grid": "TwoSidedGridCertificate",
     },
     "datasets": {"cifar10": "CIFAR10", "cones": "Cones", "digits": "Digits", "imagenet": "ImageNet", "mnist": "MNIST"},
+    "denoisers": {"dncnn": "DnCNN"},
     "noise": {"gaussian": "Gaussian", "uniform": "Uniform"},
     "objectives": {
         "adre": "ADRE",

@@ -121,6 +121,12 @@ def data_code(data):
     return ["experiment.steps.data", f"science.datasets.{data.member}"]
 
 
+def network_code(base):
+    """The members that a base classifier is built from."""
+    denoiser = [f"science.denoisers.{base.denoiser.name}"] if base.denoiser else []
+    return [f"science.models.{base.architecture}", *denoiser]
+
+
 def sample_code(samples):
     """The members that sampling uses."""
     members = [
@@ -129,7 +135,7 @@ def sample_code(samples):
         for code in (
             f"science.noise.{spec.noise}",
             f"science.sigma.{spec.policy.name}",
-            f"science.models.{spec.base.architecture}",
+            *network_code(spec.base),
             *data_code(spec.base.data),
             *stop_code(spec),
         )

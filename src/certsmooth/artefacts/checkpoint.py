@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ def start_from(
     """Give a classifier the weights of a checkpoint, to train on from there (pre-training).
 
     Where the two differ in the number of classes, tensors whose shape depends on it stay as they are. Normalisation
-    and arithmetic are those of the classifier.
+    and arithmetic are those of the classifier. A network behind a denoiser gets the weights of one without.
 
     Args:
         path: the file.
@@ -132,11 +132,14 @@ def start_from(
         CheckpointError: as `load`, or it has another architecture or image shape; names both.
     """
     loaded, header = load(path, expect=expect, trainable=True)
-    for field in ("architecture", "image_shape"):
-        found, wanted = getattr(header.model, field), getattr(classifier.spec, field)
+    network, model = classifier.network, classifier.spec
+    if model.denoiser is not None and header.model.denoiser is None:
+        network, model = network.get_submodule("classifier"), replace(model, denoiser=None)
+    for field in ("architecture", "image_shape", "denoiser"):
+        found, wanted = getattr(header.model, field), getattr(model, field)
         if found != wanted:
             raise CheckpointError(f"{path}: {field} is {found!r}; a start for this training must have {wanted!r}")
-    target, source = classifier.network.state_dict(), loaded.network.state_dict()
+    target, source = network.state_dict(), loaded.network.state_dict()
     fitting = {name: tensor for name, tensor in source.items() if tensor.shape == target[name].shape}
-    classifier.network.load_state_dict({**target, **fitting})
+    network.load_state_dict({**target, **fitting})
     return header

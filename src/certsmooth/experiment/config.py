@@ -357,6 +357,19 @@ class Training:
         ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
+    denoiser: Member | None = Field(
+        default=None,
+        description=(
+            "a member of certsmooth.science.denoisers in front of the classifier that ``start`` gives: only the "
+            "denoiser is trained, through the classifier, which stays as it is (denoised smoothing); null: none"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if self.denoiser is not None:
+            if self.start is None:
+                raise ValueError(f"denoiser: {self.denoiser.name!r}; needs start, the classifier behind it")
+            _check_one_value("denoiser", self.denoiser)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -387,9 +400,7 @@ class Method:
     )
 
     def __post_init__(self) -> None:
-        options = self.certificate.options
-        if several := [name for name, value in options.items() if isinstance(value, tuple | Mapping)]:
-            raise ValueError(f"certificate.options.{several[0]}: {_short(options[several[0]])}; must be one value")
+        _check_one_value("certificate", self.certificate)
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -873,6 +884,11 @@ _SHOWN = 50  # problems
 
 _OF_KINDS = ("tables", "methods")
 """Sections whose entries are of several kinds: the kind stands in the location of an error after the entry's name."""
+
+
+def _check_one_value(key: str, chosen: Member) -> None:
+    if several := [name for name, value in chosen.options.items() if isinstance(value, tuple | Mapping)]:
+        raise ValueError(f"{key}.options.{several[0]}: {_short(chosen.options[several[0]])}; must be one value")
 
 
 def _short(value: object) -> str:

@@ -231,6 +231,8 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
                 f"{key}.noise: {noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
         build("sigma", runs.training_policy_of(params, run), sigma=sigma, key=f"{key}.policy")
+    if (denoiser := params.trainings[name].denoiser) is not None:
+        build("denoisers", denoiser, key=f"trainings.{name}.denoiser")
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:

@@ -104,6 +104,7 @@ class Experiment:
             labels=self.labels(teacher) if teacher else None,
             label_weight=runs.teacher_weight_of(self.params, run),
             grid=run.grid,
+            denoiser=MemberSpec(training.denoiser.name, training.denoiser.options) if training.denoiser else None,
         )
 
     def labels(self, teacher: ModelRun) -> LabelSpec:

@@ -30,6 +30,7 @@ _TYPES = {
 _MEMBERS = {
     ("Training", "objective"): "objectives",
     ("Training", "policy"): "sigma",
+    ("Training", "denoiser"): "denoisers",
     ("Method", "policy"): "sigma",
     ("Method", "certificate"): "certificates",
     ("AttackChoice", "attack"): "attacks",
@@ -37,7 +38,7 @@ _MEMBERS = {
 }
 """The family that a member of a key belongs to."""
 
-_ONE_VALUE = ("certificates", "attacks", "stopping")
+_ONE_VALUE = ("certificates", "attacks", "stopping", "denoisers")
 """Families whose options are one value each."""
 
 _NAMES = {

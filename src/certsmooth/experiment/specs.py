@@ -138,6 +138,7 @@ class TrainSpec(Spec):
         seed: of initialisation, order and noise.
         start: the training whose weights it starts from.
         start_file: a checkpoint whose weights it starts from.
+        denoiser: a member of certsmooth.science.denoisers in front of the network that it starts from, which is fixed.
         labels: of the unlabelled images, which are trained on as well (self-training).
         label_weight: of these images in the loss; the others have 1.
         grid: the point of the options that are lists, which names the folder.
@@ -160,6 +161,7 @@ class TrainSpec(Spec):
     labels: LabelSpec | None
     label_weight: float
     grid: GridPoint = field(metadata=_WHERE)
+    denoiser: MemberSpec | None = field(default=None, metadata={_LATER: None})
 
     @property
     def name(self) -> str:

@@ -9,6 +9,7 @@ from certsmooth._internal.registry import member
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import runs
 from certsmooth.experiment.base_classifier import model_of
+from certsmooth.experiment.build import build as build_member
 from certsmooth.experiment.build import under
 from certsmooth.experiment.config import Params
 from certsmooth.experiment.resolve import Experiment
@@ -52,6 +53,9 @@ def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) ->
     entry, training = params.datasets[dataset], runs.resolved_training(params, dataset, name)
     recipe = make(Recipe, runs.recipe(params, dataset, name), f"datasets.{dataset}.recipe")
     under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
+    if training.denoiser is not None:
+        denoiser = build_member("denoisers", training.denoiser, key=f"trainings.{name}.denoiser")
+        under(f"trainings.{name}.denoiser: for dataset {dataset!r}", denoiser.build, spec.image_shape)
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
         _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)
     if training.start is not None and training.start.checkpoint is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from certsmooth.experiment.specs import TrainSpec
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.label import with_pseudo_labels
 from certsmooth.science import models
-from certsmooth.science.models import BaseClassifier, numerics
+from certsmooth.science.models import BaseClassifier, DenoiserSpec, numerics
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.training.loop import train
 from certsmooth.science.training.recipe import Recipe
@@ -86,6 +87,8 @@ def _initial(spec: TrainSpec, record: Mapping[str, Any], results: Path) -> BaseC
     """Return the classifier as it is before the first epoch."""
     key = f"datasets.{spec.data.dataset}"
     model = model_of(spec, image_shape=record["image_shape"], num_classes=record["num_classes"], key=key)
+    if spec.denoiser is not None:
+        model = replace(model, denoiser=DenoiserSpec(spec.denoiser.name, spec.denoiser.options))
     classifier = models.build(model, seed=derive_seed(spec.seed, "initialisation"))
     if spec.start is not None:
         checkpoint.start_from(results / spec.start.path, classifier, expect={"spec": spec.start.identity})

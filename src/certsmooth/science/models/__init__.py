@@ -8,13 +8,14 @@ for any shape: a literal that is read without importing the file, so that a chec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
-from certsmooth._internal.registry import function, literal, names
+from certsmooth._internal.registry import function, literal, member, names
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BaseClassifier",
+    "DenoiserSpec",
     "ModelSpec",
     "Normalisation",
     "NumericType",
@@ -63,6 +65,25 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class DenoiserSpec:
+    """A denoiser in front of a network.
+
+    Attributes:
+        name: a member of `certsmooth.science.denoisers`.
+        options: of the member.
+
+    Raises:
+        ConfigError: there is no such member.
+    """
+
+    name: str
+    options: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        check_choice("denoiser", self.name, names("denoisers"))
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """All that is needed to build a base classifier but its weights.
 
@@ -70,9 +91,10 @@ class ModelSpec:
         architecture: a module of this package.
         image_shape: shape of one image, (c, h, w); toy data in d dimensions have (d,).
         num_classes: number of logits.
-        normalisation: the first layer, or None for none.
+        normalisation: the layer before the network, or None for none.
         numeric_type: the arithmetic of the served program. That program is what is certified.
         channels_last: memory format of weights and activations; only for (c, h, w) images.
+        denoiser: before the normalisation; then the network is fixed, and training is that of the denoiser.
 
     Raises:
         ConfigError: a value is not valid; the message names the field.
@@ -84,6 +106,7 @@ class ModelSpec:
     normalisation: Normalisation | None = None
     numeric_type: NumericType = "float32"
     channels_last: bool = False
+    denoiser: DenoiserSpec | None = None
 
     def __post_init__(self) -> None:
         check_choice("architecture", self.architecture, names("models"))
@@ -126,12 +149,16 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
             shape.
     """
     from certsmooth.science.models._classifier import BaseClassifier
+    from certsmooth.science.models._denoised import Denoised
 
     seed = check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that would seed the generators of every GPU as well.
         torch.default_generator.manual_seed(seed)
         network: nn.Module = function("models", spec.architecture, "build")(spec.image_shape, spec.num_classes)
+        if spec.denoiser is not None:
+            denoiser = member("denoisers", spec.denoiser.name)(**spec.denoiser.options)
+            network = Denoised(denoiser.build(spec.image_shape), network, spec.normalisation)
     if spec.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return BaseClassifier(spec, network)

@@ -34,7 +34,8 @@ class BaseClassifier(nn.Module):
         self.spec = spec
         self.network = network
         self.frozen = False
-        if spec.normalisation is not None:
+        self.is_normalised = spec.normalisation is not None and spec.denoiser is None  # else after the denoiser
+        if self.is_normalised:
             shape = (-1, *(1 for _ in spec.image_shape[1:]))
             # Not persistent: the spec has them, and one fact is stored once.
             for name in ("mean", "std"):
@@ -61,7 +62,7 @@ class BaseClassifier(nn.Module):
         half = self.spec.numeric_type == "bfloat16"
         mixed = torch.autocast(images.device.type, torch.bfloat16, enabled=half and not self.frozen)
         with numerics(self.spec.numeric_type), mixed:
-            inputs = images if self.spec.normalisation is None else (images - self.mean) / self.std
+            inputs = (images - self.mean) / self.std if self.is_normalised else images
             if half and self.frozen:
                 inputs = inputs.to(torch.bfloat16)
             if self.spec.channels_last:
