@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import csv
 import gzip
+import hashlib
 import io
 import lzma
 import struct
@@ -83,6 +84,19 @@ def read_file(path: Path, *, expected: str = "a readable file", most: int = _MOS
     return content
 
 
+def published_file(path: Path, md5: str) -> Path:
+    """Return a file that is the published one.
+
+    Raises:
+        DataError: it cannot be read, or has another checksum.
+    """
+    with reading(path, expected="a published file"), path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if found != md5:
+        raise DataError(f"{path}: wrong checksum; must have the published md5 {md5}")
+    return path
+
+
 _MOST_PACKED = 100
 """No images are packed more than so many times smaller; a file of zeros that fills the memory is, ten times as much."""
 
@@ -114,6 +128,30 @@ def read_npz(path: Path, keys: Sequence[str], *, expected: str) -> dict[str, npt
         stream.seek(0)
         with np.load(stream, allow_pickle=False) as arrays:
             return {key: arrays[key] for key in keys}
+
+
+def npz_headers(path: Path, *, expected: str) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Return shape and type of each array of an ``.npz``; no array is read.
+
+    Args:
+        path: the file.
+        expected: what the file should be, for the error.
+
+    Raises:
+        DataError: no such file, or damaged.
+    """
+    found: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] = {}
+    with reading(path, expected=expected), zipfile.ZipFile(path) as archive:
+        for info in archive.infolist():
+            if not info.filename.endswith(".npy"):
+                continue
+            with archive.open(info) as file:
+                version = np.lib.format.read_magic(file)
+                formats = np.lib.format
+                header = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+                shape, _, kind = header(file)
+            found[info.filename.removesuffix(".npy")] = shape, kind
+    return found
 
 
 def open_packed(path: Path) -> IO[bytes]:
