@@ -193,7 +193,7 @@ def _check_shape(images: Decoded, found: Shape, *, where: str) -> None:
 
 def encoded_split(
     images: Decoded, labels: npt.NDArray[np.int64], index: npt.NDArray[np.int64], *, name: str, num_classes: int,
-    in_memory: int = IN_MEMORY,
+    in_memory: int | None = None,
 ) -> Split:  # fmt: skip
     """Make a split of encoded images: an array, or decoded when asked for.
 
@@ -203,12 +203,12 @@ def encoded_split(
         index: [n], distinct and not negative.
         name: how errors call the split.
         num_classes: number of classes.
-        in_memory: bytes up to which it is an array.
+        in_memory: bytes up to which it is an array; None for `IN_MEMORY`.
 
     Raises:
         DataError: an image is damaged, or not alike the others; the message names it.
     """
-    if len(images) * math.prod(images.shape) > in_memory:
+    if len(images) * math.prod(images.shape) > (IN_MEMORY if in_memory is None else in_memory):
         return Split(images, labels, index, _fingerprint(images, labels, name=name))
     array = np.empty((len(images), *images.shape), np.uint8)
     progress = tqdm(images.files.all(), f"{name}: decoding", len(images), unit="image", disable=None)

@@ -216,9 +216,9 @@ def decode(
             mode, size = "L" if channels == 1 else "RGB", (width, height)
             if (image.mode, image.size) != (mode, size):
                 raise DataError(f"{where}: {image.mode} image of size {image.size}; must be {mode} {size}")
-        turn = _turn(image) if upright else None
         # Before decoding, too: Pillow then forgets that it took the upper 8 bits of 16.
         wide = any(str(tile[3]).endswith("16B") for tile in image.tile)
+        turn = _turn(image) if upright else None
         image.load()
         result = _eight_bits(image, wide=wide, where=where)
         return result if turn is None else result.transpose(turn)
@@ -251,7 +251,12 @@ def _opened(data: bytes, *, where: object) -> ImageFile.ImageFile:
 
 
 def _turn(image: Image.Image) -> Image.Transpose | None:
-    """Return what sets an image upright; None where nothing says so, or what says so is damaged."""
+    """Return what sets an image upright; None where nothing says so, or what says so is damaged.
+
+    In a PNG it must stand before the pixels: Pillow would decode these to look behind them.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return None
     try:
         value = image.getexif().get(_ORIENTATION)
     except (*_DAMAGE, KeyError, TypeError, IndexError, AttributeError, OverflowError):

@@ -116,7 +116,7 @@ def _in_order(root: Path, images: Sequence[tuple[str, str]]) -> Listing:
 def _class_folders(root: Path, split: str, *, form: str) -> dict[str, list[str]]:
     folder = root / split
     with reading(folder, expected=f"one of the two folders of {form}"):
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+        names = sorted(entry.name for entry in _shown(folder) if entry.is_dir())
     if not names:
         raise DataError(f"{folder}: no folders; must hold one folder of images per class")
     return {name: _images_below(root, f"{split}/{name}") for name in names}
@@ -131,9 +131,7 @@ def _images_below(root: Path, start: str) -> list[str]:
             if (real := os.path.realpath(root / folder)) in seen:
                 raise DataError(f"{root / folder}: the same folder as another of its class, by a link; must be once")
             seen.add(real)
-            for entry in os.scandir(root / folder):
-                if entry.name[0] == ".":
-                    continue
+            for entry in _shown(root / folder):
                 if entry.is_dir():
                     todo.append(f"{folder}/{entry.name}")
                 elif entry.is_file() and _is_image(root / folder, entry.name):
@@ -141,6 +139,11 @@ def _images_below(root: Path, start: str) -> list[str]:
     if not found:
         raise DataError(f"{root / start}: no images of class {start.split('/')[-1]}; must hold JPEG or PNG files")
     return [f"{folder}/{name}" for folder, name in sorted(found)]
+
+
+def _shown(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return [entry for entry in entries if entry.name[0] != "."]
 
 
 def _is_image(folder: Path, name: str) -> bool:

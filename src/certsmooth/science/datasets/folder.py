@@ -23,7 +23,6 @@ import numpy as np
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science.datasets import Dataset, Split
 from certsmooth.science.datasets._encoded import (
-    IN_MEMORY,
     Decoded,
     EncodedMember,
     Preparation,
@@ -78,7 +77,7 @@ class Folder(EncodedMember):
 
 
 def listed_dataset(
-    name: str, listed: Listed, prepare: Preparation, *, description: str | None = None, in_memory: int = IN_MEMORY
+    name: str, listed: Listed, prepare: Preparation, *, description: str | None = None, in_memory: int | None = None
 ) -> Dataset:
     """Return the data set of listed image files.
 
@@ -87,7 +86,7 @@ def listed_dataset(
         listed: the files.
         prepare: what is done with each image.
         description: None for the numbers of classes and images, and what is done with these.
-        in_memory: bytes of a split up to which it is an array.
+        in_memory: bytes of a split up to which it is an array; None for the limit of all.
 
     Raises:
         DataError: the first image is damaged.
