@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import pickle
 import struct
 import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
@@ -171,3 +175,55 @@ def imagenet_files(*, train: int = 3, test: int = 2, seed: int = 0) -> dict[str,
                 smooth = np.asarray(Image.fromarray(coarse).resize((width, height)))
                 files[f"{split}/{wnid}/{wnid}_{number}.JPEG"] = image_bytes(smooth, "JPEG")
     return files
+
+
+def own_sample(*, train: int = 30, test: int = 20) -> Sample:
+    """Make images of one's own: of no size that anything else has, in colour."""
+    return make_sample((12, 10, 3), train=train, test=test, seed=1)
+
+
+def class_files(sample: Sample, *, test: str = "test") -> dict[str, bytes]:
+    """Return name -> bytes of a folder per class, which is called k and the label."""
+    return {
+        f"{name}/k{label}/{index:03d}.png": image_bytes(pixels)
+        for split, name in (("train", "train"), ("test", test))
+        for index, label, pixels in zip(sample.index[split], sample.labels[split], sample.images[split], strict=True)
+    }
+
+
+def write_own_npz(path: Path, sample: Sample, **others: np.ndarray) -> Path:
+    """Write arrays as MedMNIST has them."""
+    arrays = {f"{split}_images": sample.images[split] for split in ("train", "test")}
+    arrays |= {f"{split}_labels": sample.labels[split][:, None] for split in ("train", "test")}
+    np.savez(path, **{**arrays, **others})
+    return path
+
+
+def parquet_bytes(
+    images: list[bytes | None], labels: list[Any], *, names: list[str] | None = None, plain: bool = False,
+    rows: int = 7, columns: tuple[str, str] = ("image", "label"),
+) -> bytes:  # fmt: skip
+    """Return a Parquet file as `datasets` writes it, with names of classes if there are some."""
+    structs = images if plain else [{"bytes": data, "path": "/etc/hostname"} for data in images]
+    kind = pa.binary() if plain else pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table(
+        {columns[0]: pa.array(structs, kind), columns[1]: pa.array(labels), "other": list(range(len(images)))}
+    )
+    if names is not None:
+        features = {columns[1]: {"names": names, "_type": "ClassLabel"}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=rows)
+    return buffer.getvalue()
+
+
+def write_own_parquet(folder: Path, sample: Sample) -> Path:
+    """Write a folder of two files of training images and one of test images, with names of classes."""
+    files, names = {}, [f"k{label}" for label in range(10)]
+    for split, count in (("train", 2), ("test", 1)):
+        images = [image_bytes(pixels) for pixels in sample.images[split]]
+        parts = np.array_split(np.arange(len(images)), count)
+        for number, part in enumerate(parts):
+            content = parquet_bytes([images[i] for i in part], sample.labels[split][part].tolist(), names=names)
+            files[f"data/{split}-{number:05d}-of-{count:05d}.parquet"] = content
+    return write_folder(folder, files)

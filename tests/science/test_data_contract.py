@@ -13,7 +13,17 @@ import torch
 from certsmooth._internal import registry
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science import datasets
-from factories import imagenet_files, make_sample, numbered_files, write_folder, write_idx
+from factories import (
+    class_files,
+    imagenet_files,
+    make_sample,
+    numbered_files,
+    own_sample,
+    write_folder,
+    write_idx,
+    write_own_npz,
+    write_own_parquet,
+)
 
 MEMBERS = registry.names("datasets")
 SPLITS = ("train", "test")
@@ -38,6 +48,25 @@ def _imagenet(folder: Path, change: str | None, split: str) -> dict[str, Any]:
     return {"source": write_folder(folder, files)}
 
 
+def _folder(folder: Path, change: str | None, split: str) -> dict[str, Any]:
+    sample = own_sample().changed(change, split)
+    return {"source": write_folder(folder, class_files(sample))}
+
+
+def _npz(folder: Path, change: str | None, split: str) -> dict[str, Any]:
+    folder.mkdir(parents=True)
+    return {"source": write_own_npz(folder / "own.npz", own_sample().changed(change, split))}
+
+
+def _parquet(folder: Path, change: str | None, split: str) -> dict[str, Any]:
+    return {"source": write_own_parquet(folder, own_sample().changed(change, split))}
+
+
+def _torchvision(folder: Path, change: str | None, split: str) -> dict[str, Any]:
+    source = write_idx(folder, make_sample((28, 28, 1)).changed(change, split))
+    return {"source": source}
+
+
 Copy = Callable[[Path, str | None, str], dict[str, Any]]
 COPIES: dict[str, Copy | None] = {
     "digits": None,
@@ -45,9 +74,16 @@ COPIES: dict[str, Copy | None] = {
     "mnist": _mnist,
     "cifar10": _cifar10,
     "imagenet": _imagenet,
+    "folder": _folder,
+    "npz": _npz,
+    "parquet": _parquet,
+    "torchvision": _torchvision,
 }
 """How to get each member: (folder for a small copy, what to change in it: pixel, label or None, where)
 -> arguments of load; None: the member needs no source."""
+
+OPTIONS = {"torchvision": {"name": "FashionMNIST"}}
+"""Those that a member must be given."""
 
 
 @pytest.fixture(params=MEMBERS)
@@ -67,7 +103,8 @@ def dataset(name: str, tmp_path: Path) -> datasets.Dataset:
 
 def _load(name: str, folder: Path, change: str | None = None, split: str = "test") -> datasets.Dataset:
     copy = COPIES[name]
-    return datasets.load(name, **({} if copy is None else copy(folder, change, split)))
+    options = OPTIONS.get(name)
+    return datasets.load(name, options=options, **({} if copy is None else copy(folder, change, split)))
 
 
 def _split(dataset: datasets.Dataset, split: str) -> datasets.Split:
@@ -207,7 +244,7 @@ def test_subset_is_these_images(dataset: datasets.Dataset, split: str) -> None:
 def test_a_source_that_is_not_there(name: str, tmp_path: Path) -> None:
     missing = tmp_path / "nowhere"
     with pytest.raises((ConfigError, DataError), match=r"nowhere.*must be"):
-        datasets.load(name, source=missing)
+        datasets.load(name, source=missing, options=OPTIONS.get(name))
 
 
 def test_unknown_option(name: str) -> None:

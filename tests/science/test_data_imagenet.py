@@ -65,11 +65,18 @@ def test_every_mode_becomes_rgb(root: Path, mode: str) -> None:
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(root: Path) -> None:
-    (root / "val/n01/n01_0.JPEG").write_bytes(b"not an image")
+    path = root / "val/n01/n01_0.JPEG"
+    path.write_bytes(path.read_bytes()[:-500])
     test = datasets.load("imagenet", source=root).test()
     assert test.batch(np.array([1])).shape == (1, 3, 224, 224)
     with pytest.raises(DataError, match=r"val/n01/n01_0\.JPEG: cannot be read .*must be a whole JPEG or PNG"):
         test.batch(np.array([1, 0]))
+
+
+def test_what_is_no_image_is_named_before_anything_is_trained(root: Path) -> None:
+    (root / "val/n01/n01_0.JPEG").write_bytes(b"not an image")
+    with pytest.raises(DataError, match=r"val/n01/n01_0\.JPEG: cannot be read .*must be a whole JPEG or PNG"):
+        datasets.load("imagenet", source=root).test()
 
 
 @pytest.mark.parametrize("part", [0.0, 0.01, 0.5, 0.99])
@@ -97,7 +104,7 @@ def test_classes_must_agree(root: Path) -> None:
 def test_a_class_without_images(root: Path) -> None:
     for split in ("train", "val"):
         (root / split / "n03").mkdir()
-    with pytest.raises(DataError, match=r"train: cannot be read .*n03.*must be"):
+    with pytest.raises(DataError, match=r"train/n03: no images of class n03; must hold"):
         datasets.load("imagenet", source=root)
 
 

@@ -35,6 +35,7 @@ class _Record:
     num_classes: int
     pixel_range: tuple[float, float] | None
     parts: dict[str, _Part]
+    classes: list[str] | None = None
 
 
 def read_record(path: Path, *, spec: Mapping[str, Any] | None = None) -> dict[str, Any]:

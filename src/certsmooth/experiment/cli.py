@@ -68,7 +68,8 @@ def _data(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.data import record_data
 
     check_choice("data set", options.name, experiment.params.datasets)
-    record_data(experiment.data(options.name), results=options.results)
+    step = experiment.params.datasets[options.name].step
+    record_data(experiment.data(options.name), results=options.results, step=step)
 
 
 def _train(options: argparse.Namespace, experiment: Experiment) -> None:

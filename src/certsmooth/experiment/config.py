@@ -306,7 +306,7 @@ class DatasetParams:
     architecture: str = Field(description="a member of certsmooth.science.models")
     normalisation: Mapping[str, tuple[Number, ...]] | None = Field(
         default=None,
-        description="mean and std per channel, the first layer of the model; null for none",
+        description="mean and std per channel, or one for all, the first layer of the model; null for none",
     )
     step: Step | None = Field(
         default=None,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from certsmooth.errors import ConfigError, nearest
-from certsmooth.experiment.like import SECTIONS, at, merged, written_out
+from certsmooth.experiment.like import KEY, SECTIONS, at, merged, written_out
 from certsmooth.experiment.strict_yaml import load_yaml
 
 FOLDER = "config"
@@ -53,7 +53,7 @@ class Content:
             ConfigError: an entry is like none; the message names the file.
         """
         try:
-            return written_out(self.library, _long(self.own, self.library))
+            return written_out(*_long(self.own, self.library))
         except ConfigError as error:
             raise ConfigError(self.located(str(error))) from error
 
@@ -103,17 +103,32 @@ def _says(content: object, key: str) -> bool:
     return _says(next(value for each, value in content.items() if str(each) == name), _rest(name, key) or "")
 
 
-def _long(own: Mapping[str, Any], library: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return what params.yaml says with the long keys in the place of the short ones."""
+def _long(own: Mapping[str, Any], library: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Return the library, and what params.yaml says with the long keys in the place of the short ones.
+
+    A data set of params.yaml that is like another is then one of the library: the short keys change single values of
+    what it is like, as they do of any other.
+    """
     rest = {key: value for key, value in own.items() if key not in SHORT}
-    changes: dict[str, Any] = {}
-    for key, place in SHORT.items():
-        if own.get(key) is not None:
-            value = own[key]
-            for part in reversed(place):
-                value = {part: value}
-            changes = merged(changes, value)
-    return merged({"datasets": dict.fromkeys(_about(own, library), changes)}, rest) if changes else rest
+    if all(own.get(key) is None for key in SHORT):
+        return library, rest
+    known, mine = library.get("datasets"), rest.get("datasets")
+    if not (names := _about(own, library)):
+        return library, rest
+    for name in names:
+        entry = at(mine, name)
+        changes: dict[str, Any] = {}
+        for key, place in SHORT.items():
+            value = own.get(key) if at(entry, *place) is None else at(entry, *place)
+            if value is not None:
+                for part in reversed(place):
+                    value = {part: value}
+                changes = merged(changes, value)
+        if isinstance(entry, Mapping) and KEY in entry:
+            known, mine = {**(known or {}), name: entry}, {**(mine or {}), name: changes}
+        else:
+            mine = merged(mine, {name: merged(changes, entry or {})})
+    return (library if known is None else {**library, "datasets": known}), {**rest, "datasets": mine}
 
 
 def _about(own: Mapping[str, Any], library: Mapping[str, Any]) -> list[str]:

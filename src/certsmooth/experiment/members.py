@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import MISSING, fields
 from functools import partial
 from itertools import product
@@ -109,7 +109,7 @@ def check_members(params: Params) -> None:
     """
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
-        datasets.member(dataset.member or name, cast("Mapping[str, int | float]", dataset.options))
+        under(f"{key}.options", datasets.member, dataset.member or name, dataset.options)
         make(Recipe, dataset.recipe, f"{key}.recipe")
         if dataset.normalisation:
             make(Normalisation, dataset.normalisation, f"{key}.normalisation")

@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import RECORD, RECORD_LOG, log_path
-from certsmooth.errors import DataError
+from certsmooth.errors import ConfigError, DataError
 from certsmooth.experiment.specs import DataSpec
 from certsmooth.science import datasets
+from certsmooth.science.theory.pixel_grid import PixelGrid
+
+_MOST_LEVELS = 4096
+"""Steps from 0 to 1 that are tried to name the right one."""
 
 _KEPT = Path("data", "parts")  # beside downloads; neither git nor DVC holds it
 
@@ -40,29 +45,61 @@ def _training_parts(spec: DataSpec, dataset: datasets.Dataset) -> dict[str, data
     return {"training": training, "validation": validation, "unlabelled": unlabelled}
 
 
-def record_data(spec: DataSpec, *, results: Path) -> None:
+def record_data(spec: DataSpec, *, results: Path, step: str | None = None) -> None:
     """Load a data set (downloading it where that is its way) and write its record.
 
-    The record is JSON: spec, name, description, image_shape, num_classes, pixel_range, and per part the number of
-    images and the fingerprint. Every later step compares what it loads with it. Parts that fit in memory are kept in
-    data/parts, for later steps to read. What made the record is beside it, in the same name with ``.log.json``: every
-    later step depends on the record, which so is the same whatever made it.
+    The record is JSON: spec, name, description, image_shape, num_classes, pixel_range, the names of the classes where
+    the data have some, and per part the number of images and the fingerprint. Every later step compares what it loads
+    with it. Parts that fit in memory are kept in data/parts, for later steps to read. What made the record is beside
+    it, in the same name with ``.log.json``: every later step depends on the record, which so is the same whatever
+    made it.
 
     Args:
         spec: which data.
         results: the folder of the results.
+        step: of the pixels, as params.yaml states it, which the images must lie on; None for none.
 
     Raises:
+        ConfigError: they do not; names the right one.
         DataError: see `certsmooth.science.datasets.load`.
     """
     output = results / spec.path
     with exclusive(output, error=DataError):
         dataset = load_data(spec)
         parts = {**_training_parts(spec, dataset), "test": dataset.test()}
+        if dataset.pixel_range is not None:
+            for part in parts.values():
+                check_step(spec.dataset, part, step)
         for part in parts.values():
             _keep(part)
         RECORD.write_json(output, _record(spec, dataset, parts))
         RECORD_LOG.write_json(log_path(output), {"made_by": asdict(made_by())})
+
+
+def check_step(dataset: str, split: datasets.Split, step: str | None) -> None:
+    """Check that images lie on the step that params.yaml states.
+
+    Certificates hold for others as well (`certsmooth.science.theory.pixel_grid`), but what is classified then is not
+    what these images are, rounded as nobody meant it. Points without a range of pixels may lie anywhere.
+
+    Raises:
+        ConfigError: they do not; names the right step.
+    """
+    if step is None:
+        return
+    pixels = _values(split)
+    if not PixelGrid.of_step(step).holds(pixels):
+        tried = range(1, _MOST_LEVELS + 1) if len(pixels) <= _MOST_LEVELS + 1 else ()
+        fits = next((levels for levels in tried if PixelGrid(levels).holds(pixels)), None)
+        right = "null: no step fits them" if fits is None else f"1/{fits}"
+        raise ConfigError(f"datasets.{dataset}.step: {step}; the images do not lie on it; must be {right}")
+
+
+def _values(split: datasets.Split) -> npt.NDArray[np.float32]:
+    """Return the different values that pixels of images can have: all of 8 bits, or those that occur."""
+    if isinstance(split.images, np.ndarray) and split.images.dtype == np.float32:
+        return np.unique(split.images)
+    return np.arange(256, dtype=np.float32) / np.float32(255)
 
 
 def _record(spec: DataSpec, dataset: datasets.Dataset, parts: Mapping[str, datasets.Split]) -> dict[str, Any]:
@@ -73,6 +110,8 @@ def _record(spec: DataSpec, dataset: datasets.Dataset, parts: Mapping[str, datas
         "image_shape": dataset.image_shape,
         "num_classes": dataset.num_classes,
         "pixel_range": dataset.pixel_range,
+        # Left out where there are none, so that records made before stay as they are.
+        **({} if dataset.classes is None else {"classes": dataset.classes}),
         "parts": {
             name: {"images": len(part), "fingerprint": part.fingerprint, "content": _content(part)}
             for name, part in parts.items()

@@ -22,6 +22,7 @@ from certsmooth.errors import CertsmoothError, ConfigError, CountsError
 from certsmooth.experiment.build import build
 from certsmooth.experiment.code_hash import source_digest
 from certsmooth.experiment.specs import N_BEFORE, Batch, SampleSpec, StopSpec, counts_path
+from certsmooth.experiment.steps.data import check_step
 from certsmooth.experiment.steps.loaded import Loaded
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.datasets import Split
@@ -98,13 +99,15 @@ class _Shard:
 
     @classmethod
     def of(cls, spec: SampleSpec, loaded: Loaded, shard: int, shards: int) -> _Shard:
-        split = loaded.split(spec.base.data, spec.split)
+        split, record = loaded.split(spec.base.data, spec.split), loaded.record(spec.base.data)
+        if record["pixel_range"] is not None:
+            check_step(spec.base.data.dataset, split, spec.step)
         positions = _chosen(spec, len(split))
         mine = shard_of(len(positions), shard, shards)
         # All but the last are whole, as shards are made of these.
         groups = [positions[i : i + GROUP] for i in mine[::GROUP]]
         stop, rate = spec.stop, loaded.policy(spec).semi_elasticity
-        shape: Sequence[int] = loaded.record(spec.base.data)["image_shape"]
+        shape: Sequence[int] = record["image_shape"]
         identity = {
             **loaded.identity(spec),
             "shard": [shard, shards],

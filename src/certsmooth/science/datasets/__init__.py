@@ -168,6 +168,7 @@ class Dataset:
         pixel_range: (0.0, 1.0) for images, None for toy data without one.
         train: loads the training split.
         test: loads the test split.
+        classes: the names of the classes, in the order of their numbers; None where nothing gives them.
     """
 
     name: str
@@ -177,6 +178,7 @@ class Dataset:
     pixel_range: tuple[float, float] | None
     train: Callable[[], Split]
     test: Callable[[], Split]
+    classes: tuple[str, ...] | None = None
 
 
 SplitName = Literal["train", "test"]
@@ -265,13 +267,13 @@ def load(
     *,
     source: Path | None = None,
     download: Path = Path("data"),
-    options: Mapping[str, int | float] | None = None,
+    options: Mapping[str, object] | None = None,
 ) -> Dataset:
     """Load a data set by name, see `DatasetMember.load`; name and options are those of `member`."""
     return member(name, options or {}).load(source=source, download=download)
 
 
-def member(name: str, options: Mapping[str, int | float]) -> DatasetMember:
+def member(name: str, options: Mapping[str, object]) -> DatasetMember:
     """Return a data set's member with its options; nothing is loaded.
 
     Args:

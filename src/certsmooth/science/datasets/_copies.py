@@ -15,7 +15,7 @@ import io
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ import numpy.typing as npt
 from certsmooth.errors import DataError
 from certsmooth.science.datasets import Dataset, Published, Split, SplitName, array_split
 from certsmooth.science.datasets._files import decode, open_packed, read_file, read_npz, reading
+from certsmooth.science.datasets._idx import IdxFiles
 
 _FORMS = (
     "a folder or tar archive with labels.csv and train/00000.jpg ... test/00000.jpg ..., "
@@ -34,7 +35,10 @@ _FORMS = (
 )
 """The forms read here, for error messages."""
 
-_IMAGE = re.compile(r"(?:.*/)?(train|test)/([0-9]{1,9})\.(jpg|jpeg|png)")
+IMAGE = r"(?:.*/)?(train|test)/([0-9]{1,9})\.(jpg|jpeg|png)"
+"""The name of a numbered image: split, number, format."""
+
+_IMAGE = re.compile(IMAGE)
 _ROW = re.compile(r"(train|test),[0-9]{1,9},[0-9]{1,9}")
 _LABELS = re.compile(r"(?:.*/)?labels\.csv")
 _MAX_BYTES = 2**24
@@ -91,6 +95,27 @@ def fetch(path: Path, urls: Sequence[str], *, md5: str) -> Path:
     )
 
 
+def fetch_idx(name: str, files: IdxFiles, split: SplitName, *, download: Path) -> Split:
+    """Download the files of a split of a data set that torchvision has in the IDX format, and read it.
+
+    Args:
+        name: of torchvision's class.
+        files: what they are called.
+        split: which.
+        download: the folder that downloads go to, as torchvision lays it out.
+
+    Raises:
+        DataError: no mirror has them.
+    """
+    from torchvision import datasets  # here, as torchvision takes seconds
+
+    known = getattr(datasets, name)
+    md5, folder = dict(known.resources), download / name / "raw"
+    names = [f"{file}.gz" for file in files.names(split)]
+    images, labels = (fetch(folder / each, [f"{m}{each}" for m in known.mirrors], md5=md5[each]) for each in names)
+    return files.read(images, labels)
+
+
 def _open_numbered(source: Path, published: Published) -> Dataset:
     labels, note = _survey(source)
     counts = Counter(split for split, _ in labels)
@@ -108,7 +133,7 @@ def _survey(source: Path) -> tuple[dict[tuple[str, int], int], str]:
     with closing(_entries(source)) as entries:
         for name, where, read in entries:
             if _LABELS.fullmatch(name):
-                labels = _parse_labels(read(), where=where)
+                labels = parse_labels(read(), where=where)
             elif note is None and (match := _IMAGE.fullmatch(name)):
                 note = "PNG files" if match[3] == "png" else "JPEG files"
             if labels is not None and note is not None:
@@ -121,9 +146,7 @@ def _read_numbered(source: Path, published: Published, split: SplitName, labels:
     if not labels:
         raise DataError(f"{source}: {split}: labels.csv lists no image of this split")
     images = _decoded(source, published, split)
-    for index in sorted(labels.keys() ^ images.keys()):
-        kind = "an image in labels.csv, but no file" if index in labels else "a file, but no line in labels.csv"
-        raise DataError(f"{source}: {split}: number {index} has {kind}")
+    check_agreement(f"{source}: {split}", labels, images)
     order = sorted(labels)
     return array_split(
         np.stack([images[index] for index in order]),
@@ -132,6 +155,26 @@ def _read_numbered(source: Path, published: Published, split: SplitName, labels:
         num_classes=published.num_classes,
         index=np.array(order),
     )
+
+
+def check_agreement(
+    where: object, listed: Collection[int] | Collection[str], files: Collection[int] | Collection[str], *,
+    listed_in: str = "labels.csv",
+) -> None:  # fmt: skip
+    """Check that images are listed and there.
+
+    Args:
+        where: how errors call the split.
+        listed: names or numbers of the images in a list.
+        files: of those in files.
+        listed_in: the name of the list.
+
+    Raises:
+        DataError: an image is in one of the two only; names it.
+    """
+    for image in sorted({*listed} ^ {*files}):
+        kind = f"an image in {listed_in}, but no file" if image in listed else f"a file, but no line in {listed_in}"
+        raise DataError(f"{where}: {'number ' if isinstance(image, int) else ''}{image} has {kind}")
 
 
 def _decoded(source: Path, published: Published, split: SplitName) -> dict[int, npt.NDArray[np.uint8]]:
@@ -207,8 +250,12 @@ def _read_member(archive: tarfile.TarFile, info: tarfile.TarInfo, where: str) ->
     return data
 
 
-def _parse_labels(data: bytes, *, where: str) -> dict[tuple[str, int], int]:
-    """Return the label of each (split, index) of labels.csv."""
+def parse_labels(data: bytes, *, where: str) -> dict[tuple[str, int], int]:
+    """Return the label of each (split, index) of labels.csv.
+
+    Raises:
+        DataError: a line is wrong; names it.
+    """
     columns = ["split", "index", "label"]
     labels: dict[tuple[str, int], int] = {}
     with reading(where, expected=f"a comma-separated file with the columns {','.join(columns)}"):

@@ -47,7 +47,7 @@ def __getattr__(name: str) -> object:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Subtract ``mean``, divide by ``std``: one value per channel, in pixel units [0, 1].
+    """Subtract ``mean``, divide by ``std``: one value per channel, or one for all, in pixel units [0, 1].
 
     Raises:
         ConfigError: the two differ in length, a value is not finite, or a ``std`` is not positive.
@@ -118,7 +118,7 @@ class ModelSpec:
         object.__setattr__(self, "image_shape", shape)
         if self.channels_last and len(shape) != 3:
             raise ConfigError(f"channels_last: images are {shape}; only (c, h, w) images have that memory format")
-        if self.normalisation is not None and len(self.normalisation.mean) != shape[0]:
+        if self.normalisation is not None and len(self.normalisation.mean) not in (1, shape[0]):
             raise ConfigError(
                 f"normalisation: {len(self.normalisation.mean)} channels; image_shape {shape} has {shape[0]}"
             )

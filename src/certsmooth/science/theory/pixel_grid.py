@@ -123,6 +123,11 @@ class PixelGrid:
         factor = float(dimension) if norm == "l1" else sqrt(dimension)
         return factor / (2 * SUBSTEPS * self.levels) * (1 + 2.0**-40)
 
+    def holds(self, pixels: Float[np.ndarray, " N"]) -> bool:
+        """Return whether pixels, float32, are read as multiples of the step: w is 0 for each."""
+        read = (pixels.astype(np.float64) * (self.levels * SUBSTEPS)).round()
+        return bool((read % SUBSTEPS == 0).all())
+
 
 def grid_of(step: float | str | None) -> PixelGrid | None:
     """Return the grid of a step, as `PixelGrid.of_step`; None for None, float32 noise."""
