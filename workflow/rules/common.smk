@@ -15,7 +15,7 @@ from certsmooth.experiment.library import naming_files
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.registry import names
-from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
+from certsmooth.experiment.code_hash import architecture_code, depends_on, package_digest, source_digest
 from certsmooth.experiment.resolve import Experiment
 
 
@@ -129,7 +129,7 @@ def sample_code(samples):
         for code in (
             f"science.noise.{spec.noise}",
             f"science.sigma.{spec.policy.name}",
-            f"science.models.{spec.base.architecture}",
+            architecture_code(spec.base.architecture),
             *data_code(spec.base.data),
             *stop_code(spec),
         )

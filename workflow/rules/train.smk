@@ -5,7 +5,7 @@ def train_code(w):
         *objective_code(spec.objective),
         f"science.sigma.{spec.policy.name}",
         f"science.noise.{spec.noise}",
-        f"science.models.{spec.architecture}",
+        architecture_code(spec.architecture),
         *data_code(spec.data),
     )
 
@@ -60,7 +60,7 @@ rule label:
     params:
         spec=lambda w: experiment.labels(model_run(w)).asked,
         code=lambda w: source_digest(
-            "experiment.steps.label", f"science.models.{model(w).architecture}", *data_code(model(w).data)
+            "experiment.steps.label", architecture_code(model(w).architecture), *data_code(model(w).data)
         ),
     threads: 1
     resources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.external import check_trusted, packages_of
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.tensors import read_tensors, write_tensors
@@ -79,6 +80,7 @@ def load(
     expect: Mapping[str, object] | None = None,
     device: torch.device | str = "cpu",
     trainable: bool = False,
+    trusted: Collection[str] = (),
 ) -> tuple[BaseClassifier, CheckpointHeader]:
     """Read a checkpoint.
 
@@ -87,19 +89,21 @@ def load(
         expect: what it must have been made for: fields of the header, each whole.
         device: where the classifier goes.
         trainable: return float32 weights in training mode, to go on training, instead of the frozen program.
+        trusted: packages whose code may run, for an architecture that is imported from one.
 
     Returns:
         The classifier, frozen unless ``trainable``, and the header.
 
     Raises:
         CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version,
-            holds tensors that do not fit the architecture, or was made for something else; names the file and
-            the entry.
+            holds tensors that do not fit the architecture, was made for something else, or is of an architecture that
+            would be imported from a package that is not trusted; names the file and the entry.
     """
     tensors, content = read_tensors(path, FORM)
     header = FORM.decoded(CheckpointHeader, path, content)
     FORM.check(path, content, json.loads(json.dumps(dict(expect or {}))))
     try:
+        check_trusted(header.model.architecture, trusted, remedy="say trusted=[{!r}]")
         classifier = build(header.model, seed=0)
     except ConfigError as cause:
         raise CheckpointError(f"{path}: {cause}") from cause
@@ -131,7 +135,8 @@ def start_from(
     Raises:
         CheckpointError: as `load`, or it has another architecture or image shape; names both.
     """
-    loaded, header = load(path, expect=expect, trainable=True)
+    trusted = packages_of(classifier.spec.architecture)
+    loaded, header = load(path, expect=expect, trainable=True, trusted=trusted)
     for field in ("architecture", "image_shape"):
         found, wanted = getattr(header.model, field), getattr(classifier.spec, field)
         if found != wanted:

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Strict,
     Tag,
     TypeAdapter,
@@ -39,6 +40,7 @@ from certsmooth._internal.checks import (
     number_meant,
     whole_number_meant,
 )
+from certsmooth._internal.external import Architecture, check_trusted, read_architecture
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.library import SHORT, Content, read_content
@@ -160,6 +162,19 @@ Text = Annotated[
 ]
 Step = Annotated[
     str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
+]
+
+
+def _network(value: object) -> Architecture:
+    try:
+        return read_architecture(value)
+    except ConfigError as error:
+        raise PydanticCustomError("network", "{said}", {"said": str(error)}) from None
+
+
+Network = Annotated[Architecture, PlainValidator(_network, json_schema_input_type=str)]
+Package = Annotated[
+    str, _must_be("the name of a package, without dots", re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII).fullmatch)
 ]
 _STRICT = ConfigDict(extra="forbid", strict=False)
 _ONE = "a number, text, true, false or null"
@@ -303,7 +318,12 @@ class DatasetParams:
     validation: Share = Field(description="share of the training split that is held back to choose sigma and K")
     sigmas: Sigmas = Field(description="the noise levels trained and certified")
     radii: Radii = Field(description="at which tables give certified accuracy, in pixel coordinates [0, 1]")
-    architecture: str = Field(description="a member of certsmooth.science.models")
+    architecture: Network = Field(
+        description=(
+            "a member of certsmooth.science.models; or a network of another program (docs/networks.md): `{import: "
+            "package.module:function}`, `{timm: NAME}` or `{torchvision: NAME}`, each with `options`"
+        )
+    )
     normalisation: Mapping[str, tuple[Number, ...]] | None = Field(
         default=None,
         description="mean and std per channel, the first layer of the model; null for none",
@@ -679,6 +699,13 @@ class Params:
     tables: Annotated[Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]], _by(_names)] = Field(
         description="by the name of their file in results/tables"
     )
+    trusted: tuple[Package, ...] = Field(
+        default=(),
+        description=(
+            "packages whose code `architecture: {import: ...}` may run; `models` is the folder of that name beside "
+            "params.yaml (docs/security.md)"
+        ),
+    )
     toy: ToyFigures | None = Field(default=None, description="the figures of IDRS's toy experiment; null for none")
     pictures: Pictures | None = Field(
         default=None, description="the figure of images at their smallest and largest sigma(x); null for none"
@@ -691,6 +718,8 @@ class Params:
         for key, value, valid in self._references():
             if value is not None:
                 check_choice(key, value, valid)
+        for name, entry in self.datasets.items():
+            self._check_trusted(f"datasets.{name}", entry.architecture)
         later = {name for _, name, _ in self._built_on()}
         for key, _, needed in self._built_on():
             if needed in later:
@@ -703,6 +732,12 @@ class Params:
             self._check_labels("high_dimension.published", self.high_dimension.published)
         if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
             raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {list(known)}")
+
+    def _check_trusted(self, key: str, architecture: Architecture) -> None:
+        try:
+            check_trusted(architecture, self.trusted, remedy="add {!r} to the list `trusted` of params.yaml")
+        except ConfigError as error:
+            raise ValueError(f"{key}.{error}") from None
 
     def _check_labels(self, key: str, methods: Sequence[str]) -> None:
         first: dict[str, str] = {}
@@ -739,7 +774,8 @@ class Params:
             key = f"datasets.{name}"
             own = entry.member is None
             yield (key, name, names("datasets")) if own else (f"{key}.member", entry.member, names("datasets"))
-            yield f"{key}.architecture", entry.architecture, names("models")
+            if isinstance(entry.architecture, str):
+                yield f"{key}.architecture", entry.architecture, names("models")
             if entry.certification.stop is not None:
                 yield f"{key}.certification.stop.name", entry.certification.stop.name, names("stopping")
             for each, changes in entry.methods.items():
@@ -893,6 +929,8 @@ def _explain(cls: type, error: ErrorDetails) -> str:
         return f"missing key {key}.kind; must be one of {', '.join(KINDS)}"
     if error["type"] == "union_tag_invalid":
         return f"{key}.kind: unknown {error['ctx']['tag']!r}; {nearest(error['ctx']['tag'], KINDS)}"
+    if error["type"] == "network":
+        return f"{key.rpartition('.')[0]}.{error['msg']}"
     if error["type"] == "check":
         return f"{key}: {error['msg']}"
     if error["type"] == "value_error":

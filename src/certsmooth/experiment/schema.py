@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from certsmooth._internal.external import LIBRARIES
 from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
@@ -41,12 +42,14 @@ _ONE_VALUE = ("certificates", "attacks", "stopping")
 """Families whose options are one value each."""
 
 _NAMES = {
-    ("DatasetParams", "architecture"): "models",
     ("DatasetParams", "member"): "datasets",
     ("Training", "noise"): "noise",
     ("PublishedMethod", "dataset"): "datasets",
 }
 """The family that a name belongs to."""
+
+_NETWORKS = ("DatasetParams",)
+"""Types with the key ``architecture``."""
 
 Schema = dict[str, Any]
 
@@ -66,7 +69,10 @@ def schema() -> Schema:
         types[family] = _member(types["Member"], family)
         _put(types[name]["properties"], key, {"$ref": f"#/$defs/{family}"})
     for (name, key), family in _NAMES.items():
-        _put(types[name]["properties"], key, {"enum": list(names(family))})
+        _put(types[name]["properties"], key, _one_of(family))
+    types["Network"] = _network()
+    for name in _NETWORKS:
+        _put(types[name]["properties"], "architecture", {"anyOf": [_one_of("models"), {"$ref": "#/$defs/Network"}]})
     for name in ("Method", "MethodChanges"):  # fields of the certification, each as there
         _put(types[name]["properties"], "certification", {"$ref": "#/$defs/Certification"})
     del types["Member"]
@@ -84,6 +90,25 @@ def schema() -> Schema:
     properties = {**first, **short, **whole.pop("properties"), "modifiers": modifiers}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "certsmooth: params.yaml and config"}
     return {**head, **whole, "properties": properties, "$defs": dict(sorted(types.items()))}
+
+
+def _one_of(family: str) -> Schema:
+    return {"enum": list(names(family))}
+
+
+def _network() -> Schema:
+    """Return the schema of an architecture of another program; see `certsmooth._internal.external`."""
+    told = {
+        "import": "package.module:function, called with image_shape, num_classes and the options; the package must be "
+        "one of `trusted`",
+        "timm": "a model of timm, without its weights",
+        "torchvision": "a model of torchvision.models that classifies, without its weights",
+    }
+    options = {"description": "further arguments", "type": "object", "additionalProperties": True}
+    properties = {library: {"description": told[library], "type": "string"} for library in LIBRARIES}
+    text = "A network of another program: one of the three, and its options (docs/networks.md)."
+    whole: Schema = {"description": text, "type": "object", "additionalProperties": False}
+    return {**whole, "properties": {**properties, "options": options}}
 
 
 def _member(any_member: Schema, family: str) -> Schema:

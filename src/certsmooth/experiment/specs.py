@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from certsmooth._internal.external import Architecture, packages_of
 from certsmooth.errors import ConfigError
 
 Split = Literal["test", "validation"]
@@ -147,7 +148,7 @@ class TrainSpec(Spec):
     training: str
     sigma: float
     seed: int
-    architecture: str
+    architecture: Architecture
     normalisation: Mapping[str, Any] | None
     numeric_type: NumericType
     channels_last: bool
@@ -165,6 +166,11 @@ class TrainSpec(Spec):
     def name(self) -> str:
         """Of the run: ``digits/gaussian/sigma=0.25/seed=0/default``."""
         return f"{self.data.dataset}/{self.training}/sigma={self.sigma!r}/seed={self.seed}/{grid_name(self.grid)}"
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The packages whose code may run to build it: params.yaml says so (`Params.trusted`)."""
+        return packages_of(self.architecture)
 
     @property
     def path(self) -> Path:
