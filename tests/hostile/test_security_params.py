@@ -132,6 +132,7 @@ FILES = [
     ("datasets", "mnist", "unlabelled", "source"),
     ("trainings", "pretrained", "start", "checkpoint"),
     ("methods", "theirs", "certificates"),
+    ("trainings", "peer", "given"),
 ]
 
 

@@ -30,12 +30,14 @@ class CheckpointHeader:
         model: the base classifier's architecture, shapes, normalisation and arithmetic.
         spec: what was trained, as JSON holds it: data set, sigma, seed, objective, sigma policy, recipe, ...
         sigma: the sigma0 of the training noise, in pixel coordinates [0, 1]; 0 for training without noise.
-        dataset_fingerprint: of the training split, without images that a classifier labelled.
-        images: that it was trained on.
-        images_fingerprint: of those.
+        dataset_fingerprint: of the training split, without images that a classifier labelled. Of one that was trained
+            elsewhere: of the data set that it stands for; None for that of none yet.
+        images: that it was trained on; None if it was trained elsewhere.
+        images_fingerprint: of those; None likewise.
         pixel_range: of the data set; None for toy data without one.
-        device: the kind of device that it was trained on.
-        made_by: what trained it.
+        device: the kind of device that it was trained on; None likewise.
+        made_by: what trained it, or made this file.
+        given: of one that was trained elsewhere, the file that it comes from: its SHA-256 and what is known of it.
 
     Raises:
         ConfigError: sigma is negative or not finite, or there are no images.
@@ -44,16 +46,18 @@ class CheckpointHeader:
     model: ModelSpec
     spec: dict[str, Any]
     sigma: float
-    dataset_fingerprint: str
-    images: int
-    images_fingerprint: str
+    dataset_fingerprint: str | None
+    images: int | None
+    images_fingerprint: str | None
     pixel_range: tuple[float, float] | None
-    device: str
+    device: str | None
     made_by: MadeBy
+    given: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, minimum=0)
-        check_integer("images", self.images, minimum=1)
+        if self.images is not None:
+            check_integer("images", self.images, minimum=1)
 
 
 def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> None:
@@ -71,7 +75,10 @@ def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> No
         raise CheckpointError(f"{path}: the header is about {header.model}; the classifier is {classifier.spec}")
     state = classifier.network.state_dict()
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    write_tensors(path, FORM, tensors, asdict(header))
+    content = asdict(header)
+    if header.given is None:  # as files were before others could be given
+        del content["given"]
+    write_tensors(path, FORM, tensors, content)
 
 
 def load(

@@ -49,6 +49,7 @@ from certsmooth.experiment.specs import Arrival, NumericType, Option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _SIGMA = re.compile(r"\{sigma(:(\.[0-9])?[fg])?\}")  # in the name of a file, where sigma stands
+_SEED = re.compile(r"\{seed\}")
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
@@ -85,6 +86,10 @@ def _is_file(value: str) -> bool:
 
 def _is_pattern(value: str) -> bool:
     return _is_file(_SIGMA.sub("", value)) if _SIGMA.search(value) else _is_file(value)
+
+
+def _is_place(value: str) -> bool:
+    return _is_pattern(_SEED.sub("", value))
 
 
 def _is_text(value: str) -> bool:
@@ -156,6 +161,14 @@ Pattern = Annotated[
         _is_pattern,
     ),
 ]
+Place = Annotated[
+    str,
+    _must_be(
+        "a path: printable, without braces but those of {sigma} and {seed}, at most 1000 characters, the first neither "
+        "'-' nor '~'",
+        _is_place,
+    ),
+]
 Text = Annotated[
     str,
     _must_be("a line of printable text without '|' and '$', not starting with '_', at most 200 characters", _is_text),
@@ -172,7 +185,12 @@ def _network(value: object) -> Architecture:
         raise PydanticCustomError("network", "{said}", {"said": str(error)}) from None
 
 
+def _network_or_none(value: object) -> Architecture | None:
+    return None if value is None else _network(value)
+
+
 Network = Annotated[Architecture, PlainValidator(_network, json_schema_input_type=str)]
+NetworkOrNone = Annotated[Architecture | None, PlainValidator(_network_or_none, json_schema_input_type=str | None)]
 Package = Annotated[
     str, _must_be("the name of a package, without dots", re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII).fullmatch)
 ]
@@ -377,6 +395,36 @@ class Training:
         ),
     )
     noise: str = Field(default="gaussian", description="a member of certsmooth.science.noise")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class GivenTraining:
+    """A base classifier that was trained elsewhere: a checkpoint, for `certsmooth import` to make of others' files."""
+
+    given: Place = Field(
+        description=(
+            "the checkpoint. Where there is one for each sigma, or training seed, ``{sigma}`` (0.25, 1.0), "
+            "``{sigma:.2f}`` (0.25, 1.00) and ``{seed}`` stand for them in its name"
+        )
+    )
+    architecture: NetworkOrNone = Field(default=None, description="its network; null: that of the data set")
+    train: Text = Field(
+        default="unknown", description="how sigma was chosen in training, as tables show it: FS, DS, none, ..."
+    )
+
+    def file(self, sigma: float, seed: int) -> str:
+        """Return the file of a noise level and a training seed."""
+        return _SEED.sub(str(seed), _SIGMA.sub(lambda place: place[0].format(sigma=sigma), self.given))
+
+
+def _trained_where(entry: object) -> str:
+    given = "given" in entry if isinstance(entry, Mapping) else isinstance(entry, GivenTraining)
+    return "given" if given else "trained"
+
+
+AnyTraining = Annotated[
+    Annotated[Training, Tag("trained")] | Annotated[GivenTraining, Tag("given")], Discriminator(_trained_where)
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -668,7 +716,10 @@ KINDS: Mapping[str, type[AnyTable]] = {
     "empirical": EmpiricalTable,
     "soundness": SoundnessTable,
 }
-_KINDS: Mapping[str, type] = {**KINDS, "ours": Method, "others": PublishedMethod}
+_KINDS: Mapping[str, type] = {
+    **KINDS,
+    **{"ours": Method, "others": PublishedMethod, "trained": Training, "given": GivenTraining},
+}
 K = TypeVar("K", bound=Table)
 
 
@@ -692,7 +743,9 @@ class Params:
     seed: Natural = Field(description="of the validation split, the certification noise and the memory's order")
     training_seeds: Naturals = Field(description="one base classifier per seed")
     datasets: Annotated[Mapping[str, DatasetParams], _by(_names)] = Field(description="by name")
-    trainings: Annotated[Mapping[str, Training], _by(_names)] = Field(description="by name")
+    trainings: Annotated[Mapping[str, AnyTraining], _by(_names)] = Field(
+        description="by name; one that has ``given`` is a checkpoint that was trained elsewhere"
+    )
     methods: Annotated[Mapping[str, AnyMethod], _by(_names)] = Field(
         description="by name; one that has ``certificates`` is a row of files that others made"
     )
@@ -720,6 +773,8 @@ class Params:
                 check_choice(key, value, valid)
         for name, entry in self.datasets.items():
             self._check_trusted(f"datasets.{name}", entry.architecture)
+        for name, given in self.given_trainings.items():
+            self._check_trusted(f"trainings.{name}", given.architecture or "")
         later = {name for _, name, _ in self._built_on()}
         for key, _, needed in self._built_on():
             if needed in later:
@@ -751,13 +806,23 @@ class Params:
         return {name: method for name, method in self.methods.items() if isinstance(method, Method)}
 
     @cached_property
+    def our_trainings(self) -> Mapping[str, Training]:
+        """The trainings that are run here."""
+        return {name: training for name, training in self.trainings.items() if isinstance(training, Training)}
+
+    @cached_property
+    def given_trainings(self) -> Mapping[str, GivenTraining]:
+        """The trainings that were run elsewhere."""
+        return {name: training for name, training in self.trainings.items() if isinstance(training, GivenTraining)}
+
+    @cached_property
     def published_methods(self) -> Mapping[str, PublishedMethod]:
         """The methods that are files of others."""
         return {name: method for name, method in self.methods.items() if isinstance(method, PublishedMethod)}
 
     def _built_on(self) -> Iterator[tuple[str, str, str | None]]:
         """Yield each key that names what a training starts or learns from: the key, the training, and that name."""
-        for name, training in self.trainings.items():
+        for name, training in self.our_trainings.items():
             if training.start is not None:
                 yield f"trainings.{name}.start.training", name, training.start.training
             if training.teacher is not None:
@@ -780,9 +845,12 @@ class Params:
                 yield f"{key}.certification.stop.name", entry.certification.stop.name, names("stopping")
             for each, changes in entry.methods.items():
                 yield from _stops(f"{key}.methods.{each}", changes.certification)
-            yield from ((f"{key}.trainings", each, self.trainings) for each in entry.trainings)
+            yield from ((f"{key}.trainings", each, self.our_trainings) for each in entry.trainings)
             yield from ((f"{key}.methods", each, self.our_methods) for each in entry.methods)
-        for name, training in self.trainings.items():
+        for name, given in self.given_trainings.items():
+            if isinstance(given.architecture, str):
+                yield f"trainings.{name}.architecture", given.architecture, names("models")
+        for name, training in self.our_trainings.items():
             key = f"trainings.{name}"
             yield f"{key}.objective.name", training.objective.name, names("objectives")
             yield f"{key}.policy.name", training.policy.name, names("sigma")
@@ -907,7 +975,7 @@ _RIGHT = {
 
 _SHOWN = 50  # problems
 
-_OF_KINDS = ("tables", "methods")
+_OF_KINDS = ("tables", "methods", "trainings")
 """Sections whose entries are of several kinds: the kind stands in the location of an error after the entry's name."""
 
 

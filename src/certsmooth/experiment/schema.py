@@ -19,14 +19,14 @@ from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import recipes
-from certsmooth.experiment.config import KINDS, Params, PublishedMethod, Short, read_params
+from certsmooth.experiment.config import KINDS, GivenTraining, Params, PublishedMethod, Short, read_params
 from certsmooth.experiment.members import options_schema
 
 SCHEMA, PAGE = Path("config", "schema.json"), Path("docs", "parameters.md")
 
 _TYPES = {
-    **{"DatasetParams": "datasets", "Training": "trainings", "Method": "methods"},
-    "PublishedMethod": "methods",
+    **{"DatasetParams": "datasets", "Training": "trainings", "GivenTraining": "trainings"},
+    **{"Method": "methods", "PublishedMethod": "methods"},
 }
 _MEMBERS = {
     ("Training", "objective"): "objectives",
@@ -48,7 +48,7 @@ _NAMES = {
 }
 """The family that a name belongs to."""
 
-_NETWORKS = ("DatasetParams",)
+_NETWORKS = ("DatasetParams", "GivenTraining")
 """Types with the key ``architecture``."""
 
 Schema = dict[str, Any]
@@ -218,8 +218,9 @@ def _places(whole: Schema, place: str, described: Schema, seen: tuple[str, ...] 
 
 
 def _kind(name: str) -> str | None:
-    if name == PublishedMethod.__name__:
-        return "with certificates of others"
+    for cls, kind in ((PublishedMethod, "with certificates of others"), (GivenTraining, "with a given checkpoint")):
+        if name == cls.__name__:
+            return kind
     return next((f"kind: {kind}" for kind, cls in KINDS.items() if cls.__name__ == name), None)
 
 

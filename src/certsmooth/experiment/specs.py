@@ -142,6 +142,8 @@ class TrainSpec(Spec):
         labels: of the unlabelled images, which are trained on as well (self-training).
         label_weight: of these images in the loss; the others have 1.
         grid: the point of the options that are lists, which names the folder.
+        given: the file of one that was trained elsewhere, None for one that is trained here. It has neither objective,
+            policy nor noise, and the normalisation that its file says.
     """
 
     data: DataSpec
@@ -153,14 +155,15 @@ class TrainSpec(Spec):
     numeric_type: NumericType
     channels_last: bool
     recipe: Mapping[str, Any]
-    objective: MemberSpec
-    policy: MemberSpec
-    noise: str
+    objective: MemberSpec | None
+    policy: MemberSpec | None
+    noise: str | None
     start: TrainSpec | None
     start_file: str | None
     labels: LabelSpec | None
     label_weight: float
     grid: GridPoint = field(metadata=_WHERE)
+    given: str | None = field(default=None, metadata=_WHERE)
 
     @property
     def name(self) -> str:
