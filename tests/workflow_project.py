@@ -19,6 +19,7 @@ SHIPPED = (
     "params.yaml",
     "config",
     "published",
+    "models",
     "dvc.yaml",
     ".dvc/config",
     ".dvc/plots",

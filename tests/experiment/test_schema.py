@@ -145,6 +145,8 @@ def dataclasses_of(cls, seen):
 
 def test_every_key_is_described_once_in_the_schema_and_on_the_page():
     types = {cls.__name__: cls for cls in dataclasses_of(Params, {Short})}
+    del types["ExternalArchitecture"]  # params.yaml has a key for each library: `Network`
+    assert all(f"| `{key}` | " in schema.page() for key in SHIPPED["$defs"]["Network"]["properties"])
     page = schema.page()
     for name, cls in types.items():
         described = SHIPPED["$defs"].get(name) or SHIPPED

@@ -46,6 +46,7 @@ trainings:
     policy: {name: data_dependent, options: {iterations: 1, samples: 1, step: 0.001, variant: class_held}}
   continued: {objective: {name: gaussian}, policy: {name: fixed}, start: {training: gaussian}, teacher: gaussian}
   pretrained: {objective: {name: gaussian}, policy: {name: fixed}, start: {checkpoint: start.safetensors}}
+  peer: {given: peer.safetensors}
 methods:
   cohen: {label: Cohen, training: gaussian, policy: {name: fixed}, certificate: {name: cohen}}
   cohen-ds:

@@ -14,7 +14,7 @@ from certsmooth.experiment.config import parse_params, read_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.specs import certificates_path, counts_paths
-from factories import ROOT, changed, renamed, small_content
+from factories import ROOT, changed, renamed, small_content, write_params
 
 HOSTILE = {
     "command": "; touch owned",
@@ -132,6 +132,7 @@ FILES = [
     ("datasets", "mnist", "unlabelled", "source"),
     ("trainings", "pretrained", "start", "checkpoint"),
     ("methods", "theirs", "certificates"),
+    ("trainings", "peer", "given"),
 ]
 
 
@@ -302,3 +303,51 @@ def test_an_absurd_number_is_named(content: dict[str, Any], path: tuple[str, ...
     found = value[0] if isinstance(value, list) else value
     found = next(iter(found.values())) if isinstance(found, dict) else found
     assert str(found)[:6] in str(caught.value)
+
+
+NETWORK = ("datasets", "digits", "architecture")
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_a_network_of_another_program_has_a_plain_name(content: dict[str, Any], hostile: str) -> None:
+    bad = HOSTILE[hostile]
+    trusted = changed(content, ("trusted",), ["models"])
+    for given in (
+        {"import": bad},
+        {"import": f"models.mine:{bad}"},
+        {"import": f"models.{bad}:build"},
+        {"timm": bad},
+        {"torchvision": bad},
+        {bad: "resnet18"},
+        {"torchvision": "resnet18", "options": {bad: 1}},
+        {"import": "models.mine:build", "options": {"name": bad}},
+    ):
+        with pytest.raises(ConfigError, match=r"datasets\.digits\.architecture"):
+            parse_params(changed(trusted, NETWORK, given))
+    with pytest.raises(ConfigError, match="trusted"):
+        parse_params(changed(content, ("trusted",), [bad]))
+
+
+@pytest.mark.parametrize("name", ["os:system", "os.path:join", "models.mine:build", "subprocess:call"])
+def test_code_is_refused_unless_its_package_is_trusted(
+    content: dict[str, Any], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else is trusted, and nothing is imported to find out."""
+    monkeypatch.setattr("importlib.import_module", None)
+    package = name.partition(":")[0].partition(".")[0]
+    hostile = changed(content, NETWORK, {"import": name})
+    for trusted in ([], ["torch"], [f"{package}s"], [package.upper()]):
+        with pytest.raises(
+            ConfigError, match=rf"^params: datasets.digits.architecture: .*{package!r} to the list `trusted`"
+        ):
+            parse_params(changed(hostile, ("trusted",), trusted))
+    parse_params(changed(hostile, ("trusted",), [package]))
+
+
+def test_trust_stands_in_params_yaml_alone(content: dict[str, Any], tmp_path: Path) -> None:
+    """A file of the library that somebody adds cannot give it."""
+    path = write_params(tmp_path, content)
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "more.yaml").write_text("trusted: [os]\n")
+    with pytest.raises(ConfigError, match=r"more\.yaml: trusted: not of the library"):
+        read_params(path)

@@ -63,4 +63,4 @@ def test_an_edit_of_a_file_makes_its_tables_again(folder: Path) -> None:
 
 def test_dvc_looks_at_the_folder_of_such_files(folder: Path) -> None:
     stages = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
-    assert [name for name, stage in stages.items() if "published" in stage["deps"]] == ["report"]
+    assert [name for name, stage in stages.items() if "published" in stage["deps"]] == ["train", "report"]

@@ -15,7 +15,7 @@ from certsmooth.experiment.library import naming_files
 from certsmooth.errors import CertsmoothError
 from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.registry import names
-from certsmooth.experiment.code_hash import depends_on, package_digest, source_digest
+from certsmooth.experiment.code_hash import architecture_code, depends_on, package_digest, source_digest
 from certsmooth.experiment.resolve import Experiment
 
 
@@ -124,7 +124,7 @@ def data_code(data):
 def network_code(base):
     """The members that a base classifier is built from."""
     denoiser = [f"science.denoisers.{base.denoiser.name}"] if base.denoiser else []
-    return [f"science.models.{base.architecture}", *denoiser]
+    return [architecture_code(base.architecture), *denoiser]
 
 
 def sample_code(samples):

@@ -1,5 +1,7 @@
 def train_code(w):
     spec = model(w)
+    if spec.given is not None:
+        return source_digest("experiment.steps.given", architecture_code(spec.architecture))
     return source_digest(
         "experiment.steps.train",
         *objective_code(spec.objective),
@@ -20,10 +22,10 @@ def objective_code(objective):
 
 
 def builds_on(w):
-    """The checkpoint that a training starts from, and the labels of its teacher."""
+    """The checkpoint that a training starts from, or that is given, and the labels of its teacher."""
     spec = model(w)
     return [
-        *([spec.start_file] if spec.start_file else []),
+        *filter(None, [spec.start_file, spec.given]),
         *at([spec.start.path] if spec.start else []),
         *at([spec.labels.teacher.path, spec.labels.path] if spec.labels else []),
     ]

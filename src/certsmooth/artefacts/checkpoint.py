@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from certsmooth._internal.checks import check_integer, check_number
+from certsmooth._internal.external import check_trusted, packages_of
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.tensors import read_tensors, write_tensors
@@ -29,12 +30,14 @@ class CheckpointHeader:
         model: the base classifier's architecture, shapes, normalisation and arithmetic.
         spec: what was trained, as JSON holds it: data set, sigma, seed, objective, sigma policy, recipe, ...
         sigma: the sigma0 of the training noise, in pixel coordinates [0, 1]; 0 for training without noise.
-        dataset_fingerprint: of the training split, without images that a classifier labelled.
-        images: that it was trained on.
-        images_fingerprint: of those.
+        dataset_fingerprint: of the training split, without images that a classifier labelled. Of one that was trained
+            elsewhere: of the data set that it stands for; None for that of none yet.
+        images: that it was trained on; None if it was trained elsewhere.
+        images_fingerprint: of those; None likewise.
         pixel_range: of the data set; None for toy data without one.
-        device: the kind of device that it was trained on.
-        made_by: what trained it.
+        device: the kind of device that it was trained on; None likewise.
+        made_by: what trained it, or made this file.
+        given: of one that was trained elsewhere, the file that it comes from: its SHA-256 and what is known of it.
 
     Raises:
         ConfigError: sigma is negative or not finite, or there are no images.
@@ -43,16 +46,18 @@ class CheckpointHeader:
     model: ModelSpec
     spec: dict[str, Any]
     sigma: float
-    dataset_fingerprint: str
-    images: int
-    images_fingerprint: str
+    dataset_fingerprint: str | None
+    images: int | None
+    images_fingerprint: str | None
     pixel_range: tuple[float, float] | None
-    device: str
+    device: str | None
     made_by: MadeBy
+    given: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, minimum=0)
-        check_integer("images", self.images, minimum=1)
+        if self.images is not None:
+            check_integer("images", self.images, minimum=1)
 
 
 def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> None:
@@ -70,7 +75,10 @@ def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> No
         raise CheckpointError(f"{path}: the header is about {header.model}; the classifier is {classifier.spec}")
     state = classifier.network.state_dict()
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    write_tensors(path, FORM, tensors, asdict(header))
+    content = asdict(header)
+    if header.given is None:  # as files were before others could be given
+        del content["given"]
+    write_tensors(path, FORM, tensors, content)
 
 
 def load(
@@ -79,6 +87,7 @@ def load(
     expect: Mapping[str, object] | None = None,
     device: torch.device | str = "cpu",
     trainable: bool = False,
+    trusted: Collection[str] = (),
 ) -> tuple[BaseClassifier, CheckpointHeader]:
     """Read a checkpoint.
 
@@ -87,19 +96,21 @@ def load(
         expect: what it must have been made for: fields of the header, each whole.
         device: where the classifier goes.
         trainable: return float32 weights in training mode, to go on training, instead of the frozen program.
+        trusted: packages whose code may run, for an architecture that is imported from one.
 
     Returns:
         The classifier, frozen unless ``trainable``, and the header.
 
     Raises:
         CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version,
-            holds tensors that do not fit the architecture, or was made for something else; names the file and
-            the entry.
+            holds tensors that do not fit the architecture, was made for something else, or is of an architecture that
+            would be imported from a package that is not trusted; names the file and the entry.
     """
     tensors, content = read_tensors(path, FORM)
     header = FORM.decoded(CheckpointHeader, path, content)
     FORM.check(path, content, json.loads(json.dumps(dict(expect or {}))))
     try:
+        check_trusted(header.model.architecture, trusted, remedy="say trusted=[{!r}]")
         classifier = build(header.model, seed=0)
     except ConfigError as cause:
         raise CheckpointError(f"{path}: {cause}") from cause
@@ -131,7 +142,8 @@ def start_from(
     Raises:
         CheckpointError: as `load`, or it has another architecture or image shape; names both.
     """
-    loaded, header = load(path, expect=expect, trainable=True)
+    trusted = packages_of(classifier.spec.architecture)
+    loaded, header = load(path, expect=expect, trainable=True, trusted=trusted)
     network, model = classifier.network, classifier.spec
     if model.denoiser is not None and header.model.denoiser is None:
         network, model = network.get_submodule("classifier"), replace(model, denoiser=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -31,20 +32,23 @@ class TrainedClassifier:
     header: checkpoint.CheckpointHeader
 
 
-def load_classifier(path: str | PathLike[str], *, device: torch.device | str = "cpu") -> TrainedClassifier:
+def load_classifier(
+    path: str | PathLike[str], *, device: torch.device | str = "cpu", trusted: Collection[str] = ()
+) -> TrainedClassifier:
     """Load a base classifier that the workflow trained.
 
     Args:
         path: its checkpoint, ``results/checkpoints/**/model.safetensors``.
         device: where it goes.
+        trusted: packages whose code may run, for a network that is imported from one.
 
     Raises:
-        CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version; names
-            the file.
+        CheckpointError: the file cannot be read, is truncated, altered, foreign or of another format version, or
+            would run code of a package that is not trusted; names the file.
 
     Example:
         >>> trained = load_classifier("model.safetensors")  # doctest: +SKIP
         >>> smoothed = SmoothedClassifier(trained.model, trained.num_classes, trained.sigma)  # doctest: +SKIP
     """
-    model, header = checkpoint.load(Path(path), device=device)
+    model, header = checkpoint.load(Path(path), device=device, trusted=trusted)
     return TrainedClassifier(model, header.model.num_classes, header.sigma, header.pixel_range, header)

@@ -73,9 +73,14 @@ def _data(options: argparse.Namespace, experiment: Experiment) -> None:
 
 
 def _train(options: argparse.Namespace, experiment: Experiment) -> None:
+    spec = experiment.train(_model_run(options.name, experiment))
+    if spec.given is not None:
+        from certsmooth.experiment.steps.given import take_given
+
+        take_given(spec, results=options.results)
+        return
     from certsmooth.experiment.steps.train import train_model
 
-    spec = experiment.train(_model_run(options.name, experiment))
     train_model(spec, results=options.results, device=_device(options))
 
 
@@ -243,7 +248,10 @@ def _device(options: argparse.Namespace) -> torch.device:
 _VERBS: Mapping[str, tuple[Verb, str]] = {
     "check": (_check, "Check every key and value of params.yaml."),
     "data": (_data, "Fetch a data set and record what it is: shape, sizes, fingerprints."),
-    "train": (_train, "Train one base classifier; goes on after the last finished epoch if it was killed."),
+    "train": (
+        _train,
+        "Train one base classifier, or take a given one; goes on after the last finished epoch if it was killed.",
+    ),
     "label": (_label, "Label the unlabelled images by a classifier's predictions, for self-training."),
     "sample": (_sample, "Count the classes of noisy copies of each image; goes on with the next image."),
     "certify": (_certify, "Turn counts into certificates: prediction and radius of each image."),

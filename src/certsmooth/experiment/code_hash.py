@@ -13,6 +13,8 @@ from functools import cache
 from itertools import chain
 from pathlib import Path
 
+from certsmooth._internal.external import Architecture, ExternalArchitecture, code_of
+
 _ROOT = Path(__file__).resolve().parents[1]
 _STRING_OR_COMMENT = re.compile(
     r"""(?P<string>
@@ -24,16 +26,35 @@ _STRING_OR_COMMENT = re.compile(
 
 
 @cache
-def source_digest(*modules: str) -> str:
+def source_digest(*modules: str | ExternalArchitecture) -> str:
     """Return a hash of the modules, of all of this package that they import, directly or not, and of what these read.
+
+    Of an architecture of another program: of the file of the imported module, not of what that imports; or of the
+    version of the library.
 
     Members of families are imported by name at run time: give those that the step uses.
 
     Args:
-        modules: module names without the package's, for example ``"science.training"``.
+        modules: module names without the package's, for example ``"science.training"``; and architectures, as
+            `architecture_code` returns them.
+
+    Raises:
+        ConfigError: an architecture's module is not there.
     """
-    files = _with_data(_closure(*modules))
-    return _digest(files, lambda path: _module(path)[0] if path.suffix == ".py" else path.read_bytes())
+    files = _with_data(_closure(*(each for each in modules if isinstance(each, str))))
+    digest = _digest(files, lambda path: _module(path)[0] if path.suffix == ".py" else path.read_bytes())
+    external = sorted({_external(each) for each in modules if not isinstance(each, str)})
+    return hashlib.sha256("\0".join([digest, *external]).encode()).hexdigest()[:16] if external else digest
+
+
+def architecture_code(architecture: Architecture) -> str | ExternalArchitecture:
+    """Return what `source_digest` takes for an architecture."""
+    return f"science.models.{architecture}" if isinstance(architecture, str) else architecture
+
+
+def _external(architecture: ExternalArchitecture) -> str:
+    code = code_of(architecture)
+    return code if isinstance(code, str) else f"{architecture.module} {_module(code)[0].hex()}"
 
 
 def depends_on(module: str, other: str) -> bool:

@@ -21,6 +21,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainValidator,
     Strict,
     Tag,
     TypeAdapter,
@@ -39,6 +40,7 @@ from certsmooth._internal.checks import (
     number_meant,
     whole_number_meant,
 )
+from certsmooth._internal.external import Architecture, check_trusted, read_architecture
 from certsmooth._internal.registry import names
 from certsmooth.errors import ConfigError, nearest
 from certsmooth.experiment.library import SHORT, Content, read_content
@@ -47,6 +49,7 @@ from certsmooth.experiment.specs import Arrival, NumericType, Option
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")  # names become parts of paths and of commands
 _SIGMA = re.compile(r"\{sigma(:(\.[0-9])?[fg])?\}")  # in the name of a file, where sigma stands
+_SEED = re.compile(r"\{seed\}")
 _NAME_FORM = "at most 100 letters, digits, '_', '-' and '.', a letter or digit first"
 
 
@@ -83,6 +86,10 @@ def _is_file(value: str) -> bool:
 
 def _is_pattern(value: str) -> bool:
     return _is_file(_SIGMA.sub("", value)) if _SIGMA.search(value) else _is_file(value)
+
+
+def _is_place(value: str) -> bool:
+    return _is_pattern(_SEED.sub("", value))
 
 
 def _is_text(value: str) -> bool:
@@ -154,12 +161,38 @@ Pattern = Annotated[
         _is_pattern,
     ),
 ]
+Place = Annotated[
+    str,
+    _must_be(
+        "a path: printable, without braces but those of {sigma} and {seed}, at most 1000 characters, the first neither "
+        "'-' nor '~'",
+        _is_place,
+    ),
+]
 Text = Annotated[
     str,
     _must_be("a line of printable text without '|' and '$', not starting with '_', at most 200 characters", _is_text),
 ]
 Step = Annotated[
     str, _must_be("1 divided by a whole number up to 999999, as 1/255", re.compile("1/[1-9][0-9]{0,5}").fullmatch)
+]
+
+
+def _network(value: object) -> Architecture:
+    try:
+        return read_architecture(value)
+    except ConfigError as error:
+        raise PydanticCustomError("network", "{said}", {"said": str(error)}) from None
+
+
+def _network_or_none(value: object) -> Architecture | None:
+    return None if value is None else _network(value)
+
+
+Network = Annotated[Architecture, PlainValidator(_network, json_schema_input_type=str)]
+NetworkOrNone = Annotated[Architecture | None, PlainValidator(_network_or_none, json_schema_input_type=str | None)]
+Package = Annotated[
+    str, _must_be("the name of a package, without dots", re.compile(r"[A-Za-z_]\w{0,99}", re.ASCII).fullmatch)
 ]
 _STRICT = ConfigDict(extra="forbid", strict=False)
 _ONE = "a number, text, true, false or null"
@@ -303,7 +336,12 @@ class DatasetParams:
     validation: Share = Field(description="share of the training split that is held back to choose sigma and K")
     sigmas: Sigmas = Field(description="the noise levels trained and certified")
     radii: Radii = Field(description="at which tables give certified accuracy, in pixel coordinates [0, 1]")
-    architecture: str = Field(description="a member of certsmooth.science.models")
+    architecture: Network = Field(
+        description=(
+            "a member of certsmooth.science.models; or a network of another program (docs/networks.md): `{import: "
+            "package.module:function}`, `{timm: NAME}` or `{torchvision: NAME}`, each with `options`"
+        )
+    )
     normalisation: Mapping[str, tuple[Number, ...]] | None = Field(
         default=None,
         description="mean and std per channel, or one for all, the first layer of the model; null for none",
@@ -370,6 +408,36 @@ class Training:
             if self.start is None:
                 raise ValueError(f"denoiser: {self.denoiser.name!r}; needs start, the classifier behind it")
             _check_one_value("denoiser", self.denoiser)
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
+class GivenTraining:
+    """A base classifier that was trained elsewhere: a checkpoint, for `certsmooth import` to make of others' files."""
+
+    given: Place = Field(
+        description=(
+            "the checkpoint. Where there is one for each sigma, or training seed, ``{sigma}`` (0.25, 1.0), "
+            "``{sigma:.2f}`` (0.25, 1.00) and ``{seed}`` stand for them in its name"
+        )
+    )
+    architecture: NetworkOrNone = Field(default=None, description="its network; null: that of the data set")
+    train: Text = Field(
+        default="unknown", description="how sigma was chosen in training, as tables show it: FS, DS, none, ..."
+    )
+
+    def file(self, sigma: float, seed: int) -> str:
+        """Return the file of a noise level and a training seed."""
+        return _SEED.sub(str(seed), _SIGMA.sub(lambda place: place[0].format(sigma=sigma), self.given))
+
+
+def _trained_where(entry: object) -> str:
+    given = "given" in entry if isinstance(entry, Mapping) else isinstance(entry, GivenTraining)
+    return "given" if given else "trained"
+
+
+AnyTraining = Annotated[
+    Annotated[Training, Tag("trained")] | Annotated[GivenTraining, Tag("given")], Discriminator(_trained_where)
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -659,7 +727,10 @@ KINDS: Mapping[str, type[AnyTable]] = {
     "empirical": EmpiricalTable,
     "soundness": SoundnessTable,
 }
-_KINDS: Mapping[str, type] = {**KINDS, "ours": Method, "others": PublishedMethod}
+_KINDS: Mapping[str, type] = {
+    **KINDS,
+    **{"ours": Method, "others": PublishedMethod, "trained": Training, "given": GivenTraining},
+}
 K = TypeVar("K", bound=Table)
 
 
@@ -683,12 +754,21 @@ class Params:
     seed: Natural = Field(description="of the validation split, the certification noise and the memory's order")
     training_seeds: Naturals = Field(description="one base classifier per seed")
     datasets: Annotated[Mapping[str, DatasetParams], _by(_names)] = Field(description="by name")
-    trainings: Annotated[Mapping[str, Training], _by(_names)] = Field(description="by name")
+    trainings: Annotated[Mapping[str, AnyTraining], _by(_names)] = Field(
+        description="by name; one that has ``given`` is a checkpoint that was trained elsewhere"
+    )
     methods: Annotated[Mapping[str, AnyMethod], _by(_names)] = Field(
         description="by name; one that has ``certificates`` is a row of files that others made"
     )
     tables: Annotated[Mapping[str, Annotated[AnyTable, Field(discriminator="kind")]], _by(_names)] = Field(
         description="by the name of their file in results/tables"
+    )
+    trusted: tuple[Package, ...] = Field(
+        default=(),
+        description=(
+            "packages whose code `architecture: {import: ...}` may run; `models` is the folder of that name beside "
+            "params.yaml (docs/security.md)"
+        ),
     )
     toy: ToyFigures | None = Field(default=None, description="the figures of IDRS's toy experiment; null for none")
     pictures: Pictures | None = Field(
@@ -702,6 +782,10 @@ class Params:
         for key, value, valid in self._references():
             if value is not None:
                 check_choice(key, value, valid)
+        for name, entry in self.datasets.items():
+            self._check_trusted(f"datasets.{name}", entry.architecture)
+        for name, given in self.given_trainings.items():
+            self._check_trusted(f"trainings.{name}", given.architecture or "")
         later = {name for _, name, _ in self._built_on()}
         for key, _, needed in self._built_on():
             if needed in later:
@@ -715,6 +799,12 @@ class Params:
         if (toy := self.toy) is not None and toy.sigma not in (known := self.datasets[toy.dataset].sigmas):
             raise ValueError(f"toy.sigma: {toy.sigma}; must be one of datasets.{toy.dataset}.sigmas, {list(known)}")
 
+    def _check_trusted(self, key: str, architecture: Architecture) -> None:
+        try:
+            check_trusted(architecture, self.trusted, remedy="add {!r} to the list `trusted` of params.yaml")
+        except ConfigError as error:
+            raise ValueError(f"{key}.{error}") from None
+
     def _check_labels(self, key: str, methods: Sequence[str]) -> None:
         first: dict[str, str] = {}
         for method in methods:
@@ -727,13 +817,23 @@ class Params:
         return {name: method for name, method in self.methods.items() if isinstance(method, Method)}
 
     @cached_property
+    def our_trainings(self) -> Mapping[str, Training]:
+        """The trainings that are run here."""
+        return {name: training for name, training in self.trainings.items() if isinstance(training, Training)}
+
+    @cached_property
+    def given_trainings(self) -> Mapping[str, GivenTraining]:
+        """The trainings that were run elsewhere."""
+        return {name: training for name, training in self.trainings.items() if isinstance(training, GivenTraining)}
+
+    @cached_property
     def published_methods(self) -> Mapping[str, PublishedMethod]:
         """The methods that are files of others."""
         return {name: method for name, method in self.methods.items() if isinstance(method, PublishedMethod)}
 
     def _built_on(self) -> Iterator[tuple[str, str, str | None]]:
         """Yield each key that names what a training starts or learns from: the key, the training, and that name."""
-        for name, training in self.trainings.items():
+        for name, training in self.our_trainings.items():
             if training.start is not None:
                 yield f"trainings.{name}.start.training", name, training.start.training
             if training.teacher is not None:
@@ -750,14 +850,18 @@ class Params:
             key = f"datasets.{name}"
             own = entry.member is None
             yield (key, name, names("datasets")) if own else (f"{key}.member", entry.member, names("datasets"))
-            yield f"{key}.architecture", entry.architecture, names("models")
+            if isinstance(entry.architecture, str):
+                yield f"{key}.architecture", entry.architecture, names("models")
             if entry.certification.stop is not None:
                 yield f"{key}.certification.stop.name", entry.certification.stop.name, names("stopping")
             for each, changes in entry.methods.items():
                 yield from _stops(f"{key}.methods.{each}", changes.certification)
-            yield from ((f"{key}.trainings", each, self.trainings) for each in entry.trainings)
+            yield from ((f"{key}.trainings", each, self.our_trainings) for each in entry.trainings)
             yield from ((f"{key}.methods", each, self.our_methods) for each in entry.methods)
-        for name, training in self.trainings.items():
+        for name, given in self.given_trainings.items():
+            if isinstance(given.architecture, str):
+                yield f"trainings.{name}.architecture", given.architecture, names("models")
+        for name, training in self.our_trainings.items():
             key = f"trainings.{name}"
             yield f"{key}.objective.name", training.objective.name, names("objectives")
             yield f"{key}.policy.name", training.policy.name, names("sigma")
@@ -882,7 +986,7 @@ _RIGHT = {
 
 _SHOWN = 50  # problems
 
-_OF_KINDS = ("tables", "methods")
+_OF_KINDS = ("tables", "methods", "trainings")
 """Sections whose entries are of several kinds: the kind stands in the location of an error after the entry's name."""
 
 
@@ -909,6 +1013,8 @@ def _explain(cls: type, error: ErrorDetails) -> str:
         return f"missing key {key}.kind; must be one of {', '.join(KINDS)}"
     if error["type"] == "union_tag_invalid":
         return f"{key}.kind: unknown {error['ctx']['tag']!r}; {nearest(error['ctx']['tag'], KINDS)}"
+    if error["type"] == "network":
+        return f"{key.rpartition('.')[0]}.{error['msg']}"
     if error["type"] == "check":
         return f"{key}: {error['msg']}"
     if error["type"] == "value_error":

@@ -9,7 +9,8 @@ from certsmooth.experiment.config import Params
 def labels_of(params: Params, method: str) -> tuple[str, str]:
     """Return the labels of sigma in training, ``"none"`` without noise, and in certification.
 
-    Of files that others made, the first is what params.yaml says; their sigma is constant in certification.
+    Of what others trained, or certified, the first is what params.yaml says; certificates of theirs have a constant
+    sigma.
 
     Args:
         params: the configuration.
@@ -21,6 +22,8 @@ def labels_of(params: Params, method: str) -> tuple[str, str]:
     if (published := params.published_methods.get(method)) is not None:
         return published.train, policy_label("fixed")
     chosen = params.our_methods[method]
-    training = params.trainings[chosen.training]
+    if (given := params.given_trainings.get(chosen.training)) is not None:
+        return given.train, policy_label(chosen.policy.name)
+    training = params.our_trainings[chosen.training]
     train = policy_label(training.policy.name) if uses_noise(training.objective.name) else NO_NOISE
     return train, policy_label(chosen.policy.name)

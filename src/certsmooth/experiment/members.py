@@ -113,10 +113,11 @@ def check_members(params: Params) -> None:
         make(Recipe, dataset.recipe, f"{key}.recipe")
         if dataset.normalisation:
             make(Normalisation, dataset.normalisation, f"{key}.normalisation")
-        for training in params.trainings:
+        for training in params.our_trainings:
             _check_training(params, name, training)
         for method in params.our_methods:
             _check_method(params, name, method)
+    _check_given(params)
     _check_enough_samples(params)
     _check_stops(params)
     for name, table in params.tables.items():
@@ -217,11 +218,12 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     for run in runs.table_runs(params, name):
         if run.sigma not in params.datasets[run.dataset].sigmas:  # but of the table's settings
             policy_of(params, run)
-            runs.objective_of(params, runs.model_run(params, run))
+            if (model := runs.model_run(params, run)).training in params.our_trainings:
+                runs.objective_of(params, model)
 
 
 def _check_training(params: Params, dataset: str, name: str) -> None:
-    key, noise = runs.training_key(params, dataset, name), params.trainings[name].noise
+    key, noise = runs.training_key(params, dataset, name), params.our_trainings[name].noise
     make(Recipe, runs.recipe(params, dataset, name), f"{key}.recipe")
     for grid, sigma in product(runs.training_grid_points(params, dataset, name), params.datasets[dataset].sigmas):
         run = runs.ModelRun(dataset, name, sigma, params.training_seeds[0], grid)
@@ -231,8 +233,21 @@ def _check_training(params: Params, dataset: str, name: str) -> None:
                 f"{key}.noise: {noise!r}; must be 'gaussian' with estimator 'gradient_free' (SmoothAdv, eq. 7)"
             )
         build("sigma", runs.training_policy_of(params, run), sigma=sigma, key=f"{key}.policy")
-    if (denoiser := params.trainings[name].denoiser) is not None:
+    if (denoiser := params.our_trainings[name].denoiser) is not None:
         build("denoisers", denoiser, key=f"trainings.{name}.denoiser")
+
+
+def _check_given(params: Params) -> None:
+    """Check that no checkpoint that was trained elsewhere passes for those of several training seeds."""
+    seeds: dict[tuple[str, str, float, str], int] = {}
+    for run in runs.all_models(params):
+        if (training := params.given_trainings.get(run.training)) is not None:
+            file = training.file(run.sigma, run.seed)
+            if (first := seeds.setdefault((run.dataset, run.training, run.sigma, file), run.seed)) != run.seed:
+                raise ConfigError(
+                    f"trainings.{run.training}.given: {training.given!r} is one checkpoint, but the training seeds are "
+                    f"{first}, {run.seed}, ...; must have {{seed}} in its name, or training_seeds be one"
+                )
 
 
 def _check_method(params: Params, dataset: str, name: str) -> None:

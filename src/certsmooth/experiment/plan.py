@@ -237,9 +237,11 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
     costs no more for more samples. A rule stops samples where it would if they came as their probabilities say. Attacks
     grow with the images. A memory grows faster: what is derived from counts is alike only for as many.
     """
-    is_fixed = whole["policy"]["name"] == "fixed"
     if job.rule == "label":
         return 1.0
+    if job.rule == "train" and whole["objective"] is None:  # given
+        return 0.0
+    is_fixed = whole["policy"]["name"] == "fixed"
     if job.rule == "train":
         recipe = _RECIPE if is_fixed else (*_RECIPE, "epochs", "adaptive_from_epoch")
         kind |= {key: whole["recipe"].get(key) for key in recipe}

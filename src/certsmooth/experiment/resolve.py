@@ -83,6 +83,8 @@ class Experiment:
             ConfigError: it builds on a training with several grid points, or needs unlabelled images of data without,
                 or an option has no value for its sigma.
         """
+        if run.training in self.params.given_trainings:
+            return self._given(run)
         chosen = self.params.datasets[run.dataset]
         training = runs.resolved_training(self.params, run.dataset, run.training)
         start, teacher = (find(self.params, run) for find in (runs.start_run, runs.teacher_run))
@@ -105,6 +107,29 @@ class Experiment:
             label_weight=runs.teacher_weight_of(self.params, run),
             grid=run.grid,
             denoiser=MemberSpec(training.denoiser.name, training.denoiser.options) if training.denoiser else None,
+        )
+
+    def _given(self, run: ModelRun) -> TrainSpec:
+        chosen, training = self.params.datasets[run.dataset], self.params.given_trainings[run.training]
+        return TrainSpec(
+            data=self.data(run.dataset),
+            training=run.training,
+            sigma=run.sigma,
+            seed=run.seed,
+            architecture=training.architecture or chosen.architecture,
+            normalisation=None,
+            numeric_type=chosen.numeric_type,
+            channels_last=chosen.channels_last,
+            recipe={},
+            objective=None,
+            policy=None,
+            noise=None,
+            start=None,
+            start_file=None,
+            labels=None,
+            label_weight=1.0,
+            grid=run.grid,
+            given=training.file(run.sigma, run.seed),
         )
 
     def labels(self, teacher: ModelRun) -> LabelSpec:

@@ -83,8 +83,8 @@ class Demand:
 
 
 def resolved_training(params: Params, dataset: str, name: str) -> Training:
-    """Return a training with what differs on a data set."""
-    chosen, changes = params.trainings[name], params.datasets[dataset].trainings.get(name)
+    """Return a training that is run here, with what differs on a data set."""
+    chosen, changes = params.our_trainings[name], params.datasets[dataset].trainings.get(name)
     if changes is None:
         return chosen
     objective, policy = _changed(chosen.objective, changes.objective), _changed(chosen.policy, changes.policy)
@@ -131,6 +131,8 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
 
 
 def _training_options(params: Params, dataset: str, name: str) -> tuple[MemberOptions, ...]:
+    if name in params.given_trainings:
+        return ()
     chosen = resolved_training(params, dataset, name)
     return chosen.objective.options, chosen.policy.options, {"teacher_weight": chosen.teacher_weight}
 
@@ -424,6 +426,8 @@ def start_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: that training has several grid points on this data set.
     """
+    if run.training in params.given_trainings:
+        return None
     start = resolved_training(params, run.dataset, run.training).start
     return _earlier(params, run, "start.training", start.training if start else None)
 
@@ -434,7 +438,9 @@ def teacher_run(params: Params, run: ModelRun) -> ModelRun | None:
     Raises:
         ConfigError: its training has several grid points on this data set, or the data set has no unlabelled images.
     """
-    teacher = params.trainings[run.training].teacher
+    if run.training in params.given_trainings:
+        return None
+    teacher = params.our_trainings[run.training].teacher
     if teacher is not None and params.datasets[run.dataset].unlabelled is None:
         raise ConfigError(
             f"datasets.{run.dataset}.unlabelled: null; training {run.training!r} needs unlabelled images: "

@@ -14,18 +14,19 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from certsmooth._internal.external import LIBRARIES
 from certsmooth._internal.registry import names
 from certsmooth._internal.storage import atomic_write
 from certsmooth.errors import ConfigError
 from certsmooth.experiment import recipes
-from certsmooth.experiment.config import KINDS, Params, PublishedMethod, Short, read_params
+from certsmooth.experiment.config import KINDS, GivenTraining, Params, PublishedMethod, Short, read_params
 from certsmooth.experiment.members import options_schema
 
 SCHEMA, PAGE = Path("config", "schema.json"), Path("docs", "parameters.md")
 
 _TYPES = {
-    **{"DatasetParams": "datasets", "Training": "trainings", "Method": "methods"},
-    "PublishedMethod": "methods",
+    **{"DatasetParams": "datasets", "Training": "trainings", "GivenTraining": "trainings"},
+    **{"Method": "methods", "PublishedMethod": "methods"},
 }
 _MEMBERS = {
     ("Training", "objective"): "objectives",
@@ -42,12 +43,14 @@ _ONE_VALUE = ("certificates", "attacks", "stopping", "denoisers")
 """Families whose options are one value each."""
 
 _NAMES = {
-    ("DatasetParams", "architecture"): "models",
     ("DatasetParams", "member"): "datasets",
     ("Training", "noise"): "noise",
     ("PublishedMethod", "dataset"): "datasets",
 }
 """The family that a name belongs to."""
+
+_NETWORKS = ("DatasetParams", "GivenTraining")
+"""Types with the key ``architecture``."""
 
 Schema = dict[str, Any]
 
@@ -67,7 +70,10 @@ def schema() -> Schema:
         types[family] = _member(types["Member"], family)
         _put(types[name]["properties"], key, {"$ref": f"#/$defs/{family}"})
     for (name, key), family in _NAMES.items():
-        _put(types[name]["properties"], key, {"enum": list(names(family))})
+        _put(types[name]["properties"], key, _one_of(family))
+    types["Network"] = _network()
+    for name in _NETWORKS:
+        _put(types[name]["properties"], "architecture", {"anyOf": [_one_of("models"), {"$ref": "#/$defs/Network"}]})
     for name in ("Method", "MethodChanges"):  # fields of the certification, each as there
         _put(types[name]["properties"], "certification", {"$ref": "#/$defs/Certification"})
     del types["Member"]
@@ -85,6 +91,25 @@ def schema() -> Schema:
     properties = {**first, **short, **whole.pop("properties"), "modifiers": modifiers}
     head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "certsmooth: params.yaml and config"}
     return {**head, **whole, "properties": properties, "$defs": dict(sorted(types.items()))}
+
+
+def _one_of(family: str) -> Schema:
+    return {"enum": list(names(family))}
+
+
+def _network() -> Schema:
+    """Return the schema of an architecture of another program; see `certsmooth._internal.external`."""
+    told = {
+        "import": "package.module:function, called with image_shape, num_classes and the options; the package must be "
+        "one of `trusted`",
+        "timm": "a model of timm, without its weights",
+        "torchvision": "a model of torchvision.models that classifies, without its weights",
+    }
+    options = {"description": "further arguments", "type": "object", "additionalProperties": True}
+    properties = {library: {"description": told[library], "type": "string"} for library in LIBRARIES}
+    text = "A network of another program: one of the three, and its options (docs/networks.md)."
+    whole: Schema = {"description": text, "type": "object", "additionalProperties": False}
+    return {**whole, "properties": {**properties, "options": options}}
 
 
 def _member(any_member: Schema, family: str) -> Schema:
@@ -194,8 +219,9 @@ def _places(whole: Schema, place: str, described: Schema, seen: tuple[str, ...] 
 
 
 def _kind(name: str) -> str | None:
-    if name == PublishedMethod.__name__:
-        return "with certificates of others"
+    for cls, kind in ((PublishedMethod, "with certificates of others"), (GivenTraining, "with a given checkpoint")):
+        if name == cls.__name__:
+            return kind
     return next((f"kind: {kind}" for kind, cls in KINDS.items() if cls.__name__ == name), None)
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+from certsmooth._internal.external import Architecture, packages_of
 from certsmooth.errors import ConfigError
 
 Split = Literal["test", "validation"]
@@ -142,31 +143,39 @@ class TrainSpec(Spec):
         labels: of the unlabelled images, which are trained on as well (self-training).
         label_weight: of these images in the loss; the others have 1.
         grid: the point of the options that are lists, which names the folder.
+        given: the file of one that was trained elsewhere, None for one that is trained here. It has neither objective,
+            policy nor noise, and the normalisation that its file says.
     """
 
     data: DataSpec
     training: str
     sigma: float
     seed: int
-    architecture: str
+    architecture: Architecture
     normalisation: Mapping[str, Any] | None
     numeric_type: NumericType
     channels_last: bool
     recipe: Mapping[str, Any]
-    objective: MemberSpec
-    policy: MemberSpec
-    noise: str
+    objective: MemberSpec | None
+    policy: MemberSpec | None
+    noise: str | None
     start: TrainSpec | None
     start_file: str | None
     labels: LabelSpec | None
     label_weight: float
     grid: GridPoint = field(metadata=_WHERE)
     denoiser: MemberSpec | None = field(default=None, metadata={_LATER: None})
+    given: str | None = field(default=None, metadata=_WHERE)
 
     @property
     def name(self) -> str:
         """Of the run: ``digits/gaussian/sigma=0.25/seed=0/default``."""
         return f"{self.data.dataset}/{self.training}/sigma={self.sigma!r}/seed={self.seed}/{grid_name(self.grid)}"
+
+    @property
+    def trusted(self) -> tuple[str, ...]:
+        """The packages whose code may run to build it: params.yaml says so (`Params.trusted`)."""
+        return packages_of(self.architecture)
 
     @property
     def path(self) -> Path:

@@ -11,7 +11,7 @@ from certsmooth.experiment import runs
 from certsmooth.experiment.base_classifier import model_of
 from certsmooth.experiment.build import build as build_member
 from certsmooth.experiment.build import under
-from certsmooth.experiment.config import Params
+from certsmooth.experiment.config import GivenTraining, Params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps.data import load_data
 from certsmooth.science.models import ModelSpec, build, check_shape
@@ -23,12 +23,16 @@ def check_start(params: Params) -> None:
 
     Raises:
         ConfigError: a source or another file is not there, the architecture or the recipe does not take the images, or
-            a training starts from a file that is no checkpoint for it; the key is named.
+            a training starts from a file, or is one, that is no checkpoint for it; the key is named.
     """
     models = runs.all_models(params)
     specs = {dataset: _check_dataset(params, dataset) for dataset in dict.fromkeys(run.dataset for run in models)}
     for dataset, training in dict.fromkeys((run.dataset, run.training) for run in models):
-        _check_training(params, dataset, training, specs[dataset])
+        if training in params.our_trainings:
+            _check_training(params, dataset, training, specs[dataset])
+    for run in models:
+        if (given := params.given_trainings.get(run.training)) is not None:
+            _check_given(run, given, specs[run.dataset])
     shown = [(run.method, run.file) for table in params.tables for run in runs.published_runs(params, table)]
     shown += [(name, file) for name, _, file in runs.high_dimension_files(params)]
     for method, file in shown:
@@ -63,6 +67,15 @@ def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) ->
 
         path, classifier = Path(training.start.checkpoint), build(spec, seed=0)
         under(f"trainings.{name}.start.checkpoint", checkpoint.start_from, path, classifier)
+
+
+def _check_given(run: runs.ModelRun, given: GivenTraining, spec: ModelSpec) -> None:
+    from certsmooth.experiment.steps.given import load_given  # here, as it loads torch
+
+    key, file = f"trainings.{run.training}.given", given.file(run.sigma, run.seed)
+    _check_there(key, file)
+    architecture = given.architecture or spec.architecture
+    under(key, load_given, Path(file), architecture, spec.image_shape, spec.num_classes)
 
 
 def _check_there(key: str, file: str) -> None:

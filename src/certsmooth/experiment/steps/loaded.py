@@ -69,7 +69,7 @@ class Loaded:
         if self._classifier is None or self._classifier[0] != base.key:
             path, training = self.results / base.path, self.record(base.data)["parts"]["training"]
             expect = {"spec": base.identity, "dataset_fingerprint": training["fingerprint"]}
-            classifier, _ = checkpoint.load(path, expect=expect, device=self.device)
+            classifier, _ = checkpoint.load(path, expect=expect, device=self.device, trusted=base.trusted)
             self._classifier = base.key, classifier, file_digest(path)
         return self._classifier[1:]
 

@@ -42,12 +42,15 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
         DataError: the data, or the labels of a teacher, are missing, damaged, or of something else.
         CheckpointError: so is the checkpoint to start from, or another run is writing this one.
     """
+    chosen, sigma_policy, noise = spec.objective, spec.policy, spec.noise
+    if chosen is None or sigma_policy is None or noise is None:
+        raise CheckpointError(f"{spec.name}: is the file {spec.given}; nothing of it can be trained")
     output = results / spec.path
     record = read_record(results / spec.data.path, spec=spec.data.identity)
     training, validation = (load_part(spec.data, part, record) for part in ("training", "validation"))
     used = training if spec.labels is None else with_pseudo_labels(training, spec.labels, record, results=results)
     weights = np.where(np.arange(len(used)) < len(training), 1.0, spec.label_weight)
-    policy: SigmaPolicy = build("sigma", spec.policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
+    policy: SigmaPolicy = build("sigma", sigma_policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
     if policy.uses_training_images:
         policy = policy.fit(training.images, training.labels)
     with exclusive(output, error=CheckpointError):
@@ -58,10 +61,10 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
                 classifier,
                 used,
                 weights=weights,
-                objective=build("objectives", spec.objective, key=f"trainings.{spec.training}.objective"),
+                objective=build("objectives", chosen, key=f"trainings.{spec.training}.objective"),
                 sigma=policy,
                 recipe=make(Recipe, spec.recipe, f"datasets.{spec.data.dataset}.recipe"),
-                noise=spec.noise,
+                noise=noise,
                 seed=derive_seed(spec.seed, "training"),
                 device=device,
                 validation=validation,

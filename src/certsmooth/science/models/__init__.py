@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import torch
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
+from certsmooth._internal.external import Architecture, ExternalArchitecture
 from certsmooth._internal.registry import function, literal, member, names
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BaseClassifier",
     "DenoiserSpec",
+    "ExternalArchitecture",
     "ModelSpec",
     "Normalisation",
     "NumericType",
@@ -88,7 +90,7 @@ class ModelSpec:
     """All that is needed to build a base classifier but its weights.
 
     Attributes:
-        architecture: a module of this package.
+        architecture: a module of this package, or an `ExternalArchitecture`.
         image_shape: shape of one image, (c, h, w); toy data in d dimensions have (d,).
         num_classes: number of logits.
         normalisation: the layer before the network, or None for none.
@@ -100,7 +102,7 @@ class ModelSpec:
         ConfigError: a value is not valid; the message names the field.
     """
 
-    architecture: str
+    architecture: Architecture
     image_shape: tuple[int, ...]
     num_classes: int
     normalisation: Normalisation | None = None
@@ -109,7 +111,8 @@ class ModelSpec:
     denoiser: DenoiserSpec | None = None
 
     def __post_init__(self) -> None:
-        check_choice("architecture", self.architecture, names("models"))
+        if not isinstance(self.architecture, ExternalArchitecture):
+            check_choice("architecture", self.architecture, names("models"))
         check_choice("numeric_type", self.numeric_type, get_args(NumericType))
         store_integer(self, "num_classes", minimum=2)
         if not isinstance(self.image_shape, tuple) or not self.image_shape:
@@ -130,6 +133,11 @@ def check_shape(spec: ModelSpec) -> None:
     Raises:
         ConfigError: it does not.
     """
+    if isinstance(spec.architecture, ExternalArchitecture):
+        from certsmooth.science.models._external import check_state
+
+        check_state(build(spec, seed=0), build(spec, seed=1))
+        return
     takes: Any = literal("models", spec.architecture, "IMAGES", default="unknown")
     if takes == "unknown":
         build(spec, seed=0)
@@ -145,23 +153,38 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
         seed: the weights depend on it and on the spec only; torch's global generators are left as they were.
 
     Raises:
-        ConfigError: the seed is no whole number in 0 .. 2**63 - 1, or the architecture does not take images of that
-            shape.
+        ConfigError: the seed is no whole number in 0 .. 2**63 - 1, the architecture does not take images of that
+            shape, or one of another program cannot be imported or is no classifier.
     """
     from certsmooth.science.models._classifier import BaseClassifier
-    from certsmooth.science.models._denoised import Denoised
 
     seed = check_seed("seed", seed)
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         # Not torch.manual_seed: that would seed the generators of every GPU as well.
         torch.default_generator.manual_seed(seed)
-        network: nn.Module = function("models", spec.architecture, "build")(spec.image_shape, spec.num_classes)
-        if spec.denoiser is not None:
-            denoiser = member("denoisers", spec.denoiser.name)(**spec.denoiser.options)
-            network = Denoised(denoiser.build(spec.image_shape), network, spec.normalisation)
+        network = _network(spec)
     if spec.channels_last:
         network = network.to(memory_format=torch.channels_last)
     return BaseClassifier(spec, network)
+
+
+def _network(spec: ModelSpec) -> nn.Module:
+    network = _classifier(spec)
+    if spec.denoiser is None:
+        return network
+    from certsmooth.science.models._denoised import Denoised
+
+    denoiser = member("denoisers", spec.denoiser.name)(**spec.denoiser.options)
+    return Denoised(denoiser.build(spec.image_shape), network, spec.normalisation)
+
+
+def _classifier(spec: ModelSpec) -> nn.Module:
+    if isinstance(spec.architecture, ExternalArchitecture):
+        from certsmooth.science.models._external import build_external
+
+        return build_external(spec.architecture, spec.image_shape, spec.num_classes)
+    network: nn.Module = function("models", spec.architecture, "build")(spec.image_shape, spec.num_classes)
+    return network
 
 
 def check_images(
