@@ -13,12 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.artefacts.counts import read_counts, write_counts
 from certsmooth.artefacts.records import RECORD, read_logs, write_logs
+from certsmooth.errors import CheckpointError
+from certsmooth.experiment import runs
 from certsmooth.experiment.cli import _VERBS, main
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
@@ -590,6 +593,29 @@ def test_training_builds_on_a_checkpoint_and_on_pseudo_labels(taught):
     label.LABELS.write_json(LABELS, stored)
     assert main(["train", BOTH]) == 0
     assert model_path(BOTH).read_bytes() != first
+
+
+@pytest.mark.slow
+def test_a_denoiser_is_trained_in_front_of_another_training_whose_weights_stay(taught):
+    denoised = of_half("denoised")
+    edit_params(
+        Path(),
+        lambda params: params["trainings"].update(
+            denoised=params["trainings"]["gaussian"]
+            | {"start": {"training": "standard"}, "denoiser": {"name": "dncnn", "options": {"layers": 3}}}
+        ),
+    )
+    assert main(["train", denoised]) == 0
+    classifier, header = checkpoint.load(model_path(denoised))
+    behind, _ = checkpoint.load(model_path(of_half("standard")))
+    assert header.spec["denoiser"] == {"name": "dncnn", "options": {"layers": 3}}
+    held, expected = classifier.network.classifier.state_dict(), behind.network.state_dict()
+    assert held.keys() == expected.keys()
+    assert all(torch.equal(held[name], expected[name]) for name in held)
+    edit_params(Path(), lambda params: params["trainings"]["denoised"]["denoiser"].update(options={"layers": 4}))
+    spec = Experiment(read_params(Path("params.yaml"))).train(runs.ModelRun(HALF, "denoised", header.sigma, 0, ()))
+    with pytest.raises(CheckpointError, match=r"spec.denoiser.options.layers is 3; must be 4"):
+        checkpoint.load(model_path(denoised), expect={"spec": spec.identity})
 
 
 def test_self_training_from_a_file_of_unlabelled_images(taught, capsys):

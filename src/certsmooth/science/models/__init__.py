@@ -169,7 +169,7 @@ def build(spec: ModelSpec, *, seed: int) -> BaseClassifier:
 
 
 def _network(spec: ModelSpec) -> nn.Module:
-    network = _classifier(spec)
+    network = _without_denoiser(spec)
     if spec.denoiser is None:
         return network
     from certsmooth.science.models._denoised import Denoised
@@ -178,7 +178,7 @@ def _network(spec: ModelSpec) -> nn.Module:
     return Denoised(denoiser.build(spec.image_shape), network, spec.normalisation)
 
 
-def _classifier(spec: ModelSpec) -> nn.Module:
+def _without_denoiser(spec: ModelSpec) -> nn.Module:
     if isinstance(spec.architecture, ExternalArchitecture):
         from certsmooth.science.models._external import build_external
 
