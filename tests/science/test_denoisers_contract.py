@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,13 @@ def test_it_starts_in_front_of_a_classifier_without_one(name, tmp_path):
     behind = model.network.classifier.state_dict()
     assert all(torch.equal(value, behind[key]) for key, value in plain.network.state_dict().items())
     assert all(torch.equal(value, denoiser[key]) for key, value in model.network.denoiser.state_dict().items())
+
+
+def test_what_stays_behind_a_denoiser_must_have_its_normalisation(tmp_path):
+    checkpoint.save(tmp_path / "model", build(PLAIN, seed=0), checkpoint_header(PLAIN))
+    other = dataclasses.replace(spec(DENOISERS[0]), normalisation=None)
+    with pytest.raises(CheckpointError, match=r"normalisation is Normalisation\(.*must have None"):
+        checkpoint.start_from(tmp_path / "model", build(other, seed=0))
 
 
 def test_a_denoiser_is_no_start_for_a_classifier_without_one(tmp_path):

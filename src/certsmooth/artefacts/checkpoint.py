@@ -129,7 +129,8 @@ def start_from(
     """Give a classifier the weights of a checkpoint, to train on from there (pre-training).
 
     Where the two differ in the number of classes, tensors whose shape depends on it stay as they are. Normalisation
-    and arithmetic are those of the classifier. A network behind a denoiser gets the weights of one without.
+    and arithmetic are those of the classifier. A network behind a denoiser gets the weights of one without, whose
+    normalisation must be the same.
 
     Args:
         path: the file.
@@ -144,10 +145,11 @@ def start_from(
     """
     trusted = packages_of(classifier.spec.architecture)
     loaded, header = load(path, expect=expect, trainable=True, trusted=trusted)
-    network, model = classifier.network, classifier.spec
+    network, model, same = classifier.network, classifier.spec, ["architecture", "image_shape", "denoiser"]
     if model.denoiser is not None and header.model.denoiser is None:
         network, model = network.get_submodule("classifier"), replace(model, denoiser=None)
-    for field in ("architecture", "image_shape", "denoiser"):
+        same.append("normalisation")  # it stays as it is, so no training could make up for another one
+    for field in same:
         found, wanted = getattr(header.model, field), getattr(model, field)
         if found != wanted:
             raise CheckpointError(f"{path}: {field} is {found!r}; a start for this training must have {wanted!r}")
