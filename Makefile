@@ -1,5 +1,6 @@
 # make table1   Table 1 from raw images    make tables   all tables     make setup   the environment
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
+# make develop  the environment, with what tests and lint need
 # make test-fast     those that take no program, figure or long search: not what is marked slow (tests/conftest.py)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make cifar10-small   CIFAR-10 on two cores, a small network (docs/results.md)
@@ -11,21 +12,31 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm cifar10-small
+.PHONY: setup develop table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm cifar10-small
 
 setup: .venv/.installed
+develop: .venv/.developed
 
-# uv where it exists, else venv and pip; the lock holds exact versions and hashes.
-.venv/.installed: requirements.lock pyproject.toml
-	@if command -v uv >/dev/null; then \
-	  uv venv --quiet --allow-existing --python $(PYTHON) .venv \
-	  && VIRTUAL_ENV=.venv uv pip sync --quiet --compile-bytecode --require-hashes requirements.lock \
-	  && VIRTUAL_ENV=.venv uv pip install --quiet --no-deps --editable .; \
-	else \
-	  $(PYTHON) -m venv .venv \
-	  && $(BIN)/pip install --quiet --require-hashes --requirement requirements.lock \
-	  && $(BIN)/pip install --quiet --no-deps --editable .; \
-	fi
+# uv installs, apart from what it installs; the locks hold exact versions and hashes.
+UV := VIRTUAL_ENV=.venv .venv/uv/bin/uv pip install --quiet
+EDITABLE := $(UV) --no-deps --editable .
+
+.venv/.installed: requirements.lock pyproject.toml .venv/uv/bin/uv
+	@echo "Installing requirements.lock into .venv: on Linux 6.4 GB, 5 of them torch's libraries for NVIDIA GPUs"
+	@echo "(docs/installing.md: how to do without)"
+	@$(UV) --compile-bytecode --require-hashes --requirement requirements.lock && $(EDITABLE)
+	@touch $@
+
+.venv/.developed: requirements-dev.lock .venv/.installed
+	@$(UV) --compile-bytecode --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+.venv/uv/bin/uv: containers/installer.lock
+	@$(PYTHON) -c 'import sys; found = sys.version_info[:2]; sys.exit(None if (3, 11) <= found <= (3, 13) else \
+	  "$(PYTHON) is Python {}.{}; must be 3.11 to 3.13: make setup PYTHON=python3.12".format(*found))'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --target .venv/uv \
+	  --require-hashes --requirement containers/installer.lock
 	@touch $@
 
 table1: setup
@@ -34,10 +45,10 @@ table1: setup
 tables: setup
 	snakemake --cores all
 
-test: setup
+test: develop
 	pytest --numprocesses auto
 
-test-fast: setup
+test-fast: develop
 	pytest --numprocesses auto -m 'not slow'
 
 # A folder of its own, so that it stands beside what params.yaml asks for. CIFAR10=PATH: a local copy of the images.
@@ -47,18 +58,18 @@ cifar10-small: setup
 	sed 's|source: null|source: $(or $(abspath $(CIFAR10)),null)|' examples/cifar10-small.yaml >$(CIFAR10_RUN)/params.yaml
 	snakemake --snakefile Snakefile --directory $(CIFAR10_RUN) --cores all results/cifar10.md
 
-lint: setup
+lint: develop
 	ruff check .
 	ruff format --check .
 	mypy
 
-results: setup
+results: develop
 	python -m certsmooth.report.results_page results/tables
 
-schema: setup
+schema: develop
 	python -m certsmooth.experiment.schema
 
-bench: setup
+bench: develop
 	python benchmarks/sampling.py
 	python benchmarks/training.py
 	python benchmarks/neighbours.py
@@ -75,16 +86,18 @@ image:
 	containers/build.sh $(VARIANT) $(APPTAINER_BUILD)
 
 # SIGINT, so that the daemons are stopped.
-test-slurm: setup
+test-slurm: develop
 	timeout --signal INT --kill-after 90 1200 pytest -m slurm tests/cluster/test_slurm.py
 
-test-apptainer: setup
+test-apptainer: develop
 	pytest -m apptainer tests/cluster/test_apptainer.py
 
-LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
+LOCK := .venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 
-# The image gets the part that jobs need, at the same versions, and what installs it.
-lock:
-	$(LOCK) --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements.lock
-	$(LOCK) --constraints requirements.lock pyproject.toml --output-file containers/requirements.lock
+# Of what development needs: the part that the workflow needs, and the part that jobs need, which the image gets; and uv.
+lock: setup
+	$(LOCK) --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) --constraints requirements-dev.lock --extra workflow --extra slurm --extra s3 pyproject.toml \
+	  --output-file requirements.lock
+	$(LOCK) --constraints requirements-dev.lock pyproject.toml --output-file containers/requirements.lock
 	echo uv | $(LOCK) - --output-file containers/installer.lock
