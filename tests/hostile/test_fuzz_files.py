@@ -7,6 +7,7 @@ copies of data sets): the error, or content that is valid.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from torch import nn
 from torchvision.datasets import CIFAR10
 
@@ -54,6 +56,8 @@ from factories import (
     Sample,
     certificates_frame,
     certificates_provenance,
+    class_files,
+    image_bytes,
     log,
     make_sample,
     numbered_files,
@@ -63,6 +67,8 @@ from factories import (
     write_folder,
     write_idx,
     write_npz,
+    write_own_npz,
+    write_own_parquet,
     write_tar,
 )
 from fuzzing import changed_bytes, changed_tree, fuzz
@@ -249,6 +255,47 @@ def _plain_row(position: int) -> dict[str, Any]:
     return {field.name: getattr(counts, field.name)[position].tolist() for field in dataclasses.fields(counts)}
 
 
+def _own_forms() -> Iterator[tuple[str, Format]]:
+    """Images of one's own, of three classes: read as valid images, or refused by name."""
+    sample = make_sample((6, 5, 3), train=20, test=10)
+
+    def form(name: str, file: str, write: Callable[[Path], object], **options: object) -> Format:
+        def make(where: Path) -> Path:
+            write(where)
+            return where / file
+
+        def read(path: Path) -> object:
+            source = path if name == "npz" else next(each for each in path.parents if (each / file) == path)
+            dataset = datasets.load(name, source=source, options=options)
+            found = [dataset.train(), dataset.test()]
+            for split in found:
+                images = split.images[np.arange(len(split))]
+                assert images.dtype == np.uint8
+                assert images.shape == (len(split), *dataset.image_shape)
+                assert 0 <= split.labels.min() <= split.labels.max() < dataset.num_classes
+            return [(split.images[np.arange(len(split))], split.labels) for split in found]
+
+        return Format(make, read, exact=False)
+
+    def jpegs(where: Path) -> None:
+        images = {name.replace(".png", ".jpg"): image_bytes(np.asarray(Image.open(io.BytesIO(data))), "JPEG")
+                  for name, data in class_files(sample).items()}  # fmt: skip
+        write_folder(where, images)
+
+    def listed(where: Path) -> None:
+        names = write_folder(where, class_files(sample))
+        rows = [f"{name.split('/')[0]},{name},{name.split('/')[1]}" for name in class_files(sample)]
+        (names / "labels.csv").write_text("\n".join(["split,file,label", *rows]))
+
+    first = next(iter(class_files(sample)))
+    yield "folder png", form("folder", first, lambda where: write_folder(where, class_files(sample)))
+    yield "folder jpg", form("folder", first.replace(".png", ".jpg"), jpegs, size=8, crop=7)
+    yield "folder labels.csv", form("folder", "labels.csv", listed)
+    yield "own npz", form("npz", "own.npz", lambda where: write_own_npz(where / "own.npz", sample))
+    table = "data/train-00000-of-00002.parquet"
+    yield "parquet", form("parquet", table, lambda where: write_own_parquet(where, sample), size=8, crop=7)
+
+
 SAMPLES = {
     "mnist": make_sample((28, 28, 1), train=2, test=4),
     "cifar10": make_sample((32, 32, 3), train=5, test=1),
@@ -323,6 +370,7 @@ FORMATS = {
         _write_unlabelled, lambda path: read_unlabelled(path, image_shape=(3, 2, 2))[0].shape[1:], exact=False
     ),
     **dict(_copies()),
+    **dict(_own_forms()),
 }
 
 

@@ -40,7 +40,17 @@ from certsmooth.experiment.steps.data import _read_kept
 from certsmooth.science import datasets
 from certsmooth.science.datasets import cifar10
 from certsmooth.science.datasets._unlabelled import read_unlabelled
-from factories import ROOT, batches, make_sample, numbered_files, write_binary, write_folder, write_idx, write_tar
+from factories import (
+    ROOT,
+    batches,
+    image_bytes,
+    make_sample,
+    numbered_files,
+    write_binary,
+    write_folder,
+    write_idx,
+    write_tar,
+)
 
 SOURCE = ROOT / "src" / "certsmooth"
 OWNED = "owned"
@@ -149,9 +159,34 @@ READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
             ("cifar10", "labels.csv"),
         )
     },
-    "imagenet": (
-        "val/n01/a.JPEG",
-        lambda path: datasets.load("imagenet", source=path.parents[2]).test().batch(np.arange(1)),
+    **{
+        f"{name} {file}": (
+            file,
+            lambda path, name=name: datasets.load(name, source=path.parents[2]).test().batch(np.arange(1)),
+        )
+        for name, file in (("imagenet", "val/n01/a.JPEG"), ("folder", "test/n01/a.png"))
+    },
+    "folder labels.csv": ("labels.csv", lambda path: datasets.load("folder", source=path.parent)),
+    "tiny imagenet": ("val/val_annotations.txt", lambda path: datasets.load("folder", source=path.parents[1])),
+    "npz": ("own.npz", lambda path: datasets.load("npz", source=path)),
+    "parquet": ("train.parquet", lambda path: datasets.load("parquet", source=path.parent)),
+    **{
+        f"torchvision {name} {file}": (
+            file,
+            lambda path, name=name: datasets.load("torchvision", source=path.parent, options={"name": name}).test(),
+        )
+        for name, file in (
+            ("CIFAR100", "test"),
+            ("CIFAR100", "cifar-100-python.tar.gz"),
+            ("SVHN", "test_32x32.mat"),
+            ("FashionMNIST", "t10k-images-idx3-ubyte.gz"),
+        )
+    },
+    "torchvision EMNIST": (
+        "gzip.zip",
+        lambda path: datasets.load(
+            "torchvision", source=path.parent, options={"name": "EMNIST", "split": "digits"}
+        ).test(),
     ),
 }
 
@@ -162,9 +197,13 @@ def test_no_reader_unpickles(name: str, kind: str, tmp_path: Path) -> None:
     file, read = READERS[name]
     path = tmp_path / "shared" / file
     path.parent.mkdir(parents=True)
-    if name == "imagenet":
-        (path.parents[2] / "train" / "n01").mkdir(parents=True)
-        (path.parents[2] / "train" / "n01" / "a.JPEG").touch()
+    if "/n01/" in file or name == "tiny imagenet":
+        root = path.parents[2] if "/n01/" in file else path.parents[1]
+        for each in ("train/n01/a.png", "train/n02/a.png", f"{file.partition('/')[0]}/n02/a.png"):
+            (root / each).parent.mkdir(parents=True, exist_ok=True)
+            (root / each).write_bytes(image_bytes(np.zeros((1, 1, 3), np.uint8)))
+    if name == "parquet":
+        (path.parent / "test.parquet").touch()
     if file.endswith("-ubyte") or file.endswith("-ubyte.gz"):
         (path.parent / file.replace("images-idx3", "labels-idx1")).touch()
     path.write_bytes(BOMBS[kind](Bomb()))
@@ -374,6 +413,8 @@ for source in map(Path, sys.argv[1:]):
     readers = [lambda: datasets.load("mnist", source=source).test()]
     if source.suffix == ".npz":
         readers.append(lambda: _unlabelled.read_unlabelled(source, image_shape=(1, 28, 28)))
+    if (source / "train.parquet").is_file():
+        readers = [lambda: datasets.load("parquet", source=source).train()]
     for read in readers:
         try:
             read()
@@ -415,6 +456,17 @@ def _npz_of_zeros(path: Path, *, announced: int, zeros: int) -> Path:
     return path
 
 
+def _parquet_of_zeros(folder: Path, name: str) -> Path:
+    """Write small tables with a column that holds one value of 16 MB once, and 4096 times: 64 GB."""
+    value = bytes(2**24) if name == "image" else "0" * 2**24
+    many = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 2048), pa.array([value, value[:1]]))
+    column = {"image": pa.array([b""] * 4096), "label": pa.array([0, 1] * 2048), name: many}
+    folder.mkdir()
+    for split in ("train", "test"):
+        pq.write_table(pa.table(column), folder / f"{split}.parquet", compression="none", store_schema=False)
+    return folder
+
+
 @pytest.mark.slow
 def test_files_that_unpack_to_more_than_the_memory_are_refused(tmp_path: Path) -> None:
     kinds = {"unused": tarfile.REGTYPE, "long name": tarfile.GNUTYPE_LONGNAME, "header": tarfile.XHDTYPE}
@@ -428,6 +480,7 @@ def test_files_that_unpack_to_more_than_the_memory_are_refused(tmp_path: Path) -
     for number, shape in enumerate([(2**32 - 1, 28, 28), (2**20, 28, 28), (2**32 - 1,) * 3]):
         folders.append(write_idx(tmp_path / f"idx{number}", make_sample((28, 28, 1)), packed=False))
         (folders[-1] / "t10k-images-idx3-ubyte").write_bytes(b"\0\0\x08\x03" + struct.pack(">3I", *shape))
+    folders += [_parquet_of_zeros(tmp_path / f"of {name}", name) for name in ("image", "label")]
     answers = _refused([*archives, *arrays, *folders])
     assert len(answers) == len(archives) + 2 * len(arrays) + len(folders)
     assert all(answer.startswith("True ") for answer in answers), answers

@@ -200,9 +200,10 @@ def _opened(path: Path, label: str | None = None) -> Iterator[pq.ParquetFile]:
     """Open a file, to read a column of labels; what goes wrong within is an error that names it."""
     try:
         with reading(path, expected="a Parquet file"), path.open("rb") as stream:  # no address, as pyarrow would allow
-            file = pq.ParquetFile(stream, read_dictionary=None if label is None else [label])
-            _check_size(path, file.metadata)
-            yield file
+            metadata = pq.read_metadata(stream)
+            _check_size(path, metadata)
+            known = [label] if label in metadata.schema.to_arrow_schema().names else None
+            yield pq.ParquetFile(stream, metadata=metadata, read_dictionary=known)
     except (pa.ArrowException, KeyError, TypeError, IndexError, OverflowError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); must be a Parquet file") from error
 
