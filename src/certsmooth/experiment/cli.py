@@ -84,6 +84,26 @@ def _train(options: argparse.Namespace, experiment: Experiment) -> None:
     train_model(spec, results=options.results, device=_device(options))
 
 
+def _import(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.steps.import_checkpoint import import_checkpoint
+
+    check_choice("--dataset", options.dataset, experiment.params.datasets)
+    found = import_checkpoint(
+        options.file,
+        options.output,
+        data=experiment.data(options.dataset),
+        architecture=options.architecture,
+        normalisation=options.normalisation,
+        prefix=options.prefix,
+        sigma=check_number("--sigma", options.sigma, minimum=0),
+        images=check_integer("--images", options.images, minimum=10),
+        accepted=options.accept_accuracy,
+        trusted=experiment.params.trusted,
+        device=_device(options),
+    )
+    print(found, end="")
+
+
 def _label(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.label import label_images
 
@@ -252,6 +272,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
         _train,
         "Train one base classifier, or take a given one; goes on after the last finished epoch if it was killed.",
     ),
+    "import": (_import, "Make a checkpoint of weights that another program trained, if they classify as they should."),
     "label": (_label, "Label the unlabelled images by a classifier's predictions, for self-training."),
     "sample": (_sample, "Count the classes of noisy copies of each image; goes on with the next image."),
     "certify": (_certify, "Turn counts into certificates: prediction and radius of each image."),
@@ -301,7 +322,8 @@ def _parser() -> argparse.ArgumentParser:
     add(["attack"], "--table", required=True, help="a key of tables, of the kind empirical")
     add(["attack"], "--attack", required=True, help="a key of that table's attacks")
     add(["order-cost", "break-certificates"], "--table", required=True, help="a key of tables, of the kind soundness")
-    on_device = ("train", "label", "sample", "attack", "break-certificates")
+    _add_import(partial(add, ["import"]))
+    on_device = ("train", "import", "label", "sample", "attack", "break-certificates")
     add(on_device, "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")
     logs = "folder of per-image files that authors released: derive published numbers from them first, and print those "
@@ -310,6 +332,22 @@ def _parser() -> argparse.ArgumentParser:
     add(["plan"], "--devices", type=int, default=1, help="GPUs, or cores, for the wall clock (default: %(default)s)")
     add(["plan"], "--hours", type=float, default=8.0, help="what a job may take, for shards (default: %(default)s)")
     return parser
+
+
+def _add_import(add: Callable[..., None]) -> None:
+    add("file", type=Path, help="a state_dict: of torch.save (.pt, .pth, .pth.tar), or safetensors")
+    add("--dataset", required=True, help="a key of datasets: on whose test images it is measured")
+    add("--sigma", type=float, required=True, help="of the noise that it was trained with; 0 for none")
+    add("--output", type=Path, required=True, help="the checkpoint, for trainings.NAME.given")
+    add("--architecture", help="a name, or JSON as of params.yaml (default: the one whose tensors these are)")
+    text = "none, cifar10, imagenet, or means/stds as 0.5,0.5,0.5/0.25,0.25,0.25 (default: that of its program)"
+    add("--normalisation", help=text)
+    add("--prefix", default="", help="what to take from the start of the tensors' names, as model.")
+    add("--images", type=int, default=1000, help="test images to measure it on (default: %(default)s)")
+    text = (
+        "take it in spite of a warning, if this is the accuracy that its authors report and that is measured, as 0.42"
+    )
+    add("--accept-accuracy", type=float, help=text)
 
 
 if __name__ == "__main__":
