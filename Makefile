@@ -77,6 +77,6 @@ LOCK := uv pip compile --quiet --universal --generate-hashes --no-header --no-an
 
 # The image gets the part that jobs need, at the same versions, and what installs it.
 lock:
-	$(LOCK) --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements.lock
+	$(LOCK) --extra workflow --extra slurm --extra s3 --extra page --group dev pyproject.toml --output-file requirements.lock
 	$(LOCK) --constraints requirements.lock pyproject.toml --output-file containers/requirements.lock
 	echo uv | $(LOCK) - --output-file containers/installer.lock
