@@ -139,18 +139,15 @@ def image_columns(run: CertifiedRun, index: Sequence[int]) -> dict[str, Any]:
 
 
 def hardest(runs: Sequence[CertifiedRun]) -> list[int]:
-    """Return the indices of the images that all runs certify, the smallest mean certified radius first.
+    """Return the indices of the images that all runs certify, the worst first.
 
-    A wrong prediction has radius 0. Among images of the same radius, those with the smaller mean p_A where it is
-    known, then the smaller index, come first.
+    That is the smallest mean radius, where the radius of a wrong prediction is negative: certified as another class.
+    Among images of the same mean, the smaller index comes first.
     """
     frames = [run.frame.set_index("idx") for run in runs]
     common = frames[0].index
     for frame in frames[1:]:
         common = common.intersection(frame.index)
     found = [frame.loc[common] for frame in frames]
-    radius = np.mean([f["radius"] * (f["correct"] == 1) for f in found], axis=0)
-    known = [np.where(f["correct"] == 1, f["p_a_lower"], 0.0) for f in found if "p_a_lower" in f]
-    likely = np.mean(known, axis=0) if known else np.zeros(len(common))
-    order = np.lexsort((common.to_numpy(), likely, radius))
-    return [int(common[i]) for i in order]
+    radius = np.mean([np.where(f["correct"] == 1, f["radius"], -f["radius"]) for f in found], axis=0)
+    return [int(common[i]) for i in np.lexsort((common.to_numpy(), radius))]

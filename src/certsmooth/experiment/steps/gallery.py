@@ -33,7 +33,7 @@ MOST_BYTES = 600_000
 """Of the pixels of all sheets of a data set: noise takes as many bytes in a PNG."""
 MOST_SAID = 65_000
 """Images times runs of a data set."""
-_FEW = 100  # images: if the noisy copies at every sigma would leave fewer, there are those at one alone
+_FEW = 100  # images: if noisy copies of every noise would leave fewer, there are those of one alone
 _HARDEST = 8
 _CLASSES = 5
 
@@ -87,15 +87,12 @@ class Galleries:
 
     def _gallery(self, dataset: str, asked: _Asked) -> Gallery:
         data = self.experiment.data(dataset)
-        record = self.loaded.record(data)
-        shape = tuple(record["image_shape"])
-        sigmas = sorted({run.sigma for run in asked.runs})
-        ranked = hardest(list(asked.runs.values()))
-        if _FEW * _bytes(shape) * (1 + len(sigmas)) > MOST_BYTES:
-            sigmas = [sigmas[(len(sigmas) - 1) // 2]]
-        most = min(MOST_IMAGES, MOST_BYTES // (_bytes(shape) * (1 + len(sigmas))), MOST_SAID // len(asked.runs))
-        index, note = chosen(ranked, list(asked.needed), max(1, most))
-        images = self.loaded.split(data, "test").batch(self.loaded.split(data, "test").positions(np.array(index)))
+        shape = tuple(self.loaded.record(data)["image_shape"])
+        samples = {noise_of(sample): sample for sample in (self.experiment.sample(run, "test") for run in asked.runs)}
+        if _FEW * _bytes(shape) * (1 + len(samples)) > MOST_BYTES:
+            samples = dict(list(samples.items())[:1])
+        most = min(MOST_IMAGES, MOST_BYTES // (_bytes(shape) * (1 + len(samples))), MOST_SAID // len(asked.runs))
+        index, note = chosen(hardest(list(asked.runs.values())), list(asked.needed), max(1, most))
         first = next(iter(asked.runs.values())).frame
         labels = dict(zip(first["idx"].tolist(), first["label"].tolist(), strict=True))
         gallery = Gallery(
@@ -107,21 +104,19 @@ class Galleries:
             runs={self._ids[run]: self._said(run, certified, index) for run, certified in asked.runs.items()},
         )
         if gallery.size is not None:
+            split = self.loaded.split(data, "test")
+            images = split.batch(split.positions(np.array(index)))
             gallery.sheets["clean"] = sheet(as_bytes(images.numpy()))
-            for sigma in sigmas:
-                sample = self._sample(asked, sigma)
-                gallery.sheets[f"{sigma:g}"] = sheet(as_bytes(noisy_copies(images, index, sample)))
+            for name, sample in samples.items():
+                gallery.sheets[name] = sheet(as_bytes(noisy_copies(images, index, sample)))
         return gallery
-
-    def _sample(self, asked: _Asked, sigma: float) -> SampleSpec:
-        return next(self.experiment.sample(run, "test") for run in asked.runs if run.sigma == sigma)
 
     def _said(self, run: CertificationRun, certified: CertifiedRun, index: Sequence[int]) -> dict[str, Any]:
         """Return what a run says of images: certificates, and counts if they are there."""
         return {
             **{"method": certified.label, "sigma": run.sigma, "grid": options_text(certified.grid)},
             **{"guarantee": promised(certified), "norm": certified.provenance["norm"]},
-            "at": image_columns(certified, index),
+            **{"noise": noise_of(self.experiment.sample(run, "test")), "at": image_columns(certified, index)},
             **self._counted(run, index),
         }
 
@@ -139,6 +134,12 @@ class Galleries:
         found = [gathered.counts.estimation[place[i]] for i in index]
         numbers = [int(counts.sum()) for counts in found]
         return {"n": numbers[:1] if len(set(numbers)) == 1 else numbers, "counts": list(map(_most_frequent, found))}
+
+
+def noise_of(sampled: SampleSpec) -> str:
+    """Return the name of the noise of the base classifier's sigma: ``"σ = 0.25"``, ``"uniform, σ = 0.25"``."""
+    sigma = f"σ = {sampled.base.sigma:g}"
+    return sigma if sampled.noise == "gaussian" else f"{sampled.noise}, {sigma}"
 
 
 def _is_picture(shape: Sequence[int]) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from certsmooth._internal import labels
 from certsmooth.analysis import Record
 from certsmooth.analysis.overview import PROBABILITIES
 from certsmooth.report import formats
@@ -64,7 +65,7 @@ class Gallery:
         label: likewise.
         note: which images these are.
         runs: number of a run -> what it says of each image.
-        sheets: ``"clean"``, or a sigma -> the pictures, as a data URI.
+        sheets: ``"clean"``, or the name of a noise -> the pictures, as a data URI.
     """
 
     dataset: str
@@ -114,7 +115,7 @@ def page_html(page: Page) -> str:
         lstrip_blocks=True,
     )
     named = {name: each for name, each in vars(formats).items() if callable(each)}
-    functions = (html, provenance, legend, best_rows, published_rows, cards, place, promises_of, sheet_class)
+    functions = (html, provenance, legend, policies, best_rows, published_rows, cards, place, promises_of, sheet_class)
     named |= {function.__name__: function for function in functions}
     environment.globals |= named
     environment.filters |= named
@@ -199,6 +200,11 @@ def published_rows(content: Mapping[str, Any]) -> list[Record]:
     return _rows(published, lambda row: (row["method"], row["sigma"]))
 
 
+def policies(rows: Sequence[Record]) -> str:
+    """Return what the labels of sigma in training and in certification stand for."""
+    return labels.legend(label for row in rows for label in (row["train"], row["certify"]) if label)
+
+
 def _rows(values: Sequence[Record], key: Any) -> list[Record]:  # noqa: ANN401 - a function
     found: dict[Any, Record] = {}
     for row in values:
@@ -212,9 +218,9 @@ def cards(shown: Shown, gallery: Gallery) -> list[Record]:
     for index in shown.worst:
         at = list(gallery.index).index(index)
         rows = [_said(gallery.runs[run], at, gallery.label[at]) for run in shown.leading]
-        asked = f"{gallery.runs[shown.leading[0]]['sigma']:g}"
-        sigma = asked if asked in gallery.sheets else list(gallery.sheets)[-1] if gallery.sheets else ""
-        found.append({"index": index, "label": gallery.label[at], "at": at, "sigma": sigma, "rows": rows})
+        asked = gallery.runs[shown.leading[0]]["noise"]
+        noise = asked if asked in gallery.sheets else list(gallery.sheets)[-1] if gallery.sheets else ""
+        found.append({"index": index, "label": gallery.label[at], "at": at, "noise": noise, "rows": rows})
     return found
 
 
