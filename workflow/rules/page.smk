@@ -8,18 +8,24 @@ PAGE_TABLES = [*params.tables, "idrs/table1", *(["idrs/imagenet"] if params.high
 
 
 def page_tables(_):
-    """The tables that are made in this call: all by default, those that are asked for beside the page, or none."""
-    asked = set(workflow.dag_settings.targets) - {PAGE}
-    if not (workflow.dag_settings.targets and asked.isdisjoint({"all", "page"}) and PAGE in workflow.dag_settings.targets):
-        return [f"results/tables/{table}.json" for table in PAGE_TABLES]
-    named = {table: {f"results/{table}.md", *(f"results/tables/{table}.{suffix}" for suffix in ("md", "csv", "json"))} for table in PAGE_TABLES}
-    return [f"results/tables/{table}.json" for table in PAGE_TABLES if named[table] & asked]
+    """The tables that this call makes: all of them by default, or those that are asked for beside the page."""
+    targets = {str(target) for target in workflow.dag_settings.targets}
+    if "all" in targets or targets.isdisjoint({PAGE, "page"}):
+        shown = PAGE_TABLES
+    else:
+        named = {
+            table: {f"results/{table}.md", *(f"results/tables/{table}.{suffix}" for suffix in ("md", "csv", "json"))}
+            for table in PAGE_TABLES
+        }
+        shown = [table for table in PAGE_TABLES if named[table] & targets]
+    return [f"results/tables/{table}.json" for table in shown]
 
 
 def page_content(_, input):
     """What the page shows of tables that this call does not make: a change of one of them makes the page anew."""
-    there = [RESULTS / "tables" / f"{table}.json" for table in [*PAGE_TABLES, "ledger"]]
-    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in there if path.exists() and str(path) not in input}
+    paths = [f"results/tables/{table}.json" for table in [*PAGE_TABLES, "ledger"]]
+    there = [Path(path) for path in paths if path not in input and os.path.exists(path)]
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in there}
 
 
 rule page:
