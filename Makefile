@@ -95,9 +95,9 @@ test-apptainer: develop
 LOCK := .venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url
 
 # Of what development needs: the part that the workflow needs, and the part that jobs need, which the image gets; and uv.
-lock: setup
-	$(LOCK) --extra workflow --extra slurm --extra s3 --group dev pyproject.toml --output-file requirements-dev.lock
-	$(LOCK) --constraints requirements-dev.lock --extra workflow --extra slurm --extra s3 pyproject.toml \
+lock: .venv/uv/bin/uv
+	$(LOCK) --extra workflow --extra slurm --extra s3 --extra page --extra timm --group dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) --constraints requirements-dev.lock --extra workflow --extra slurm --extra s3 --extra page pyproject.toml \
 	  --output-file requirements.lock
 	$(LOCK) --constraints requirements-dev.lock pyproject.toml --output-file containers/requirements.lock
 	echo uv | $(LOCK) - --output-file containers/installer.lock

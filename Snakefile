@@ -19,6 +19,7 @@ include: "workflow/rules/idrs.smk"
 include: "workflow/rules/ddrs.smk"
 include: "workflow/rules/ledger.smk"
 include: "workflow/rules/audit.smk"
+include: "workflow/rules/page.smk"
 
 
 rule all:
@@ -28,6 +29,7 @@ rule all:
         figures("figure1") if params.toy else [],
         "results/tables/figures/ddrs/figure6.svg" if runs.picture_runs(params) else [],
         "results/tables/idrs/imagenet.md" if params.high_dimension else [],
+        PAGE if DRAWS else [],
 
 
 # The first stage of dvc.yaml. What may download: for a machine with internet, before jobs run on others.

@@ -193,6 +193,12 @@ def _ledger(options: argparse.Namespace, experiment: Experiment) -> None:
     print(make_ledger(experiment, results=options.results))
 
 
+def _page(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.steps.page import make_page
+
+    print(make_page(experiment, results=options.results))
+
+
 def _plan(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.plan import BENCHMARKS, make_plan
 
@@ -285,6 +291,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     "pictures": (_pictures, "Draw test images at their smallest and largest sigma(x): Figure 6 of DDRS."),
     "high-dimension": (_high_dimension, "Write what IDRS would certify in high dimension from given certificates."),
     "ledger": (_ledger, "List every published number beside the authors' files and ours, with a verdict on each."),
+    "page": (_page, "Show the tables that are there, curves and images as one page, index.html."),
     "plan": (_plan, "Print what the experiment costs: jobs, and hours of those like which some were run."),
 }
 _NAMES = {
