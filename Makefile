@@ -39,11 +39,14 @@ EDITABLE := $(UV) --no-deps --editable .
 	  --require-hashes --requirement containers/installer.lock
 	@touch $@
 
+# One line, how far it is; what Snakemake says is in logs/runs.
+RUN := python workflow/progress.py snakemake
+
 table1: setup
-	snakemake --cores all results/table1.md
+	$(RUN) --cores all results/table1.md
 
 tables: setup
-	snakemake --cores all
+	$(RUN) --cores all
 
 test: develop
 	pytest --numprocesses auto
@@ -56,7 +59,7 @@ CIFAR10_RUN := runs/cifar10-small
 cifar10-small: setup
 	mkdir -p $(CIFAR10_RUN) && ln -sfn $(CURDIR)/config $(CIFAR10_RUN)/config
 	sed 's|source: null|source: $(or $(abspath $(CIFAR10)),null)|' examples/cifar10-small.yaml >$(CIFAR10_RUN)/params.yaml
-	snakemake --snakefile Snakefile --directory $(CIFAR10_RUN) --cores all results/cifar10.md
+	$(RUN) --snakefile Snakefile --directory $(CIFAR10_RUN) --cores all results/cifar10.md
 
 lint: develop
 	ruff check .

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -62,6 +63,12 @@ def _check(options: argparse.Namespace, experiment: Experiment) -> None:
     with naming_files(options.params):
         check_members(experiment.params)
         check_start(experiment.params)
+    runs_of = {demand.run for demand in experiment.demands}
+    sets, methods = {run.dataset for run in runs_of}, {run.method for run in runs_of}
+    numbers = {"table": experiment.params.tables, "data set": sets, "method": methods}
+    numbers |= {"base classifier": experiment.models(), "certification": runs_of}
+    found = ", ".join(f"{len(each):,} {name}{'s' if len(each) != 1 else ''}" for name, each in numbers.items())
+    print(f"{options.params}: {found}: ok")
 
 
 def _data(options: argparse.Namespace, experiment: Experiment) -> None:
@@ -310,6 +317,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Train, smooth and certify image classifiers by randomized smoothing. Each verb is one step of the "
         "workflow (see Snakefile); all read params.yaml, and find and leave their files in the folder of the results.",
     )
+    parser.add_argument("--version", action="version", version=f"certsmooth {version('certsmooth')}")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--params", type=Path, default=Path("params.yaml"), help="configuration (default: %(default)s)")
     common.add_argument("--results", type=Path, default=Path("results"), help="folder (default: %(default)s)")
