@@ -1,4 +1,4 @@
-"""Weights that other programs trained: they become checkpoints whose logits are theirs, or are refused with the reason."""
+"""Weights that other programs trained become checkpoints whose logits are theirs, or are refused with the reason."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_noise_of_the_training_is_measured_too(folder, capsys):
 
 def test_what_does_not_fit_is_named(folder, capsys):
     state = torch.load("theirs.pt", weights_only=True)
-    first, last = list(state)[0], list(state)[-1]
+    first, last = next(iter(state)), list(state)[-1]
     torch.save({name: each for name, each in state.items() if name != first}, "theirs.pt")
     asked = (*BASE, "--architecture", "small_cnn")
     assert f"{first} is missing" in call(capsys, *asked, ok=False)

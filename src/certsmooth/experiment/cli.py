@@ -38,8 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
         with ExitStack() as options.held:
-            verb: Verb = options.verb
-            verb(options, Experiment(read_params(options.params)))
+            options.run(options)
     except (CertsmoothError, OSError) as error:  # of the system: a folder that cannot be made, a full disk
         print(f"certsmooth: {error}", file=sys.stderr)
         return 2
@@ -52,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("certsmooth: interrupted; what is finished is kept, run it again to go on", file=sys.stderr)
         return 130
     return 0
+
+
+def _with_experiment(verb: Verb, options: argparse.Namespace) -> None:
+    verb(options, Experiment(read_params(options.params)))
 
 
 def _check(options: argparse.Namespace, experiment: Experiment) -> None:
@@ -215,6 +218,24 @@ def _plan(options: argparse.Namespace, experiment: Experiment) -> None:
     print(make_plan(experiment, results=options.results, benchmarks=BENCHMARKS, **limits), end="")
 
 
+def _certify_images(options: argparse.Namespace) -> None:
+    from certsmooth.experiment.steps.certify_images import certify_images
+
+    found = certify_images(
+        options.checkpoint,
+        options.images,
+        sigma=options.sigma,
+        samples=(options.n0, options.n),
+        alpha=options.alpha,
+        seed=options.seed,
+        size=options.size,
+        trusted=options.trust,
+        output=options.output,
+        device=_device(options),
+    )
+    print(found, end="")
+
+
 _MODEL = re.compile(
     r"(?P<dataset>[^/]+)/(?P<training>[^/]+)/sigma=(?P<sigma>[^/]+)/seed=(?P<seed>[0-9]+)/(?P<grid>[^/]+)"
 )
@@ -325,7 +346,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = {}
     for name, (function, text) in _VERBS.items():
         verbs[name] = parsers.add_parser(name, help=text, description=text, parents=[common])
-        verbs[name].set_defaults(verb=function)
+        verbs[name].set_defaults(run=partial(_with_experiment, function))
+    text = "Certify image files by a checkpoint alone, and print a table; needs no params.yaml."
+    verbs["certify-images"] = parsers.add_parser("certify-images", help=text, description=text)
+    verbs["certify-images"].set_defaults(run=_certify_images)
 
     def add(names: Sequence[str], option: str, **settings: Any) -> None:  # noqa: ANN401 - as add_argument
         for name in names:
@@ -338,7 +362,8 @@ def _parser() -> argparse.ArgumentParser:
     add(["attack"], "--attack", required=True, help="a key of that table's attacks")
     add(["order-cost", "break-certificates"], "--table", required=True, help="a key of tables, of the kind soundness")
     _add_import(partial(add, ["import"]))
-    on_device = ("train", "import", "label", "sample", "attack", "break-certificates")
+    _add_certify_images(partial(add, ["certify-images"]))
+    on_device = ("train", "import", "label", "sample", "attack", "break-certificates", "certify-images")
     add(on_device, "--device", default="auto", help="cpu, cuda, ... (default: a GPU if there is one)")
     add(on_device, "--threads", type=int, help="CPU threads (default: all)")
     logs = "folder of per-image files that authors released: derive published numbers from them first, and print those "
@@ -363,6 +388,21 @@ def _add_import(add: Callable[..., None]) -> None:
         "take it in spite of a warning, if this is the accuracy that its authors report and that is measured, as 0.42"
     )
     add("--accept-accuracy", type=float, help=text)
+
+
+def _add_certify_images(add: Callable[..., None]) -> None:
+    add("checkpoint", type=Path, help="of certsmooth")
+    add("images", type=Path, nargs="+", help="PNG or JPEG files, or folders of such")
+    add("--sigma", type=float, required=True, help="of the noise, in pixels from 0 to 1")
+    add("--n0", type=int, default=100, help="samples that select the class (default: %(default)s)")
+    add("--n", type=int, default=1000, help="samples that bound its probability (default: %(default)s)")
+    text = "each certificate is wrong with at most this probability (default: %(default)s)"
+    add("--alpha", type=float, default=0.001, help=text)
+    add("--seed", type=int, default=0, help="of the noise (default: %(default)s)")
+    add("--size", type=int, help="resize the shorter side to this, and cut out the middle of the network's size")
+    add("--output", type=Path, metavar="FOLDER", help="for a picture of each: the image, with noise, and its counts")
+    text = "a package whose code may run, for a network that is imported from one (docs/security.md)"
+    add("--trust", action="append", default=[], metavar="PACKAGE", help=text)
 
 
 if __name__ == "__main__":

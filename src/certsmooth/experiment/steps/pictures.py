@@ -82,9 +82,9 @@ def _picture(test: Split, shown: tuple[int, int, float], seed: int) -> Picture:
     index, label, sigma = shown
     image = test.batch(test.positions(np.array([index])))[0].numpy().astype(np.float64)
     noise = np.random.default_rng([seed, index]).standard_normal(image.shape)
-    return Picture(_channels_last(image), _channels_last(noise), label, index, sigma)
+    return Picture(channels_last(image), channels_last(noise), label, index, sigma)
 
 
-def _channels_last(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, " *shape"]:
+def channels_last(image: Float[np.ndarray, "c h w"]) -> Float[np.ndarray, " *shape"]:
     """Return an image as it is drawn: [h, w] of one channel, [h, w, 3] of three."""
     return image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)

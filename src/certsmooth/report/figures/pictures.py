@@ -59,7 +59,7 @@ def pictures_figure(rows: Sequence[Row], *, title: str) -> Figure:
     for row, line in zip(rows, axes, strict=True):
         shown = [panel for picture in row.pictures for panel in _panels(picture, row.sigma)]
         for axis, (heading, image) in zip(line, shown, strict=False):
-            _show(axis, heading, image)
+            show_image(axis, heading, image)
         for spare in line[len(shown) :]:
             spare.remove()
         line[0].set_ylabel(f"σ = {row.sigma:g}\n{row.end} σ*", fontsize=8)
@@ -74,7 +74,8 @@ def _panels(picture: Picture, fixed: float) -> list[tuple[str, Float[np.ndarray,
     return [clean, *((heading, picture.image + sigma * picture.noise) for heading, sigma in noisy)]
 
 
-def _show(axis: Axes, heading: str, image: Float[np.ndarray, " *shape"]) -> None:
+def show_image(axis: Axes, heading: str, image: Float[np.ndarray, " *shape"]) -> None:
+    """Draw an image, [h, w] grey or [h, w, 3], pixel range [0, 1], under a heading."""
     axis.imshow(np.clip(image, 0.0, 1.0), cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
     axis.set_title(heading, fontsize=8)
     axis.set(xticks=[], yticks=[])
