@@ -31,8 +31,8 @@ def check(tmp_path, monkeypatch, capsys):
     def run(content) -> str:
         write_params(Path(), content)
         code = main(["check"])
-        message = capsys.readouterr().err
-        assert (code, message.count("\n")) in ((0, 0), (2, 1))
+        said, message = capsys.readouterr()
+        assert (code, message.count("\n"), said.count("\n")) in ((0, 0, 1), (2, 1, 0))
         return message
 
     return run
@@ -44,6 +44,17 @@ def test_what_is_not_used_may_lack_its_files(content, check):
     assert content["trainings"]["pretrained"]["start"] == {"checkpoint": "start.safetensors"}
     assert content["datasets"]["mnist"]["unlabelled"] == {"source": "images.npz"}
     assert check(content) == ""
+
+
+def test_it_says_what_it_read(content, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    content["tables"] = {"table1": content["tables"]["table1"] | {"methods": ["cohen"], "settings": {}}}
+    content |= {"toy": None, "pictures": None, "high_dimension": None, "training_seeds": [0]}
+    content["datasets"]["digits"]["sigmas"] = [0.25, 0.5]
+    write_params(Path(), content)
+    assert main(["check"]) == 0
+    said = capsys.readouterr().out
+    assert said == "params.yaml: 1 table, 1 data set, 1 method, 2 base classifiers, 2 certifications: ok\n"
 
 
 @pytest.mark.parametrize(

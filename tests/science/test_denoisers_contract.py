@@ -55,8 +55,10 @@ def test_images_of_a_shape_come_out_in_that_shape_each_by_itself(name, shape):
 
 @pytest.mark.parametrize("name", DENOISERS)
 def test_what_is_no_image_is_refused(name):
-    with pytest.raises(ConfigError, match=r"image_shape.*\(5,\)"):
-        member("denoisers", name)().build((5,))
+    denoiser = member("denoisers", name)()
+    for refuse in (denoiser.check_shape, denoiser.build):
+        with pytest.raises(ConfigError, match=r"image_shape.*\(5,\)"):
+            refuse((5,))
 
 
 @pytest.mark.parametrize("name", DENOISERS)

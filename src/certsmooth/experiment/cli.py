@@ -66,11 +66,15 @@ def _check(options: argparse.Namespace, experiment: Experiment) -> None:
     with naming_files(options.params):
         check_members(experiment.params)
         check_start(experiment.params)
-    runs_of = {demand.run for demand in experiment.demands}
-    sets, methods = {run.dataset for run in runs_of}, {run.method for run in runs_of}
-    numbers = {"table": experiment.params.tables, "data set": sets, "method": methods}
-    numbers |= {"base classifier": experiment.models(), "certification": runs_of}
-    found = ", ".join(f"{len(each):,} {name}{'s' if len(each) != 1 else ''}" for name, each in numbers.items())
+    asked = {demand.run for demand in experiment.demands}
+    numbers = {
+        "table": len(experiment.params.tables),
+        "data set": len({run.dataset for run in asked}),
+        "method": len({run.method for run in asked}),
+        "base classifier": len(experiment.models()),
+        "certification": len(asked),
+    }
+    found = ", ".join(f"{number:,} {name}{'' if number == 1 else 's'}" for name, number in numbers.items())
     print(f"{options.params}: {found}: ok")
 
 

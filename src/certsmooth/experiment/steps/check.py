@@ -59,7 +59,7 @@ def _check_training(params: Params, dataset: str, name: str, spec: ModelSpec) ->
     under(f"datasets.{dataset}.recipe: for training {name!r}", recipe.check_images, spec.image_shape)
     if training.denoiser is not None:
         denoiser = build_member("denoisers", training.denoiser, key=f"trainings.{name}.denoiser")
-        under(f"trainings.{name}.denoiser: for dataset {dataset!r}", denoiser.build, spec.image_shape)
+        under(f"trainings.{name}.denoiser: for dataset {dataset!r}", denoiser.check_shape, spec.image_shape)
     if training.teacher is not None and entry.unlabelled is not None and entry.unlabelled.source is not None:
         _check_there(f"datasets.{dataset}.unlabelled.source", entry.unlabelled.source)
     if training.start is not None and training.start.checkpoint is not None:

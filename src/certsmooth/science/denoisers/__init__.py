@@ -25,6 +25,17 @@ class Denoiser(Member, ABC):
     """Base of the denoisers: a member is one with its options."""
 
     @abstractmethod
+    def check_shape(self, image_shape: tuple[int, ...]) -> None:
+        """Raise unless it takes images of a shape; no torch is loaded.
+
+        Args:
+            image_shape: of one image, (c, h, w).
+
+        Raises:
+            ConfigError: it does not.
+        """
+
+    @abstractmethod
     def build(self, image_shape: tuple[int, ...]) -> nn.Module:
         """Build the network, freshly initialised.
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge
-from jaxtyping import Float
-from torch import Tensor, nn
 
 from certsmooth.science.denoisers import Denoiser
 from certsmooth.science.models import check_images
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +28,19 @@ class DnCNN(Denoiser):
     layers: Annotated[int, Ge(2)] = 6
     channels: Annotated[int, Ge(1)] = 32
 
+    def check_shape(self, image_shape: tuple[int, ...]) -> None:
+        """Raise unless it takes images of a shape; see `Denoiser.check_shape`."""
+        check_images("dncnn", image_shape, smallest=1)
+
     def build(self, image_shape: tuple[int, ...]) -> nn.Module:
         """Build it; see `Denoiser.build`."""
-        check_images("dncnn", image_shape, smallest=1)
-        colours = image_shape[0]
-        inner = [
-            module
-            for _ in range(self.layers - 2)
-            for module in (_convolution(self.channels, self.channels), nn.BatchNorm2d(self.channels), nn.ReLU())
-        ]
-        first = nn.Conv2d(colours, self.channels, 3, padding=1)
-        return _Residual(nn.Sequential(first, nn.ReLU(), *inner, _convolution(self.channels, colours)))
+        from torch import nn
 
+        from certsmooth.science.denoisers._residual import Residual
 
-def _convolution(channels_in: int, channels_out: int) -> nn.Module:
-    return nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
-
-
-class _Residual(nn.Module):
-    """The input less what the body finds in it."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, noisy: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        noise: Tensor = self.body(noisy)
-        return noisy - noise
+        self.check_shape(image_shape)
+        colours, width = image_shape[0], self.channels
+        body: list[nn.Module] = [nn.Conv2d(colours, width, 3, padding=1), nn.ReLU()]
+        for _ in range(self.layers - 2):
+            body += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        return Residual(nn.Sequential(*body, nn.Conv2d(width, colours, 3, padding=1, bias=False)))
