@@ -5,7 +5,7 @@ import json
 import pytest
 
 from certsmooth.errors import CertsmoothError, ConfigError
-from certsmooth.report.results_page import BEGIN, COMMITTED, END, MADE_BY, README, Results, texts
+from certsmooth.report.results_page import COMMITTED, FIGURE, MADE_BY, README, Results, begin, end, texts
 from factories import ROOT
 
 TABLE = "method,sigma,radius,value\nCohen,0.5,,0.25\nCohen,0.25,,0.375\nCohen,0.25,0.1,60\n"
@@ -23,7 +23,7 @@ def test_the_texts_and_files_are_those_of_one_run(monkeypatch):
     made_by = json.loads((COMMITTED / MADE_BY).read_text())
     for path, text in texts(results, made_by, README.read_text()).items():
         assert path.read_text() == text, "must be what `make results` writes"
-    needed = {MADE_BY, *(f"{table}.csv" for table in results.frames)}
+    needed = {MADE_BY, FIGURE.name, *(f"{table}.csv" for table in results.frames)}
     assert {path.name for path in COMMITTED.iterdir()} == needed, "no text takes a number from the others"
 
 
@@ -46,7 +46,7 @@ def test_a_table_that_was_not_made_is_named(results):
         results.number("table1")
 
 
-@pytest.mark.parametrize("readme", ["", BEGIN, END, END + BEGIN])
-def test_a_readme_without_a_place_for_findings_is_refused(results, readme):
+@pytest.mark.parametrize("readme", ["", begin("table"), end("table"), end("table") + begin("table")])
+def test_a_readme_without_a_place_for_its_parts_is_refused(results, readme):
     with pytest.raises(ConfigError, match=r"^README\.md: lacks the lines"):
         texts(results, {"git_commit": "", "versions": {}}, readme)

@@ -248,8 +248,8 @@ def test_a_policy_that_is_not_fitted_is_refused(policy, message):
         smooth(policy=policy, certificate=SemiElasticCertificate()).certify(images_of(1), **FEW)
 
 
-def test_the_python_of_the_readme_runs():
-    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def test_the_python_of_the_docs_runs():
+    (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE | re.DOTALL)
     names = {
         "model": RowLinear(torch.rand(10, 4)),
         "images": images_of(2),

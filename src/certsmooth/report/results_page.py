@@ -1,8 +1,8 @@
 """What README and docs/results.md say of our results: every number is one of a committed result file.
 
 The files are `docs/results/digits/TABLE.csv`: the long CSV of each table that a text takes a number from, as a run of
-the shipped params.yaml made it. ``python -m certsmooth.report.results_page`` writes the texts anew;
-``python -m certsmooth.report.results_page results/tables`` first takes the files from there.
+the shipped params.yaml made it, and the figure that README shows. ``python -m certsmooth.report.results_page`` writes
+the texts anew; ``python -m certsmooth.report.results_page results/tables`` first takes the files from there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import TextWrapper
 from typing import Any
 
 import pandas as pd
@@ -24,8 +25,24 @@ MADE_BY = "made_by.json"
 """Beside them: the commit and the versions of the run."""
 
 PAGE, README = Path("docs", "results.md"), Path("README.md")
-BEGIN, END = "<!-- findings: written by `make results` -->\n", "<!-- end of findings -->\n"
-"""What the part of README stands between that is written."""
+PARTS = {"table": "first_table", "findings": "findings"}
+"""Part of README that is written -> its template."""
+
+FIGURE = Path("figures", "table1.svg")
+"""What README shows, in the folder of the tables."""
+
+_WIDTH = 100
+"""Characters in a line of README."""
+
+
+def begin(part: str) -> str:
+    """Return the line that a written part of README stands after."""
+    return f"<!-- {part}: written by `make results` -->\n"
+
+
+def end(part: str) -> str:
+    """Return the line that it stands before."""
+    return f"<!-- end of {part} -->\n"
 
 
 @dataclass(frozen=True)
@@ -87,19 +104,30 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
 
     Raises:
         CertsmoothError: a number is not there.
-        ConfigError: README has not the two lines that its findings stand between.
+        ConfigError: README has not the two lines that a part stands between.
     """
     content = {"number": results.number, "rows_of": results.rows, "made_by": made_by}
-    before, begin, rest = readme.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ConfigError(
-            f"{README}: lacks the lines {BEGIN.strip()!r} and {END.strip()!r}; must have both, in this order"
-        )
-    return {
-        PAGE: fill("results", content),
-        README: before + BEGIN + fill("findings", content) + END + after,
-    }
+    for part, template in PARTS.items():
+        before, first, rest = readme.partition(begin(part))
+        _, last, after = rest.partition(end(part))
+        if not (first and last):
+            lines = f"{begin(part).strip()!r} and {end(part).strip()!r}"
+            raise ConfigError(f"{README}: lacks the lines {lines}; must have both, in this order")
+        readme = before + first + _wrapped(fill(template, content)) + last + after
+    return {PAGE: fill("results", content), README: readme}
+
+
+def _wrapped(text: str) -> str:
+    """Return Markdown in lines of README's width; rows of tables, and what has no blanks, stay whole."""
+    lines = [
+        line if line[:1] in ("|", "!") else "\n".join(_LINES.wrap(line) if line[:1] != "-" else _ITEM.wrap(line))
+        for line in text.splitlines()
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+_LINES = TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
+_ITEM = TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False, subsequent_indent="  ")
 
 
 def main(arguments: list[str]) -> None:
@@ -107,7 +135,7 @@ def main(arguments: list[str]) -> None:
 
     Raises:
         CertsmoothError: a number is not there.
-        ConfigError: README lacks its place for findings.
+        ConfigError: README lacks the place of a part.
     """
     folder = Path(arguments[0]) if arguments else COMMITTED
     results = Results(folder)
@@ -115,6 +143,7 @@ def main(arguments: list[str]) -> None:
     written = {path: text.encode() for path, text in texts(results, made_by, README.read_text()).items()}
     if arguments:
         written |= {COMMITTED / f"{table}.csv": (folder / f"{table}.csv").read_bytes() for table in results.frames}
+        written[COMMITTED / FIGURE.name] = (folder / FIGURE).read_bytes()
         written[COMMITTED / MADE_BY] = (json.dumps(made_by, indent=2) + "\n").encode()
     for path, content in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)
