@@ -109,6 +109,18 @@ def test_the_longer_key_wins_over_the_short_one(tmp_path):
     assert found["datasets"]["digits"]["certification"] == {"n0": 7, "n": 600}
 
 
+def test_short_keys_are_those_of_a_data_set_of_params_yaml_that_is_like_another(tmp_path):
+    template = {"member": "folder", "sigmas": [1.0], "certification": {"n0": 1, "n": 2, "alpha": 0.1}}
+    own = {"dataset": "mine", "n": 500, "sigmas": [0.5], "datasets": {"mine": {"like": "t", "source": "images"}}}
+    found = whole(tmp_path, own, library={"datasets": {"t": template}})["datasets"]
+    certification = {"n0": 1, "n": 500, "alpha": 0.1}
+    mine = {"member": "folder", "sigmas": [0.5], "certification": certification, "source": "images"}
+    assert found == {"t": template, "mine": mine}
+    own["datasets"]["mine"] |= {"sigmas": [0.25], "certification": {"n": 600, "n0": 3}}
+    found = whole(tmp_path, own, library={"datasets": {"t": template}})["datasets"]["mine"]
+    assert (found["sigmas"], found["certification"]) == ([0.25], {"n0": 3, "n": 600})
+
+
 def test_a_short_key_that_is_null_changes_nothing(tmp_path):
     params = read_params(small_library(tmp_path, {"n": None, "sigmas": None}))
     assert params == parse_params(small_content())

@@ -18,7 +18,7 @@ from certsmooth.science.training.recipe import Recipe
 FAMILIES = ("attacks", "certificates", "datasets", "noise", "objectives", "sigma")
 MEMBERS = [(family, name) for family in FAMILIES for name in names(family)]
 GIVEN = {"sigma": {"sigma": 0.5}, "attacks": {"epsilon": 0.5}}
-NEEDED = {"iterations": 2, "rate": 0.3, "steps": 3, "weight": 1.0, "epsilon": 0.5}
+NEEDED = {"iterations": 2, "rate": 0.3, "steps": 3, "weight": 1.0, "epsilon": 0.5, "name": "KMNIST"}
 """Options without a default."""
 
 PROBES = (True, None, "text", "pgd", -1, 0, 1, 2, 256, -0.5, 0.25, 1.5, [1], [], {}, 1e9)

@@ -1,52 +1,15 @@
 """docs/add_an_objective.md, followed to the letter in a copy of this repository."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from factories import ROOT
+from followed_page import FILES, Clone, blocks, commands, with_entries
 
-COPIED = ("Snakefile", "workflow", "profiles", "src", "tests", "params.yaml", "config", "pyproject.toml")
 FIRST_HALF, SECOND_HALF = (ROOT / "docs" / "add_an_objective.md").read_text().split("\n## Rows without code\n")
-FILES = {
-    path.relative_to(ROOT).as_posix(): yaml.safe_load(path.read_text())
-    for path in (ROOT / "params.yaml", *(ROOT / "config").rglob("*.yaml"))
-}
 
 pytestmark = pytest.mark.workflow
-
-
-def blocks(text, language):
-    """Return the fenced blocks of a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def commands(text):
-    return [line for block in blocks(text, "sh") for line in block.splitlines()]
-
-
-def with_entries(files, text):
-    """Return the files with the entries of every YAML block, at the place that its first line names."""
-    for block in blocks(text, "yaml"):
-        file, place = re.match(r"# (\S+\.yaml): (.+)\n", block).groups()
-        entry = yaml.safe_load(block)
-        for key in reversed(place.split(".")):
-            entry = {key: entry}
-        files = files | {file: merged(files[file], entry)}
-    return files
-
-
-def merged(old, new):
-    if isinstance(old, list):
-        return old + new
-    assert isinstance(old, dict), f"{old} would be replaced by {new}"
-    return {**old, **{key: merged(old[key], value) if key in old else value for key, value in new.items()}}
 
 
 def cut_down(files):
@@ -60,36 +23,6 @@ def cut_down(files):
             small = {key: each | {"methods": [each["baseline"]]} for key, each in with_baseline.items()}
             result[name] = content | {"tables": tables | small}
     return result
-
-
-class Clone:
-    """A copy of the repository whose commands use the package of the copy."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        folder.mkdir()
-        for name in COPIED:
-            source, target = ROOT / name, folder / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
-
-    def write(self, files):
-        for name, content in files.items():
-            (self.folder / name).write_text(yaml.safe_dump(content, sort_keys=False))
-
-    def call(self, command):
-        """Run a command; return what it printed."""
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        result = subprocess.run(
-            ["sh", "-c", command],
-            cwd=self.folder,
-            env=os.environ | {"PATH": path, "PYTHONPATH": str(self.folder / "src")},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=600,
-        )
-        assert result.returncode == 0, result.stdout[-4000:]
-        return result.stdout
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,17 @@ CLASSES = {
         "two_sided_adaptive": "TwoSidedAdaptiveCertificate",
         "two_sided_grid": "TwoSidedGridCertificate",
     },
-    "datasets": {"cifar10": "CIFAR10", "cones": "Cones", "digits": "Digits", "imagenet": "ImageNet", "mnist": "MNIST"},
+    "datasets": {
+        "cifar10": "CIFAR10",
+        "cones": "Cones",
+        "digits": "Digits",
+        "folder": "Folder",
+        "imagenet": "ImageNet",
+        "mnist": "MNIST",
+        "npz": "Npz",
+        "parquet": "Parquet",
+        "torchvision": "Torchvision",
+    },
     "denoisers": {"dncnn": "DnCNN"},
     "noise": {"gaussian": "Gaussian", "uniform": "Uniform"},
     "objectives": {

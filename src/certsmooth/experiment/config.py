@@ -331,7 +331,9 @@ class MethodChanges:
 class DatasetParams:
     """One data set: where it comes from, what is trained on it, how it is certified."""
 
-    source: File | None = Field(default=None, description="a local copy; null for the data set's own way")
+    source: File | None = Field(
+        default=None, description="images, or a local copy of them (docs/your_data.md); null for the data set's own way"
+    )
     options: Options = Field(default_factory=dict, description="of the data set's member")
     validation: Share = Field(description="share of the training split that is held back to choose sigma and K")
     sigmas: Sigmas = Field(description="the noise levels trained and certified")

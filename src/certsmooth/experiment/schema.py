@@ -179,7 +179,7 @@ def page() -> str:
         if text := described.get("description"):
             lines += [text.replace("``", "`"), ""]
         lines += _table(whole, described["properties"])
-    for family in dict.fromkeys(_MEMBERS.values()):
+    for family in dict.fromkeys([*_MEMBERS.values(), _NAMES["DatasetParams", "member"]]):
         for name in names(family):
             lines += ["", f"## Options of {family}: {name}", ""]
             properties = options_schema(family, name)["properties"]
