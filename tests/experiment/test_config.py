@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -602,3 +603,13 @@ def test_every_table_can_be_planned_on_every_data_set(content, dataset):
         for model in {runs.model_run(params, run) for run in found}:
             for earlier in (runs.start_run(params, model), runs.teacher_run(params, model)):
                 assert earlier is None or (earlier.dataset, earlier.sigma) == (model.dataset, model.sigma)
+
+
+def test_the_page_on_networks_says_what_params_yaml_takes():
+    page = (ROOT / "docs" / "networks.md").read_text()
+    found = []
+    for given in re.findall(r"(?:architecture:|# or) ({.*})$", page, re.MULTILINE):
+        content = shipped_content() | {"trusted": ["models"]}
+        content["datasets"]["cifar10"]["architecture"] = load_yaml(given)
+        found.append(parse_params(content).datasets["cifar10"].architecture.library)
+    assert found == ["import", "timm", "torchvision"]

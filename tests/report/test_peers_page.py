@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from certsmooth.experiment.cli import main
-from factories import ROOT, image_bytes, make_sample, shipped_content, write_folder, write_params
+from factories import ROOT, image_bytes, make_sample, numbered_files, shipped_content, write_folder, write_params
 from factories.peers import make_peer, save_peer
 
 pytestmark = pytest.mark.slow
@@ -27,15 +27,16 @@ COMMANDS = [shlex.split(line) for block in blocks("sh") for line in block.splitl
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A project with few images, which have the peer's predictions for labels."""
+    """A project with few images, whose labels are what the peer predicts of them with noise."""
     folder = tmp_path_factory.mktemp("peers")
     sample = make_sample((32, 32, 3), train=60, test=40)
     images = torch.tensor(sample.images["test"]).permute(0, 3, 1, 2).float() / 255
+    images += 0.25 * torch.randn(images.shape, generator=torch.Generator().manual_seed(0))  # as the import has it
     network = make_peer("cohen", images)
     save_peer(folder / "theirs.pth.tar", "cohen", network)
     with torch.no_grad():
         sample.labels["test"][:] = network(images).argmax(1).numpy()
-    write_folder(folder / "images", sample)
+    write_folder(folder / "images", numbered_files(sample))
     content = shipped_content() | {"toy": None, "pictures": None, "high_dimension": None}
     (block,) = blocks("yaml")
     added = yaml.safe_load(block)
