@@ -79,6 +79,27 @@ def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_an
     assert "n = 200 (Cohen and Cohen-DS and T-CERTIFY), 250 (Cohen-DS2)" in text
 
 
+def test_the_page_is_made_of_the_tables_that_are_there(clone):
+    pytest.importorskip("vl_convert", reason="the extra `page` is not installed")
+    page, tables = "results/index.html", clone / "results" / "tables"
+
+    def rules(*targets):
+        return re.findall(r"^(?:local)?rule (\w+):", call(clone, "snakemake", "--dry-run", *targets), re.MULTILINE)
+
+    (tables / "empirical.json").unlink()
+    assert rules(page) == ["page"]
+    call(clone, "snakemake", "--cores", "1", page)
+    text = (clone / page).read_text()
+    assert 'id="table1"' in text
+    assert 'id="empirical"' not in text
+    assert "snakemake --cores all results/empirical.md" in text
+    assert rules(page) == []
+    (tables / "soundness.json").unlink()
+    assert rules(page) == ["page"]  # what it showed is not there any more
+    assert sorted(rules(page, "results/empirical.md")) == ["empirical", "page", "shown"]
+    assert sorted(rules()) == ["all", "empirical", "page", "soundness"]
+
+
 def more_of_a_list(params):
     params["methods"]["cohen-ds"]["policy"]["options"]["iterations"] = [1, 2]
 
