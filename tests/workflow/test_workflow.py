@@ -2,6 +2,7 @@
 
 import json
 import re
+import zipfile
 
 import pytest
 import yaml
@@ -98,6 +99,19 @@ def test_the_page_is_made_of_the_tables_that_are_there(clone):
     assert rules(page) == ["page"]  # what it showed is not there any more
     assert sorted(rules(page, "results/empirical.md")) == ["empirical", "page", "shown"]
     assert sorted(rules()) == ["all", "empirical", "page", "soundness"]
+
+
+def test_a_report_of_snakemake_has_the_tables_and_figures_with_captions(clone):
+    call(clone, "snakemake", "--report", "report.zip")
+    with zipfile.ZipFile(clone / "report.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        text = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".html"))
+    assert {f"{name}.csv" for each in TABLES.values() for name in each} <= names
+    assert {f"{name}.svg" for kind, each in TABLES.items() if kind != "soundness" for name in each} <= names
+    captions = {path.stem: path.read_text().partition(",")[0] for path in (clone / "workflow" / "report").glob("*.rst")}
+    assert captions.keys() == {"numbers", "curves", "p_a", "page"}
+    for name in ("numbers", "curves", "p_a"):
+        assert captions[name] in text
 
 
 def more_of_a_list(params):
