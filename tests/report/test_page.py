@@ -435,7 +435,8 @@ def test_images_are_filtered_by_class_and_by_who_certifies_them(small, page, tmp
     const set = async (name, value, type = "change") => { const each = details.querySelector(`[aria-label="${name}"]`);
       each.value = value; each.dispatchEvent(new Event(type)); };
     const list = () => { for (let more; (more = details.querySelector(".thumbs .quiet")); ) more.click();
-      return [...details.querySelectorAll(".thumb")].map((each) => [each.dataset.index, each.dataset.label].map(Number));
+      const thumbs = [...details.querySelectorAll(".thumb")];
+      return thumbs.map((each) => [each.dataset.index, each.dataset.label].map(Number));
     };
     told.options = [...details.querySelector("[aria-label=A]").options].map((each) => each.value);
     told.all = list(); await set("Class", "3"); told.threes = list(); await set("Class", "any");

@@ -2,13 +2,15 @@
 
 import json
 import re
+import zipfile
+from pathlib import Path
 
 import pytest
 import yaml
 
 from certsmooth.artefacts.counts import read_counts
 from factories import needs_git, plain_yaml
-from workflow_project import call, edit, kill_all, make_clone, planned, start
+from workflow_project import TABLES, call, edit, kill_all, make_clone, planned, start
 
 pytestmark = [pytest.mark.workflow, needs_git]
 
@@ -77,6 +79,38 @@ def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_an
     assert planned(clone) == {}
     text = (clone / "results" / "tables" / "table1.md").read_text()
     assert "n = 200 (Cohen and Cohen-DS and T-CERTIFY), 250 (Cohen-DS2)" in text
+
+
+def test_the_page_is_made_of_the_tables_that_are_there(clone):
+    pytest.importorskip("vl_convert", reason="the extra `page` is not installed")
+    page, tables = "results/index.html", clone / "results" / "tables"
+
+    def rules(*targets):
+        return re.findall(r"^(?:local)?rule (\w+):", call(clone, "snakemake", "--dry-run", *targets), re.MULTILINE)
+
+    (tables / "empirical.json").unlink()
+    assert rules(page) == ["page"]
+    call(clone, "snakemake", "--cores", "1", page)
+    text = (clone / page).read_text()
+    assert 'id="table1"' in text
+    assert 'id="empirical"' not in text
+    assert "snakemake --cores all results/empirical.md" in text
+    assert rules(page) == []
+    (tables / "soundness.json").unlink()
+    assert rules(page) == ["page"]  # what it showed is not there any more
+    assert sorted(rules(page, "results/empirical.md")) == ["empirical", "page", "shown"]
+    assert sorted(rules()) == ["all", "empirical", "page", "soundness"]
+
+
+def test_a_report_of_snakemake_has_the_tables_and_figures_with_captions(clone):
+    call(clone, "snakemake", "--report", "report.zip")
+    with zipfile.ZipFile(clone / "report.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        text = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith(".html"))
+    assert {f"{name}.csv" for each in TABLES.values() for name in each} <= names
+    assert {f"{name}.svg" for kind, each in TABLES.items() if kind != "soundness" for name in each} <= names
+    for words in ("in long form, with its 95 % interval", "Accuracy against radius, of the table", "Dvoretzky"):
+        assert words in text
 
 
 def more_of_a_list(params):

@@ -32,7 +32,7 @@ rule page:
     input:
         page_tables,
     output:
-        PAGE,
+        report(PAGE, caption="../report/page.rst", category="Page", labels={"shows": "all tables"}),
     params:
         others=page_content,
         code=source_digest("experiment.steps.page"),

@@ -13,13 +13,24 @@ def made_of(w):
 
 
 def made_for(kind):
-    """The files of a table of this kind."""
-    files = [f"results/tables/{{table}}.{suffix}" for suffix in ("md", "csv", "json")]
+    """The files of a table of this kind; `snakemake --report` shows its numbers and its figures."""
+
+    def reported(path, shows):
+        return report(
+            path,
+            caption=f"../report/{shows}.rst",
+            category="Tables" if shows == "numbers" else "Figures",
+            subcategory=kind,
+            labels={"table": "{table}", "shows": shows},
+        )
+
+    files = ["results/tables/{table}.md", "results/tables/{table}.json"]
+    files += [reported("results/tables/{table}.csv", "numbers")]
     if kind != "soundness":
-        files += [f"results/tables/figures/{{table}}.{suffix}" for suffix in ("svg", "png")]
+        files += [reported("results/tables/figures/{table}.svg", "curves"), "results/tables/figures/{table}.png"]
     if kind == "certified":
-        files += [f"results/tables/figures/p_a/{{table}}.{suffix}" for suffix in ("svg", "png")]  # and for DVC:
-        files += ["results/metrics/{table}.json", "results/plots/{table}.csv"]
+        files += [reported("results/tables/figures/p_a/{table}.svg", "p_a"), "results/tables/figures/p_a/{table}.png"]
+        files += ["results/metrics/{table}.json", "results/plots/{table}.csv"]  # for DVC
     return files
 
 
