@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import DataSpec, SampleSpec, TrainSpec, sources
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import BaseClassifier
+from certsmooth.science.models import BaseClassifier, described
 from certsmooth.science.sigma import SigmaPolicy
 
 
@@ -92,7 +91,7 @@ class Loaded:
         classifier, digest = self._loaded(sampled.base)
         return {
             **sources(sampled, self.record(sampled.base.data), digest),
-            "model": asdict(classifier.spec),
+            "model": described(classifier.spec),
             "device": device_name(self.device),
             "torch": torch.__version__,
         }

@@ -9,7 +9,7 @@ for any shape: a literal that is read without importing the file, so that a chec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
@@ -35,6 +35,7 @@ __all__ = [
     "build",
     "check_images",
     "check_shape",
+    "described",
     "numerics",
 ]
 
@@ -125,6 +126,14 @@ class ModelSpec:
             raise ConfigError(
                 f"normalisation: {len(self.normalisation.mean)} channels; image_shape {shape} has {shape[0]}"
             )
+
+
+def described(spec: ModelSpec) -> dict[str, Any]:
+    """Return a spec as identities hold it; a denoiser that is not there is not named, as before there were any."""
+    content = asdict(spec)
+    if spec.denoiser is None:
+        del content["denoiser"]
+    return content
 
 
 def check_shape(spec: ModelSpec) -> None:
