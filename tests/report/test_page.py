@@ -237,13 +237,14 @@ def test_a_library_that_is_not_there_is_named(monkeypatch):
 
 
 def test_markdown_is_text_but_for_its_own_signs():
-    text = markdown.html(
-        "# Title\n\nA <b onclick=x>b</b> & [link](javascript:x).\n\n| A |  B |\n|:--|--:|\n| memory | 1 |\n"
-    )
+    paragraph = "A <b onclick=x>b</b> & [link](javascript:x) [within](#it)."
+    table = "| A |  B |\n|:--|--:|\n| memory | 1 |"
+    text = markdown.html(f"# Title\n\n{paragraph}\n\n{table}\n")
     tags = {tag for tag, _ in Elements(text).found}
     assert tags == {"p", "div", "table", "thead", "tbody", "tr", "th", "td", "span"}
     assert '<span class="promise promise-memory">memory</span>' in text
     assert "Title" not in text
+    assert "[link](javascript:x) within." in text
 
 
 def test_sections_of_markdown_can_be_left_out():

@@ -13,6 +13,7 @@ from certsmooth.science.certificates import GUARANTEES
 
 PROVENANCE = "Provenance"
 _SCROLL = '<div class="scroll tall" role="region" tabindex="0" aria-label="Table">'
+_LINK = re.compile(r"\[([^\]]*)\]\(#[^)]*\)")  # within the file: here are other headings
 _ANY = "|".join(map(re.escape, (*GUARANTEES, AS_PUBLISHED)))
 _PROMISE = re.compile(rf"(?P<start><td[^>]*>)(?P<promise>(?:{_ANY})(?:, (?:{_ANY}))*)</td>")
 """A cell that lists guarantees and nothing else."""
@@ -39,7 +40,7 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
     kept = [part for part in parts if not part.startswith(tuple(f"## {each}" for each in (PROVENANCE, *without)))]
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
     lines = [line for line in "".join(kept).splitlines() if not line.startswith(("# ", "!["))]
-    tokens = reader.parse("\n".join(lines))
+    tokens = reader.parse(_LINK.sub(r"\1", "\n".join(lines)))
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
