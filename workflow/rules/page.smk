@@ -21,10 +21,14 @@ def page_tables(_):
     return [f"results/tables/{table}.json" for table in shown]
 
 
-def page_content(_, input):
-    """What the page shows of tables that this call does not make: a change of one of them makes the page anew."""
+def page_content(w):
+    """What the page shows of tables that this call does not make: a change of one of them makes the page anew.
+
+    No function of the rule's input: Snakemake compares no parameter that is.
+    """
+    made = page_tables(w)
     paths = [f"results/tables/{table}.json" for table in [*PAGE_TABLES, "ledger"]]
-    there = [Path(path) for path in paths if path not in input and os.path.exists(path)]
+    there = [Path(path) for path in paths if path not in made and os.path.exists(path)]
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in there}
 
 
