@@ -1,6 +1,7 @@
 import json
 import re
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from math import ceil
 from pathlib import Path
@@ -116,6 +117,9 @@ def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_
         str(BENCHMARKS / job.output.with_suffix(".jsonl")) for job in found if job.parts
     )
     assert {rule: sum(job.rule == rule for job in found) for rule in {job.rule for job in found}} == everything
+    for table in ("table1", "soundness"):  # a table alone
+        of_table = Counter(job.rule for job in plan.jobs(experiment, table))
+        assert of_table | {"shown": 1} == planned(tmp_path, f"results/{table}.md")
 
     files = ("results/checkpoints/digits/gaussian/sigma=0.25/seed=0/default/model.safetensors",)
     files += ("results/counts/digits/cohen/seed=0/0-of-2.parquet",)
@@ -130,6 +134,26 @@ def test_jobs_are_those_of_snakemake_and_its_benchmark_gives_the_hours_of_their_
     assert hours(text, "sample") == pytest.approx(measured * shards[1] / shards[0] / 3600, rel=0.01)
     assert of_jobs(text, "train")[1] == "1"
     assert float(of_jobs(text, "train")[2].removesuffix(" (1)")) > 0
+
+
+def test_every_job_is_one_of_a_table_or_a_figure():
+    experiment = Experiment(parse_params(shipped_content()))
+    everything = {job.output for job in plan.jobs(experiment)}
+    of_tables = [{job.output for job in plan.jobs(experiment, table)} for table in experiment.params.tables]
+    assert all(each < everything for each in of_tables)
+    figures = {"theory", "toy", "pictures", "high_dimension"}
+    missing = everything - set.union(*of_tables)
+    assert {job.rule for job in plan.jobs(experiment) if job.output in missing} - figures <= {
+        "sample",
+        "certify",
+        "train",
+    }
+
+
+def test_a_table_is_named_as_a_file_or_a_key(project, printed, capsys):
+    assert printed("table1") == printed("results/table1.md") != printed()
+    assert main(["plan", "tabel1"]) == 2
+    assert "table: unknown 'tabel1'; did you mean 'table1'?" in capsys.readouterr().err
 
 
 def counted(successes, n, sigma):

@@ -22,7 +22,7 @@ from certsmooth.artefacts.counts import read_counts, write_counts
 from certsmooth.artefacts.records import RECORD, read_logs, write_logs
 from certsmooth.errors import CheckpointError
 from certsmooth.experiment import runs
-from certsmooth.experiment.cli import _VERBS, main
+from certsmooth.experiment.cli import _VERBS, _parser, main
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps import label
@@ -497,11 +497,15 @@ def test_help_describes_every_verb(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    for verb in _VERBS:
+    for verb in (*_VERBS, "certify-images"):
         assert f"\n    {verb}" in text
         with pytest.raises(SystemExit, match="0"):
             main([verb, "--help"])
-        assert "--params" in capsys.readouterr().out
+        told = capsys.readouterr().out
+        assert ("--params" in told) == (verb != "certify-images")
+        example = " ".join(told.partition("\nexample: certsmooth ")[2].split())
+        assert _parser().parse_args(example.split()).run is not None, example
+        assert example.split()[0] == verb
 
 
 HALF = "digits-half-labelled"

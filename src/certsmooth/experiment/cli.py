@@ -219,7 +219,10 @@ def _plan(options: argparse.Namespace, experiment: Experiment) -> None:
     check_integer("--devices", options.devices, minimum=1)
     check_number("--hours", options.hours, above=0)
     limits = {"devices": options.devices, "limit": options.hours}
-    print(make_plan(experiment, results=options.results, benchmarks=BENCHMARKS, **limits), end="")
+    table = None if options.table is None else Path(options.table).name.removesuffix(".md")
+    if table is not None:
+        check_choice("table", table, experiment.params.tables)
+    print(make_plan(experiment, results=options.results, benchmarks=BENCHMARKS, table=table, **limits), end="")
 
 
 def _certify_images(options: argparse.Namespace) -> None:
@@ -336,6 +339,25 @@ _NAMES = {
 }
 
 
+_MODEL_EXAMPLE, _RUN_EXAMPLE = "digits/gaussian/sigma=0.25/seed=0/default", "digits/cohen/seed=0"
+_EXAMPLES = {
+    "data": "digits",
+    "train": _MODEL_EXAMPLE,
+    "import": "theirs.pth.tar --dataset cifar10-resnet110 --sigma 0.25 --output published/peer0.25.safetensors",
+    "label": "digits-half-labelled/standard/sigma=0.25/seed=0/default",
+    "sample": f"{_RUN_EXAMPLE} --shard 0/4",
+    "certify": _RUN_EXAMPLE,
+    "attack": f"{_RUN_EXAMPLE} --table empirical --attack pgd",
+    "order-cost": "digits/cohen-ds/seed=0 --table soundness",
+    "break-certificates": f"{_RUN_EXAMPLE} --table soundness",
+    "table": "table1",
+    "ledger": "--logs ../shared/reference/logs",
+    "plan": "results/table1.md --devices 4",
+    "certify-images": "published/peer0.25.safetensors photos --sigma 0.25 --size 32 --output pictures",
+}
+"""What follows a verb in the example of its help."""
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="certsmooth",
@@ -349,10 +371,10 @@ def _parser() -> argparse.ArgumentParser:
     parsers = parser.add_subparsers(required=True, metavar="VERB")
     verbs = {}
     for name, (function, text) in _VERBS.items():
-        verbs[name] = parsers.add_parser(name, help=text, description=text, parents=[common])
+        verbs[name] = parsers.add_parser(name, **_told(name, text), parents=[common])
         verbs[name].set_defaults(run=partial(_with_experiment, function))
     text = "Certify image files by a checkpoint alone, and print a table; needs no params.yaml."
-    verbs["certify-images"] = parsers.add_parser("certify-images", help=text, description=text)
+    verbs["certify-images"] = parsers.add_parser("certify-images", **_told("certify-images", text))
     verbs["certify-images"].set_defaults(run=_certify_images)
 
     def add(names: Sequence[str], option: str, **settings: Any) -> None:  # noqa: ANN401 - as add_argument
@@ -373,9 +395,16 @@ def _parser() -> argparse.ArgumentParser:
     logs = "folder of per-image files that authors released: derive published numbers from them first, and print those "
     logs += "that they do not give (default: the derived values that come with the package)"
     add(["ledger"], "--logs", type=Path, metavar="FOLDER", help=logs)
+    add(["plan"], "table", nargs="?", help="a key of tables, or results/NAME.md: its jobs alone (default: of all)")
     add(["plan"], "--devices", type=int, default=1, help="GPUs, or cores, for the wall clock (default: %(default)s)")
     add(["plan"], "--hours", type=float, default=8.0, help="what a job may take, for shards (default: %(default)s)")
     return parser
+
+
+def _told(verb: str, text: str) -> dict[str, Any]:
+    example = f"example: certsmooth {verb} {_EXAMPLES.get(verb, '')}"
+    whole_lines = argparse.RawDescriptionHelpFormatter  # that an example can be copied
+    return {"help": text, "description": text, "epilog": example, "formatter_class": whole_lines}
 
 
 def _add_import(add: Callable[..., None]) -> None:

@@ -12,6 +12,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil, inf
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,10 @@ class Job:
     phase: int = 4
 
 
-def make_plan(experiment: Experiment, *, results: Path, benchmarks: Path, devices: int, limit: float) -> str:
-    """Return what the experiment costs, as Markdown.
+def make_plan(
+    experiment: Experiment, *, results: Path, benchmarks: Path, devices: int, limit: float, table: str | None = None
+) -> str:
+    """Return what the experiment, or one table of it, costs, as Markdown.
 
     Args:
         experiment: all that is asked for.
@@ -69,19 +72,20 @@ def make_plan(experiment: Experiment, *, results: Path, benchmarks: Path, device
         benchmarks: the folder of Snakemake's benchmark files.
         devices: how many run jobs at a time.
         limit: hours that a job may take, for the advice on shards.
+        table: a key of tables; None for all tables and figures.
 
     Raises:
         CertsmoothError: a benchmark file, log or record is damaged; the file is named.
     """
     measured = _Measured(experiment, results, benchmarks)
-    rows = pd.DataFrame([measured.about(job, limit) for job in jobs(experiment)])
+    rows = pd.DataFrame([measured.about(job, limit) for job in jobs(experiment, table)])
     clock = makespan((found["hours"].dropna() for _, found in rows.groupby("phase")), devices)
     return render(rows, devices=devices, limit=limit, clock=clock)
 
 
-def jobs(experiment: Experiment) -> Iterator[Job]:
-    """Yield every job of the workflow, as when nothing is made yet."""
-    params, models = experiment.params, experiment.models()
+def jobs(experiment: Experiment, table: str | None = None) -> Iterator[Job]:
+    """Yield every job of the workflow, or those that one table needs, as when nothing is made yet."""
+    models = experiment.models(table)
     for path in dict.fromkeys(spec.data.path for spec in models):
         yield Job(rule="data", output=path)
     for spec in models:
@@ -89,24 +93,35 @@ def jobs(experiment: Experiment) -> Iterator[Job]:
         yield Job(rule="train", output=spec.path, parts=[spec.identity], phase=phase)
     for labels in {spec.labels.path: spec.labels for spec in models if spec.labels}.values():
         yield Job(rule="label", output=labels.path, parts=[labels.asked], phase=1)
-    for counts in experiment.all_counts():
+    for counts in experiment.all_counts(table):
         for shard, path in enumerate(specs.counts_paths(counts)):
             yield Job(rule="sample", output=path, parts=counts.identity, shard=(shard, counts.shards), phase=3)
-    for certified in experiment.all_certificates():
+    for certified in experiment.all_certificates(table):
         yield Job(rule="certify", output=specs.certificates_path(certified.name), parts=certified.identity)
-    attacked_in, audited_in = params.of_kind(EmpiricalTable), params.of_kind(SoundnessTable)
-    for table, row in ((name, row) for name in attacked_in for row in experiment.audited(name)):
-        for attack in attacked_in[table].attacks:
-            attacked = experiment.attacks(table, attack, *row)
-            path = specs.audit_path(table, attacked.name, f"{attack}.parquet")
+    yield from _audits(experiment, table)
+    reports: list[tuple[str, str]] = [(each.kind, f"{name}.md") for name, each in experiment.params.tables.items()]
+    yield from (Job(rule=rule, output=Path("tables", name)) for rule, name in reports if table in (None, name[:-3]))
+    yield from () if table else _figures(experiment)
+
+
+def _audits(experiment: Experiment, table: str | None) -> Iterator[Job]:
+    attacked_in, audited_in = experiment.params.of_kind(EmpiricalTable), experiment.params.of_kind(SoundnessTable)
+    for name in (name for name in attacked_in if table in (None, name)):
+        for row, attack in product(experiment.audited(name), attacked_in[name].attacks):
+            attacked = experiment.attacks(name, attack, *row)
+            path = specs.audit_path(name, attacked.name, f"{attack}.parquet")
             yield Job(rule="attack", output=path, parts=attacked.identity)
-    for table, row in ((name, row) for name in audited_in for row in experiment.audited(name)):
-        ordered, broken = experiment.orders(table, *row), experiment.breakings(table, *row)
-        path = specs.audit_path(table, ordered.name, "order.json")
-        yield Job(rule="order_cost", output=path, parts=ordered.identity)
-        yield Job(rule="break_certificates", output=path.with_name("broken.parquet"), parts=broken.identity)
-    reports: list[tuple[str, str]] = [(table.kind, f"{name}.md") for name, table in params.tables.items()]
-    reports += [("theory", "idrs/table1.md")]
+    for name in (name for name in audited_in if table in (None, name)):
+        for row in experiment.audited(name):
+            ordered, broken = experiment.orders(name, *row), experiment.breakings(name, *row)
+            path = specs.audit_path(name, ordered.name, "order.json")
+            yield Job(rule="order_cost", output=path, parts=ordered.identity)
+            yield Job(rule="break_certificates", output=path.with_name("broken.parquet"), parts=broken.identity)
+
+
+def _figures(experiment: Experiment) -> Iterator[Job]:
+    params = experiment.params
+    reports = [("theory", "idrs/table1.md")]
     reports += [("toy", "figures/idrs/figure1.svg")] if params.toy else []
     reports += [("pictures", "figures/ddrs/figure6.svg")] if picture_runs(params) else []
     reports += [("high_dimension", "idrs/imagenet.md")] if params.high_dimension else []

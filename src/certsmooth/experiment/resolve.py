@@ -288,13 +288,17 @@ class Experiment:
             for sigma, point, split in product(self.params.datasets[dataset].sigmas, points, SPLITS)
         )
 
-    def all_certificates(self) -> tuple[Batch[CertifySpec], ...]:
-        """Return all files of certificates that targets need."""
-        return _distinct(self.certificates(demand.run) for demand in self.demands)
+    def demands_of(self, target: str | None) -> tuple[Demand, ...]:
+        """Return what a table or figure is made of; None for all."""
+        return self.demands if target is None else tuple(each for each in self.demands if each.target == target)
 
-    def all_counts(self) -> tuple[Batch[SampleSpec], ...]:
-        """Return all files of counts that targets need."""
-        return _distinct(self.counts(demand.run) for demand in self.demands)
+    def all_certificates(self, target: str | None = None) -> tuple[Batch[CertifySpec], ...]:
+        """Return all files of certificates that a target needs; None for all targets."""
+        return _distinct(self.certificates(demand.run) for demand in self.demands_of(target))
+
+    def all_counts(self, target: str | None = None) -> tuple[Batch[SampleSpec], ...]:
+        """Return all files of counts that a target needs, with what is in its files of certificates."""
+        return _distinct(self.counts(demand.run) for demand in self.demands_of(target))
 
     @_kept
     def audited(self, table: str) -> dict[tuple[str, str], tuple[CertificationRun, ...]]:
@@ -326,9 +330,17 @@ class Experiment:
         seeds = tuple(dict.fromkeys(run.seed for run in chosen))
         return Batch(dataset=dataset, method=method, seeds=seeds, parts=tuple(spec(run) for run in chosen))
 
-    def models(self) -> tuple[TrainSpec, ...]:
-        """Return every base classifier, and those that they start from or learn from, once each."""
-        return tuple(self.train(run) for run in runs.all_models(self.params))
+    def models(self, target: str | None = None) -> tuple[TrainSpec, ...]:
+        """Return every base classifier, and those that they start from or learn from, once each.
+
+        Args:
+            target: a table or figure: those alone that its files of counts and certificates need; None for all.
+        """
+        if target is None:
+            return tuple(self.train(run) for run in runs.all_models(self.params))
+        last = [spec.base for batch in self.all_counts(target) for spec in batch.parts]
+        earlier = [spec.start for spec in last] + [spec.labels.teacher for spec in last if spec.labels]
+        return tuple({spec.key: spec for spec in [*filter(None, earlier), *last]}.values())
 
 
 def _distinct(batches: Iterable[Batch[S]]) -> tuple[Batch[S], ...]:
