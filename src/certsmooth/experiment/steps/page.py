@@ -48,7 +48,8 @@ def make_page(experiment: Experiment, *, results: Path) -> Path:
     """
     certified = Certified(experiment, results)
     found, missing = [], []
-    for name in [*experiment.params.tables, *OTHERS]:
+    # The one that people make first, `make table1`, is the one that is open.
+    for name in sorted([*experiment.params.tables, *OTHERS], key=lambda name: name != "table1"):
         if (results / "tables" / f"{name}.json").is_file():
             found.append(_read(certified, name))
         else:
