@@ -508,6 +508,15 @@ def test_help_describes_every_verb(capsys):
         assert example.split()[0] == verb
 
 
+def test_a_table_without_its_certificates_says_what_makes_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_params(Path(), digits_content())
+    assert main(["table", "table1"]) == 2
+    message = capsys.readouterr().err
+    right = "`snakemake results/table1.md` makes it, and the table"
+    assert re.fullmatch(rf"certsmooth: results/certificates/digits/cohen/\S+\.parquet: not there; {right}\n", message)
+
+
 HALF = "digits-half-labelled"
 
 

@@ -21,7 +21,7 @@ from certsmooth.analysis.soundness import AuditedRun, soundness_table
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken, read_order_cost
 from certsmooth.artefacts.records import Log, read_logs, read_record
-from certsmooth.errors import ConfigError
+from certsmooth.errors import ConfigError, CountsError
 from certsmooth.experiment.config import (
     AccuracyTable,
     AttackChoice,
@@ -33,7 +33,7 @@ from certsmooth.experiment.config import (
 )
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, published_runs, table_choice, table_record, table_runs
-from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path
+from certsmooth.experiment.specs import SPLITS, AttackSpec, BreakSpec, audit_path, certificates_path
 from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
 from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves, p_a_curves
@@ -71,6 +71,9 @@ def make_table(experiment: Experiment, name: str, *, results: Path) -> Path:
         AccuracyTable: _accuracy,
         SoundnessTable: _soundness,
     }
+    for batch in experiment.all_certificates(name):
+        if not (path := results / certificates_path(batch.name)).is_file():
+            raise CountsError(f"{path}: not there; `snakemake results/{name}.md` makes it, and the table")
     table, folder = experiment.params.tables[name], results / "tables"
     result, draws = makers[type(table)](Certified(experiment, results), name, table)
     folder.mkdir(parents=True, exist_ok=True)
