@@ -220,7 +220,7 @@ def test_an_architecture_of_another_program_must_be_trusted(folder, capsys):
     ("options", "said"),
     [
         (["--normalisation", "cifar"], "--normalisation: 'cifar'; must be none, cifar10, imagenet, or means/stds"),
-        (["--normalisation", "0.5/0.5"], "normalisation: 1 channels"),
+        (["--normalisation", "0.5,0.5/0.5,0.5"], "normalisation: 2 channels"),
         (["--architecture", "resnet21"], "did you mean"),
         (["--architecture", "{"], "--architecture: '{'"),
         (["--dataset", "cifar11"], "--dataset: unknown 'cifar11'; did you mean 'cifar10'"),

@@ -194,10 +194,19 @@ NEEDED = {
 }
 """Numbers that a dataclass has no default for; all of them are the same in single precision."""
 
-GIVEN = {"offset": 1.5, "lower": 0.25, "upper": 1.5, "step_size": 0.5, "levels": 64, "threshold": 0.75}
+GIVEN = {
+    "size": 32,
+    "crop": 16,
+    "offset": 1.5,
+    "lower": 0.25,
+    "upper": 1.5,
+    "step_size": 0.5,
+    "levels": 64,
+    "threshold": 0.75,
+}
 """Numbers whose default is None, or one that single precision changes."""
 
-FAMILIES = ("sigma", "certificates", "objectives", "attacks", "datasets")
+FAMILIES = ("sigma", "certificates", "objectives", "attacks", "datasets", "denoisers")
 DATACLASSES = [member(family, name) for family in FAMILIES for name in names(family)]
 DATACLASSES += [Recipe, SamplingPlan, BreakPlan]
 

@@ -103,7 +103,7 @@ def test_unwrapping_keeps_every_word_in_its_place_and_is_done_once(lines):
     assert "\n\n\n" not in once
 
 
-ALONE = ("plan", "recipes", "results", "findings")
+ALONE = ("plan", "recipes", "results", "findings", "first_table")
 """Pages that are no tables."""
 
 
