@@ -36,7 +36,7 @@ rule page:
     input:
         page_tables,
     output:
-        report(PAGE, caption="../report/page.rst", category="Page", labels={"shows": "all tables"}),
+        PAGE,
     params:
         others=page_content,
         code=source_digest("experiment.steps.page"),
