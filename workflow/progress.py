@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -37,9 +38,21 @@ class Shown:
         self.rule = self.job = ""
         self.in_error = False
         self.is_terminal = sys.stdout.isatty()
+        self.lock = threading.Lock()  # two threads show
+
+    def keep_time(self, ended: threading.Event) -> None:
+        """Show the time as it passes, while a job says nothing."""
+        while not ended.wait(1.0):
+            with self.lock:
+                if not self.in_error:
+                    self.status()
 
     def line(self, text: str) -> None:
         """Take a line of Snakemake's."""
+        with self.lock:
+            self._line(text)
+
+    def _line(self, text: str) -> None:
         text = text.rpartition("\r")[2]  # of a bar in a job's log
         if found := TOTAL.fullmatch(text):
             self.total = int(found[1])
@@ -107,10 +120,15 @@ def main(command: list[str]) -> int:
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process,
     ):
+        ended = threading.Event()
+        clock = threading.Thread(target=shown.keep_time, args=(ended,), daemon=True)
+        clock.start()
         for line in process.stdout or ():  # as bytes: a carriage return ends no line
             file.write(line)
             file.flush()
             shown.line(line.decode(errors="replace").rstrip("\n"))
+        ended.set()
+        clock.join()
     code = process.returncode if process.returncode >= 0 else 128 - process.returncode
     shown.end(code, log)
     return code
