@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What is to be measured on a GPU, in at most 9 minutes on an H100: correctness there, throughput of sampling and training,
-# and CIFAR-10 (examples/cifar10-gpu.yaml) to its counts. Each part writes a log; one that fails or is late stops no other.
+# What is to be measured on a GPU: correctness there, throughput of sampling and training, and CIFAR-10
+# (examples/cifar10-gpu.yaml) to its certificates. Each part is stopped at its limit, 530 seconds in all, and writes a log;
+# one that fails or is late stops no other.
 #
 #     benchmarks/gpu.sh OUT CIFAR10    OUT: a folder for logs and counts; CIFAR10: a local copy of the images
 #     TINY=1 benchmarks/gpu.sh OUT CIFAR10     the same in small, to test it on a CPU with some hundred images

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from certsmooth._internal.later import stated
 from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts.attacks import AttackCounts
 from certsmooth.artefacts.audits import Broken
@@ -46,7 +47,7 @@ from certsmooth.experiment.steps.order_cost import cost_orders
 from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
 from certsmooth.science.certificates import Bound
 from certsmooth.science.datasets import fingerprint
-from certsmooth.science.models import ModelSpec, described
+from certsmooth.science.models import ModelSpec
 from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.theory.pixel_grid import grid_of
 from factories.artefacts import image_shape, log, num_classes, write_record
@@ -202,7 +203,7 @@ class MadeResults:
             path.write_text(f"the weights of {base.name}, made for a test")
         return {
             **sources(sampled, read_record(self.record(base.data)), file_digest(path)),
-            "model": described(ModelSpec(base.architecture, image_shape(base.data), num_classes(base.data))),
+            "model": stated(ModelSpec(base.architecture, image_shape(base.data), num_classes(base.data))),
             "device": "cpu",
             "torch": VERSIONS["torch"],
             "spec": spec.identity,

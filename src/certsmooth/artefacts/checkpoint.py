@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from certsmooth._internal.checks import check_integer, check_number
 from certsmooth._internal.external import check_trusted, packages_of
+from certsmooth._internal.later import LATER, stated
 from certsmooth.artefacts.envelope import Form
 from certsmooth.artefacts.provenance import MadeBy
 from certsmooth.artefacts.tensors import read_tensors, write_tensors
@@ -52,7 +53,7 @@ class CheckpointHeader:
     pixel_range: tuple[float, float] | None
     device: str | None
     made_by: MadeBy
-    given: dict[str, Any] | None = None
+    given: dict[str, Any] | None = field(default=None, metadata={LATER: None})
 
     def __post_init__(self) -> None:
         check_number("sigma", self.sigma, minimum=0)
@@ -75,10 +76,7 @@ def save(path: Path, classifier: BaseClassifier, header: CheckpointHeader) -> No
         raise CheckpointError(f"{path}: the header is about {header.model}; the classifier is {classifier.spec}")
     state = classifier.network.state_dict()
     tensors = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
-    content = asdict(header)
-    if header.given is None:  # as files were before others could be given
-        del content["given"]
-    write_tensors(path, FORM, tensors, content)
+    write_tensors(path, FORM, tensors, stated(header))
 
 
 def load(
@@ -149,10 +147,10 @@ def start_from(
     if model.denoiser is not None and header.model.denoiser is None:
         network, model = network.get_submodule("classifier"), replace(model, denoiser=None)
         same.append("normalisation")  # it stays as it is, so no training could make up for another one
-    for field in same:
-        found, wanted = getattr(header.model, field), getattr(model, field)
+    for name in same:
+        found, wanted = getattr(header.model, name), getattr(model, name)
         if found != wanted:
-            raise CheckpointError(f"{path}: {field} is {found!r}; a start for this training must have {wanted!r}")
+            raise CheckpointError(f"{path}: {name} is {found!r}; a start for this training must have {wanted!r}")
     target, source = network.state_dict(), loaded.network.state_dict()
     fitting = {name: tensor for name, tensor in source.items() if tensor.shape == target[name].shape}
     network.load_state_dict({**target, **fitting})

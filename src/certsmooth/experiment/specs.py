@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from certsmooth._internal.external import Architecture, packages_of
+from certsmooth._internal.later import LATER, is_said
 from certsmooth.errors import ConfigError
 
 Split = Literal["test", "validation"]
@@ -33,9 +34,6 @@ _LONGEST_NAME = 200  # 255 are possible, of which journals and temporary files t
 N_BEFORE = "n_before"
 """In the identity of counts that a rule stopped: each other n of which samples were there to look at, so that n_max was
 not fixed before the first sample."""
-
-_LATER = "left_out"
-"""Metadata of a field that came later: the value at which it is in no identity, so that what was made before counts."""
 
 _WHERE = {"where": True}
 """Marks a field that says where a thing lies and not what it is: it is in no identity."""
@@ -64,7 +62,7 @@ def plain(value: object) -> Any:  # noqa: ANN401 - JSON
 
 def _plain_fields(value: Any) -> dict[str, Any]:  # noqa: ANN401 - of any dataclass
     told = [(f, getattr(value, f.name)) for f in fields(value) if not f.metadata.get("where")]
-    return {f.name: plain(found) for f, found in told if _LATER not in f.metadata or found != f.metadata[_LATER]}
+    return {f.name: plain(found) for f, found in told if is_said(f.metadata, found)}
 
 
 @dataclass(frozen=True)
@@ -164,7 +162,7 @@ class TrainSpec(Spec):
     labels: LabelSpec | None
     label_weight: float
     grid: GridPoint = field(metadata=_WHERE)
-    denoiser: MemberSpec | None = field(default=None, metadata={_LATER: None})
+    denoiser: MemberSpec | None = field(default=None, metadata={LATER: None})
     given: str | None = field(default=None, metadata=_WHERE)
 
     @property
@@ -247,9 +245,9 @@ class SampleSpec(Spec):
     n: int
     stride: int
     seed: int
-    first: int = field(default=0, metadata={_LATER: 0})
-    last: int | None = field(default=None, metadata={_LATER: None})
-    stop: StopSpec | None = field(default=None, metadata={_LATER: None})
+    first: int = field(default=0, metadata={LATER: 0})
+    last: int | None = field(default=None, metadata={LATER: None})
+    stop: StopSpec | None = field(default=None, metadata={LATER: None})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from certsmooth._internal.later import stated
 from certsmooth._internal.storage import file_digest
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.provenance import made_by
@@ -16,7 +17,7 @@ from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import DataSpec, SampleSpec, TrainSpec, sources
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.science.datasets import Split
-from certsmooth.science.models import BaseClassifier, described
+from certsmooth.science.models import BaseClassifier
 from certsmooth.science.sigma import SigmaPolicy
 
 
@@ -91,7 +92,7 @@ class Loaded:
         classifier, digest = self._loaded(sampled.base)
         return {
             **sources(sampled, self.record(sampled.base.data), digest),
-            "model": described(classifier.spec),
+            "model": stated(classifier.spec),
             "device": device_name(self.device),
             "torch": torch.__version__,
         }

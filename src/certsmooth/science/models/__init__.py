@@ -9,13 +9,14 @@ for any shape: a literal that is read without importing the file, so that a chec
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number, check_seed, store_integer
 from certsmooth._internal.external import Architecture, ExternalArchitecture
+from certsmooth._internal.later import LATER
 from certsmooth._internal.registry import function, literal, member, names
 from certsmooth.errors import ConfigError
 from certsmooth.science.models._numerics import NumericType, numerics
@@ -35,7 +36,6 @@ __all__ = [
     "build",
     "check_images",
     "check_shape",
-    "described",
     "numerics",
 ]
 
@@ -109,7 +109,7 @@ class ModelSpec:
     normalisation: Normalisation | None = None
     numeric_type: NumericType = "float32"
     channels_last: bool = False
-    denoiser: DenoiserSpec | None = None
+    denoiser: DenoiserSpec | None = field(default=None, metadata={LATER: None})
 
     def __post_init__(self) -> None:
         if not isinstance(self.architecture, ExternalArchitecture):
@@ -126,14 +126,6 @@ class ModelSpec:
             raise ConfigError(
                 f"normalisation: {len(self.normalisation.mean)} channels; image_shape {shape} has {shape[0]}"
             )
-
-
-def described(spec: ModelSpec) -> dict[str, Any]:
-    """Return a spec as identities hold it; a denoiser that is not there is not named, as before there were any."""
-    content = asdict(spec)
-    if spec.denoiser is None:
-        del content["denoiser"]
-    return content
 
 
 def check_shape(spec: ModelSpec) -> None:

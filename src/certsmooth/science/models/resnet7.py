@@ -1,7 +1,7 @@
 """A ResNet of seven layers for 32x32 images on a CPU: Page's ResNet-9 (2018), half as wide, without its first block.
 
 Its first convolution takes every second pixel, so that a forward pass costs 33 million multiplications, fewer than
-ResNet-20's 41 million, in fewer and wider layers, which a CPU computes faster.
+ResNet-20's 41 million, in fewer and wider layers.
 """
 
 from __future__ import annotations
