@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from decimal import ROUND_FLOOR, Decimal
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,7 @@ def _draw(
 def _said(row: dict[Any, Any]) -> str:
     if row["predict"] == -1:
         return "abstains"
-    return f"class {row['predict']} within l2 radius {row['radius']:.3f}"
+    return f"class {row['predict']} within l2 radius {_down(row['radius'], 3)}"
 
 
 def _table(checkpoint: Path, files: Sequence[Path], found: pd.DataFrame, setting: str) -> str:
@@ -168,8 +169,8 @@ def _table(checkpoint: Path, files: Sequence[Path], found: pd.DataFrame, setting
             number,
             _printable(str(file)).replace("|", r"\|"),
             "abstains" if row["predict"] == -1 else row["predict"],
-            f"{row['radius']:.3f}",
-            f"{row['p_a_lower']:.4f}",
+            _down(row["radius"], 3),
+            _down(row["p_a_lower"], 4),
             row["guarantee"],
         ]
         for number, (file, row) in enumerate(zip(files, found.to_dict("records"), strict=True))
@@ -177,6 +178,11 @@ def _table(checkpoint: Path, files: Sequence[Path], found: pd.DataFrame, setting
     headers = ["no.", "image", "class", "l2 radius", "p_A at least", "guarantee"]
     table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
     return f"{_printable(str(checkpoint))}, {setting}; radii in pixels from 0 to 1.\n\n{table}\n"
+
+
+def _down(bound: float, digits: int) -> str:
+    """Return a lower bound with so many decimals, rounded down: rounded up, it would say more than is certified."""
+    return str(Decimal(bound).quantize(Decimal(1).scaleb(-digits), ROUND_FLOOR))
 
 
 def _printable(text: str) -> str:
