@@ -16,6 +16,8 @@ from certsmooth.science.certificates.two_sided_adaptive import (
 from certsmooth.science.certificates.two_sided_grid import TwoSidedGridCertificate as TwoSidedGridCertificate
 from certsmooth.science.certify import certify_counts as certify_counts
 from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
+from certsmooth.science.dual import DualSmoothedClassifier as DualSmoothedClassifier
+from certsmooth.science.dual import dual_certificates as dual_certificates
 from certsmooth.science.memory import Memory as Memory
 from certsmooth.science.objectives.adre import ADRE as ADRE
 from certsmooth.science.objectives.expected_radius import ExpectedRadius as ExpectedRadius
