@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 from scipy.stats import ncx2
+from torch import nn
 
 from certsmooth import (
     DataDependentSigma,
@@ -17,16 +20,18 @@ from certsmooth import (
     L1Certificate,
     Memory,
     NearestNeighbourSigma,
+    Recipe,
     SemiElasticCertificate,
     SmoothedClassifier,
     StopAtRadius,
     certify_counts,
     dual_certificates,
+    train,
 )
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science.certificates import ABSTAIN
 from certsmooth.science.theory.bounds import clopper_pearson_lower
-from factories import half_space
+from factories import ROOT, half_space
 
 POINTS = 41
 """Images are 0, ..., 40 on a line; the one that is certified is in the middle."""
@@ -338,3 +343,24 @@ def test_bad_arguments_are_named():
         dual().certify(images(0.1), router_share=1.0, **FEW)
     with pytest.raises(DataError, match=r"^images: "):
         dual().certify(images(2.0), **FEW)
+
+
+def test_the_snippets_of_the_docs_run():
+    recipe = Recipe(epochs=1, batch_size=2, learning_rate=0.1)
+    names = {
+        "model": nn.Sequential(nn.Flatten(), nn.Linear(1, 10)),
+        "router": nn.Sequential(nn.Flatten(), nn.Linear(1, 2)),
+        "images": images(0.1, 0.9),
+        "radii": np.array([[0.2, 0.1], [0.3, 0.3]]),
+        "stake": np.array([0.1, 0.0], np.float32),
+        "recipe": recipe,
+        "train": train,
+    }
+    text = (ROOT / "docs" / "dual.md").read_text(encoding="utf-8")
+    made, trained = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    exec(made, names)
+    assert len(names["dual"].experts) == 2
+    names["images"] = names["images"].numpy()
+    before = names["router"][1].bias.clone()
+    exec(trained, names)
+    assert not torch.equal(names["router"][1].bias, before)

@@ -1,0 +1,150 @@
+"""What a router gains over the best constant sigma, on scikit-learn's digits: dual smoothing, and its ceiling.
+
+Experts are trained with Gaussian noise of each sigma. A router learns which of them has the largest radius, from what
+experts say of training images that they were not trained on (cross-fitting; ``--leaky``: from what those trained on all
+say). Rows are about the test images; the last column is the ACR on the validation images, by which one would choose.
+
+    python benchmarks/dual.py [--n 5000] [--leaky]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tabulate import tabulate
+
+from certsmooth import DualSmoothedClassifier, Recipe, SmoothedClassifier, dual_certificates, train
+from certsmooth.science.datasets.digits import Digits
+from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.theory.worst_case import constant_radius
+
+SIGMAS = (0.12, 0.25, 0.5)
+RADII = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+FOLDS, VALIDATION, ALPHA, SCORED = 4, 10, 0.001, 300
+RECIPE = Recipe(
+    epochs=40,
+    batch_size=64,
+    optimizer="adamw",
+    learning_rate=0.003,
+    weight_decay=0.01,
+    schedule="cosine",
+    augmentation=("crop",),
+    padding=1,
+)
+Arrays = tuple[np.ndarray, np.ndarray]
+
+
+def fitted(data: Arrays, sigma: float, classes: int = 10, weights: np.ndarray | None = None) -> SmoothedClassifier:
+    """Train a base classifier with noise of that sigma, and smooth it."""
+    model = build(ModelSpec("small_cnn", image_shape=(1, 8, 8), num_classes=classes), seed=0)
+    train(model, data, weights=weights, sigma=sigma, recipe=RECIPE, seed=0)
+    return SmoothedClassifier(model, classes, sigma, step=1 / 16)
+
+
+def radii_of(expert: SmoothedClassifier, sigma: float, data: Arrays) -> np.ndarray:
+    """Return about how large the radius of each image is, 0 for another class: no certificate."""
+    counts = expert.sample(data[0], n0=1, n=SCORED, seed=2).estimation
+    share = (counts[np.arange(len(counts)), data[1]] + 0.5) / (SCORED + 1)
+    return constant_radius(share, np.full(len(share), sigma))
+
+
+def crossed(data: Arrays) -> np.ndarray:
+    """Return the radii [n, K] of experts that were trained without the image's fold."""
+    found, fold = np.zeros((len(data[1]), len(SIGMAS))), np.arange(len(data[1])) % FOLDS
+    for held in range(FOLDS):
+        inside, outside = ((data[0][mask], data[1][mask]) for mask in (fold != held, fold == held))
+        for k, sigma in enumerate(SIGMAS):
+            found[fold == held, k] = radii_of(fitted(inside, sigma), sigma, outside)
+    return found
+
+
+def accuracy(predict: np.ndarray, radius: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return certified accuracy at each radius in percent, and the ACR."""
+    right = np.where(predict == labels, radius, -1.0)
+    return [*(100 * float((right >= r).mean()) for r in RADII), float(np.maximum(right, 0).mean())]
+
+
+def routed(
+    dual: DualSmoothedClassifier, data: Arrays, n: int
+) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield class and radius by the theorem, and by its first term alone; both are sampled once."""
+    options = {"n0": 100, "n": n, "seed": 1}
+    of_expert = ALPHA / 2 / len(dual.experts)
+    route = dual.router.certify(data[0], alpha=ALPHA / 2, **options)
+    each = [expert.certify(data[0], alpha=of_expert, **options) for expert in dual.experts]
+    place, edge = route["predict"].to_numpy(), route["radius"].to_numpy()
+    predict, radius = (np.stack([one[key] for one in each], axis=1) for key in ("predict", "radius"))
+    yield "dual", *dual_certificates(place, edge, predict, radius), place
+    chosen = np.arange(len(dual.experts)) == place[:, None]  # the others abstain
+    yield "dual, router alone", *dual_certificates(place, edge, np.where(chosen, predict, -1), radius), place
+
+
+def split() -> tuple[Arrays, Arrays, Arrays]:
+    """Return training, validation and test images with their labels."""
+    digits = Digits().load(source=None, download=Path())
+    train_part, test = ((np.asarray(s.images), np.asarray(s.labels)) for s in (digits.train(), digits.test()))
+    held = np.random.default_rng(0).permutation(len(train_part[1])) < len(train_part[1]) // VALIDATION
+    return *((train_part[0][mask], train_part[1][mask]) for mask in (~held, held)), test
+
+
+def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
+    """Yield the rows: constant sigmas, the best sigma of each image, and routers."""
+    training, validation, test = split()
+    experts = [fitted(training, sigma) for sigma in SIGMAS]
+    options = {"n0": 100, "n": n, "alpha": ALPHA, "seed": 1}
+    best = np.zeros((2, max(len(validation[1]), len(test[1]))))
+    for sigma, expert in zip(SIGMAS, experts, strict=True):
+        shown = []
+        for place, data in enumerate((validation, test)):
+            found = expert.certify(data[0], **options)
+            predict, radius = found["predict"].to_numpy(), found["radius"].to_numpy()
+            shown.append(accuracy(predict, radius, data[1]))
+            own = best[place, : len(data[1])]
+            np.maximum(own, np.where(predict == data[1], radius, 0.0), out=own)
+        yield f"constant {sigma}", "", "", *shown[1], shown[0][-1]
+    oracle = [
+        accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y)
+        for b, (_, y) in zip(best, (validation, test), strict=True)
+    ]
+    yield "best of each image (no classifier)", "", "", *oracle[1], oracle[0][-1]
+    scores = (
+        np.stack([radii_of(*each, training) for each in zip(experts, SIGMAS, strict=True)], 1)
+        if leaky
+        else crossed(training)
+    )
+    for places in ((0, 1), (1, 2), (0, 1, 2)):
+        value = scores[:, places]
+        stake = value.max(1) - np.sort(value, axis=1)[:, -2]  # what the second best would cost
+        for weighing, weights in (("by radius", stake / stake.mean()), ("alike", None)):
+            for sigma in SIGMAS[1:]:
+                router = fitted((training[0], value.argmax(1)), sigma, len(places), weights)
+                dual = DualSmoothedClassifier(router, [experts[k] for k in places])
+                shown = zip(routed(dual, test, n), routed(dual, validation, n), strict=True)
+                for (name, *found, place), (_, *chosen, _) in shown:
+                    used = np.bincount(place + 1, minlength=len(places) + 1)
+                    label = f"{name}, {[SIGMAS[k] for k in places]}, sigma_h {sigma}"
+                    acr = accuracy(*chosen, validation[1])[-1]
+                    yield label, weighing, " ".join(map(str, used)), *accuracy(*found, test[1]), acr
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=5000)
+    parser.add_argument("--leaky", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    heads = ["", "labels weigh", "abstains, routes", *(f"r={r}" for r in RADII), "ACR", "ACR (validation)"]
+    print(
+        tabulate(
+            rows(options.n, leaky=options.leaky), heads, floatfmt=("", "", "", *[".1f"] * len(RADII), ".3f", ".3f")
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
