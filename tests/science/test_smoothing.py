@@ -252,6 +252,7 @@ def test_the_python_of_the_docs_runs():
     (code,) = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / "python.md").read_text(), re.MULTILINE | re.DOTALL)
     names = {
         "model": RowLinear(torch.rand(10, 4)),
+        "router": RowLinear(torch.rand(2, 4)),
         "images": images_of(2),
         "training_images": TRAINING,
         "labels": CLASSES,
@@ -261,7 +262,13 @@ def test_the_python_of_the_docs_runs():
     exec(code, names)
     assert names["near"].semi_elasticity == 0.01
     shown = {"SmoothedClassifier", "Memory", "FixedSigma", "DataDependentSigma", "NearestNeighbourSigma"}
-    shown |= {"BorderDistanceSigma", "L1Certificate", "SemiElasticCertificate", "TwoSidedCertificate"}
+    shown |= {
+        "DualSmoothedClassifier",
+        "BorderDistanceSigma",
+        "L1Certificate",
+        "SemiElasticCertificate",
+        "TwoSidedCertificate",
+    }
     assert names.keys() & set(certsmooth.__all__) >= shown | {"semi_elastic_radius", "xi"}
 
 
