@@ -17,7 +17,6 @@ from certsmooth.science.certificates.two_sided_grid import TwoSidedGridCertifica
 from certsmooth.science.certify import certify_counts as certify_counts
 from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
 from certsmooth.science.dual import DualSmoothedClassifier as DualSmoothedClassifier
-from certsmooth.science.dual import dual_certificates as dual_certificates
 from certsmooth.science.memory import Memory as Memory
 from certsmooth.science.objectives.adre import ADRE as ADRE
 from certsmooth.science.objectives.expected_radius import ExpectedRadius as ExpectedRadius
@@ -34,6 +33,7 @@ from certsmooth.science.sigma.nearest_neighbour import NearestNeighbourSigma as 
 from certsmooth.science.stopping.precision import StopAtPrecision as StopAtPrecision
 from certsmooth.science.stopping.radii import StopAtRadii as StopAtRadii
 from certsmooth.science.stopping.radius import StopAtRadius as StopAtRadius
+from certsmooth.science.theory.dual import dual_certificates as dual_certificates
 from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
 from certsmooth.science.theory.worst_case import xi as xi
 from certsmooth.science.training.loop import TrainingResult as TrainingResult

@@ -1,27 +1,6 @@
 """Dual randomized smoothing: a smoothed classifier that is chosen by another one (Sun, Mao and Vechev, ICLR 2026).
 
-A router h maps an image to one of K experts g_1, ..., g_K, and G(x) = g_h(x)(x). Router and experts are smoothed
-classifiers, each with a noise of its own, so each has certificates of its own. An expert for each of K constant sigmas
-gives smoothing with an input-dependent sigma; experts may as well differ in how they were trained.
-
-Theorem. Fix x. Let h = s on the open ball B(x, R_h), and let c = g_s(x). Let g_k = c on B(x, R_k) for each k, where
-R_k = 0 for an expert of which that is not known. Then G = c on B(x, R) with
-
-    R = max( min(R_h, R_s), min(R_1, ..., R_K) ).
-
-Proof. Let ||x' - x|| < R. If it is below min(R_h, R_s), then h(x') = s, and G(x') = g_s(x') = c. Else it is below every
-R_k, so that g_k(x') = c for every k, h(x') among them: G(x') = c whatever the router says.
-
-The first term is the paper's. The second one costs no router: a router that is not sure does no harm where the experts
-agree. Where h(x) itself is not known, R_h = 0, and the second term remains, for the class that all experts agree on.
-
-Confidence. Each of the K + 1 statements is wrong with probability at most alpha_h (the router's) or alpha_g (an
-expert's), so that G's certificate is wrong with probability at most alpha_h + K alpha_g, whatever these have in common:
-noise, samples, or which of the experts were sampled because of what the router and others showed.
-
-Nothing is asked of how h varies: it needs no semi-elasticity, and no memory. A sigma that is constant on known regions
-(`Smoothing.constant_within`) is the case of a router that needs no samples: R_h is the distance to the region's border
-and alpha_h = 0.
+The theorem that its certificates rest on is in `certsmooth.science.theory.dual`.
 """
 
 from __future__ import annotations
@@ -40,39 +19,7 @@ from certsmooth.science.certificates import ABSTAIN, GLOBAL, GUARANTEES, Guarant
 from certsmooth.science.classifier import SmoothedClassifier
 from certsmooth.science.inputs import ImageBatch, as_tensor
 from certsmooth.science.stopping import StoppingRule
-
-
-def dual_certificates(
-    route: Int[np.ndarray, " N"],
-    route_radius: Float[np.ndarray, " N"],
-    predict: Int[np.ndarray, "N K"],
-    radius: Float[np.ndarray, "N K"],
-) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Combine certificates of a router and of its experts for N images into those of G, by the theorem above.
-
-    They are wrong with probability at most the sum of the probabilities that these are.
-
-    Args:
-        route: the expert that the router chooses, from 0 to K - 1; -1 where it abstains.
-        route_radius: within which it chooses that one.
-        predict: the class that each expert certifies; -1 where it abstains, or was not sampled.
-        radius: within which it does, in the same norm; not read where it abstains.
-
-    Returns:
-        The class, int64 [N], -1 for abstention, and the radius, float64 [N], 0 there.
-
-    Raises:
-        ConfigError: arrays do not fit each other, a route is no expert, or a radius is negative or not a number.
-    """
-    _check_shapes(route, route_radius, predict, radius)
-    rows, routed = np.arange(len(route)), route != ABSTAIN
-    chosen = np.where(routed, route, 0)
-    # Without a route, the class that all agree on can only be that of the first.
-    wanted = predict[rows, chosen]
-    known = np.where((predict == wanted[:, None]) & (predict != ABSTAIN), radius, 0.0)
-    by_router = np.where(routed, np.minimum(route_radius, known[rows, chosen]), 0.0)
-    found = np.maximum(by_router, known.min(axis=1))
-    return np.where(found > 0, wanted, ABSTAIN).astype(np.int64), found
+from certsmooth.science.theory.dual import dual_certificates, others_matter
 
 
 class DualSmoothedClassifier:
@@ -175,8 +122,8 @@ class DualSmoothedClassifier:
 
         chosen = route[:, None] == np.arange(len(self.experts))
         sample(chosen)
-        limited = route_radius < np.max(found.radius, axis=1, where=chosen, initial=0.0)
-        sample(~chosen & (limited | (route == ABSTAIN))[:, None])
+        matter = others_matter(route, route_radius, np.max(found.radius, axis=1, where=chosen, initial=0.0))
+        sample(~chosen & matter[:, None])
         predict, radius = dual_certificates(route, route_radius, found.predict, found.radius)
         sigma = np.max(found.sigma, axis=1, where=chosen, initial=0.0)
         norm = self.router.certificate.norm
@@ -263,26 +210,3 @@ def _split(alpha: float, router_share: float) -> tuple[float, float]:
     """Return what of alpha is the router's, and the rest."""
     of_router = check_alpha(alpha) * check_number("router_share", router_share, above=0, below=1)
     return of_router, alpha - of_router
-
-
-def _check_shapes(
-    route: Int[np.ndarray, " N"],
-    route_radius: Float[np.ndarray, " N"],
-    predict: Int[np.ndarray, "N K"],
-    radius: Float[np.ndarray, "N K"],
-) -> None:
-    if predict.ndim != 2 or predict.shape[1] < 1:
-        raise ConfigError(f"predict: shape {predict.shape}; must be [N, K], one column for each expert")
-    images, experts = predict.shape
-    for name, value, shape in (
-        ("route", route, (images,)),
-        ("route_radius", route_radius, (images,)),
-        ("radius", radius, (images, experts)),
-    ):
-        if value.shape != shape:
-            raise ConfigError(f"{name}: shape {value.shape}; must be {shape}, as predict has {predict.shape}")
-    if (wrong := (route < ABSTAIN) | (route >= experts)).any():
-        raise ConfigError(f"route: {route[wrong][0]}; must be from 0 to {experts - 1}, or {ABSTAIN} (abstain)")
-    for name, value, read in (("route_radius", route_radius, route != ABSTAIN), ("radius", radius, predict != ABSTAIN)):
-        if (wrong := read & ~(value >= 0)).any():
-            raise ConfigError(f"{name}: {value[wrong][0]}; must be 0 or more")
