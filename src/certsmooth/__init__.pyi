@@ -19,10 +19,13 @@ from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifi
 from certsmooth.science.dual import DualSmoothedClassifier as DualSmoothedClassifier
 from certsmooth.science.memory import Memory as Memory
 from certsmooth.science.objectives.adre import ADRE as ADRE
+from certsmooth.science.objectives.cat_rs import CATRS as CATRS
+from certsmooth.science.objectives.consistency import Consistency as Consistency
 from certsmooth.science.objectives.expected_radius import ExpectedRadius as ExpectedRadius
 from certsmooth.science.objectives.gaussian import GaussianAugmentation as GaussianAugmentation
 from certsmooth.science.objectives.macer import MACER as MACER
 from certsmooth.science.objectives.smoothadv import SmoothAdv as SmoothAdv
+from certsmooth.science.objectives.smoothmix import SmoothMix as SmoothMix
 from certsmooth.science.objectives.stability import Stability as Stability
 from certsmooth.science.objectives.standard import Standard as Standard
 from certsmooth.science.sigma.border_distance import BorderDistanceSigma as BorderDistanceSigma
