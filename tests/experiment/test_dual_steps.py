@@ -23,7 +23,7 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun
 from factories import changed, small_content, write_params
 
-SIGMAS, FOLDS, ALPHA, SHARE = [0.25, 0.5], 3, 0.05, 0.3
+SIGMAS, FOLDS, ALPHA, ROUTER, OTHERS = [0.25, 0.5], 3, 0.05, 0.3, 0.2
 ROUTES = Path("results/checkpoints/digits/router/seed=0/routes.json")
 POLICY = {"name": "fixed"}
 
@@ -47,7 +47,11 @@ def content():
             "held-out": cohen
             | {"label": "Held out", "folds": FOLDS, "certification": {"n0": 20, "n": 50, "alpha": 0.5}},
             "dual": cohen
-            | {"label": "Dual", "training": "router", "experts": {"methods": ["cohen"], "router_share": SHARE}},
+            | {
+                "label": "Dual",
+                "training": "router",
+                "experts": {"methods": ["cohen"], "router_share": ROUTER, "others_share": OTHERS},
+            },
         },
         "tables": {"dual": table},
         "pictures": None,
@@ -157,10 +161,16 @@ def by_hand(split):
     def parts(method):
         return [part for part in counts_of(method) if part.identity["spec"]["split"] == split]
 
-    experts = [certified(part, ALPHA * (1 - SHARE) / 2) for part in parts("cohen")]
-    predict, radius = (np.stack(each, axis=1) for each in zip(*experts, strict=True))
+    sure, unsure = (
+        [np.stack(each, axis=1) for each in zip(*(certified(part, alpha) for part in parts("cohen")), strict=True)]
+        for alpha in (ALPHA * (1 - ROUTER - OTHERS), ALPHA * OTHERS / 2)
+    )
     for part in parts("dual"):
-        route, route_radius = certified(part, ALPHA * SHARE)
+        route, route_radius = certified(part, ALPHA * ROUTER)
+        predict, radius = unsure[0].copy(), unsure[1].copy()
+        for row in np.flatnonzero(route >= 0):
+            for mine, found in zip((predict, radius), sure, strict=True):
+                mine[row, route[row]] = found[row, route[row]]
         yield part, route, route_radius, *dual_certificates(route, route_radius, predict, radius), radius
 
 
@@ -244,7 +254,7 @@ def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificate
     assert len(folds) == FOLDS * len(SIGMAS)
     router = CertificationRun("digits", "dual", 0.5, 0, (), 0)
     parts = found.certify(router, "test").parts
-    assert [part.alpha for part in parts] == [ALPHA, *[pytest.approx(ALPHA * (1 - SHARE) / 2)] * 2]
+    assert [part.alpha for part in parts] == [ALPHA, *[pytest.approx(ALPHA * (1 - ROUTER - OTHERS))] * 2]
 
 
 @pytest.mark.parametrize(
@@ -255,6 +265,7 @@ def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificate
         ("methods.dual.training", "gaussian", r"methods\.dual\.training: 'gaussian'; must be a router's"),
         ("methods.dual.memory", "shuffled", r"memory: 'shuffled'; must be null with experts"),
         ("methods.dual.experts.router_share", 1.0, r"methods\.dual\.experts\.router_share: 1\.0; must be in \(0, 1\)"),
+        ("methods.dual.experts.router_share", 0.9, r"router_share \+ others_share: 1\.1; must be below 1"),
         ("methods.held-out.folds", 1, r"methods\.held-out\.folds: 1; must be"),
         ("methods.held-out.folds", None, r"trainings\.router\.routes\.methods: unknown 'held-out'"),
         ("methods.cohen.memory", "shuffled", r"'cohen' has the guarantee 'memory'; must be global"),

@@ -474,9 +474,19 @@ class Experts:
     methods: Annotated[tuple[str, ...], _must_be("one or more different ones", _differ)] = Field(
         description="at each sigma of the router's ``routes``, in their order: keys of ``methods``"
     )
-    router_share: Share = Field(
-        default=0.5, description="of alpha, that the router may err with; each expert has as much of the rest"
+    router_share: Share = Field(default=0.1, description="of alpha, that the router may err with")
+    others_share: Share = Field(
+        default=0.1,
+        description=(
+            "of alpha, that experts may err with where it is used that all of them agree; the rest is that of the "
+            "expert that the router chooses"
+        ),
     )
+
+    def __post_init__(self) -> None:
+        if self.router_share + self.others_share >= 1:
+            found = self.router_share + self.others_share
+            raise ValueError(f"router_share + others_share: {found}; must be below 1, the rest is the expert's")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -945,11 +955,8 @@ class Params:
             yield f"{key}.objective.name", training.objective.name, names("objectives")
             yield f"{key}.policy.name", training.policy.name, names("sigma")
             yield f"{key}.noise", training.noise, names("noise")
-            folded = [each for each, method in self.our_methods.items() if method.folds]
-            yield from (
-                (f"{key}.routes.methods", each, folded) for each in (training.routes.methods if training.routes else ())
-            )
         yield from ((key, needed, self.trainings) for key, _, needed in self._built_on())
+        yield from self._routed()
         for name, published in self.published_methods.items():
             yield f"methods.{name}.dataset", published.dataset, names("datasets")
         for name, method in self.our_methods.items():
@@ -957,9 +964,6 @@ class Params:
             yield f"{key}.training", method.training, self.trainings
             yield f"{key}.policy.name", method.policy.name, names("sigma")
             yield f"{key}.certificate.name", method.certificate.name, names("certificates")
-            alone = [each for each, other in self.our_methods.items() if not (other.folds or other.experts)]
-            experts = method.experts.methods if method.experts else ()
-            yield from ((f"{key}.experts.methods", each, alone) for each in experts)
             yield from _stops(key, method.certification)
         for name, table in self.tables.items():
             yield from self._references_of(f"tables.{name}", table)
@@ -974,6 +978,17 @@ class Params:
             yield "high_dimension.method", self.high_dimension.method, self.our_methods
             for each in self.high_dimension.published:
                 yield "high_dimension.published", each, self.published_methods
+
+    def _routed(self) -> Iterator[tuple[str, str, Collection[str]]]:
+        """Yield every key that names what a router chooses between, or learns from; as `_references`."""
+        folded = [name for name, method in self.our_methods.items() if method.folds]
+        for name, training in self.our_trainings.items():
+            labelling = training.routes.methods if training.routes else ()
+            yield from ((f"trainings.{name}.routes.methods", each, folded) for each in labelling)
+        alone = [name for name, method in self.our_methods.items() if not (method.folds or method.experts)]
+        for name, method in self.our_methods.items():
+            experts = method.experts.methods if method.experts else ()
+            yield from ((f"methods.{name}.experts.methods", each, alone) for each in experts)
 
     def _references_of(self, key: str, table: AnyTable) -> Iterator[tuple[str, str | None, Collection[str]]]:
         known = self.methods if isinstance(table, CertifiedTable | AccuracyTable) else self.our_methods

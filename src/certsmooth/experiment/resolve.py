@@ -31,6 +31,7 @@ from certsmooth.experiment.specs import (
     TrainSpec,
     counts_paths,
 )
+from certsmooth.science.theory.dual import shares
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -195,12 +196,14 @@ class Experiment:
         )
 
     def _router(self, run: CertificationRun, split: Split) -> RouterSpec | None:
-        """Return what a router chooses between, if the method has experts: they share what of alpha is not its own."""
+        """Return what a router chooses between, if the method has experts."""
         if (chosen := self.params.our_methods[run.method].experts) is None:
             return None
         found = [self.certify(each, split) for each in runs.expert_runs(self.params, run)]
-        alpha = self.params.certification(run.dataset, run.method).alpha * (1 - chosen.router_share) / len(found)
-        return RouterSpec(experts=tuple(replace(each, alpha=alpha) for each in found), share=chosen.router_share)
+        alpha = self.params.certification(run.dataset, run.method).alpha
+        own, of_chosen, of_others = shares(alpha, chosen.router_share, chosen.others_share, len(found))
+        experts = tuple(replace(each, alpha=of_chosen) for each in found)
+        return RouterSpec(experts=experts, alpha=own, alpha_others=of_others)
 
     def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
         """Return what an attack of a table on a run is."""

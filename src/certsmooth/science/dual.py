@@ -19,7 +19,7 @@ from certsmooth.science.certificates import ABSTAIN, GLOBAL, GUARANTEES, Guarant
 from certsmooth.science.classifier import SmoothedClassifier
 from certsmooth.science.inputs import ImageBatch, as_tensor
 from certsmooth.science.stopping import StoppingRule
-from certsmooth.science.theory.dual import dual_certificates, others_matter
+from certsmooth.science.theory.dual import dual_certificates, others_matter, shares
 
 
 class DualSmoothedClassifier:
@@ -75,7 +75,8 @@ class DualSmoothedClassifier:
         n0: int = 100,
         n: int = 100_000,
         alpha: float = 0.001,
-        router_share: float = 0.5,
+        router_share: float = 0.1,
+        others_share: float = 0.1,
         seed: int,
         stop: StoppingRule | None = None,
         batch_size: int | None = None,
@@ -91,7 +92,9 @@ class DualSmoothedClassifier:
             n0: selection samples, of the router and of each expert that is sampled.
             n: estimation samples likewise; with a stopping rule, at most so many.
             alpha: each certificate is wrong with at most this probability.
-            router_share: of alpha, that the router may err with, in (0, 1); each expert has 1 / K of the rest.
+            router_share: of alpha, that the router may err with, in (0, 1).
+            others_share: of alpha, that experts may err with where it is used that all of them agree, in (0, 1); the
+                rest is that of the expert that the router chooses.
             seed: of the noise.
             stop: as `SmoothedClassifier.certify`, of the router's radii and of the experts'.
             batch_size: as there.
@@ -103,11 +106,11 @@ class DualSmoothedClassifier:
             of the expert; NaN where the router abstains), ``n`` (estimation samples in all) and ``guarantee``.
 
         Raises:
-            DataError, ModelError, ConfigError: as `SmoothedClassifier.certify`; ConfigError also for a router_share
-                that is not in (0, 1).
+            DataError, ModelError, ConfigError: as `SmoothedClassifier.certify`; ConfigError also for shares that are
+                not in (0, 1), or leave nothing.
         """
-        of_router, left = _split(alpha, router_share)
-        images, of_expert = as_tensor(x), left / len(self.experts)
+        of_router, of_chosen, of_others = shares(alpha, router_share, others_share, len(self.experts))
+        images = as_tensor(x)
         asked: dict[str, Any] = {"n0": n0, "n": n, "seed": seed, "stop": stop, "batch_size": batch_size}
         asked["progress"] = progress
         routed = self.router.certify(images, alpha=of_router, **asked)
@@ -115,15 +118,15 @@ class DualSmoothedClassifier:
         shape = len(images), len(self.experts)
         found = _Found(np.full(shape, ABSTAIN), np.zeros(shape), np.zeros(shape), routed["n"].to_numpy(copy=True))
 
-        def sample(needed: Bool[np.ndarray, "N K"]) -> None:
+        def sample(needed: Bool[np.ndarray, "N K"], share: float) -> None:
             for k, expert in enumerate(self.experts):
                 if (rows := np.flatnonzero(needed[:, k])).size:
-                    found.enter(rows, k, expert.certify(images[rows], alpha=of_expert, **asked))
+                    found.enter(rows, k, expert.certify(images[rows], alpha=share, **asked))
 
         chosen = route[:, None] == np.arange(len(self.experts))
-        sample(chosen)
+        sample(chosen, of_chosen)
         matter = others_matter(route, route_radius, np.max(found.radius, axis=1, where=chosen, initial=0.0))
-        sample(~chosen & matter[:, None])
+        sample(~chosen & matter[:, None], of_others)
         predict, radius = dual_certificates(route, route_radius, found.predict, found.radius)
         sigma = np.max(found.sigma, axis=1, where=chosen, initial=0.0)
         norm = self.router.certificate.norm
@@ -146,7 +149,7 @@ class DualSmoothedClassifier:
         *,
         n: int = 100_000,
         alpha: float = 0.001,
-        router_share: float = 0.5,
+        router_share: float = 0.1,
         seed: int,
         batch_size: int | None = None,
         progress: bool = False,
@@ -168,8 +171,8 @@ class DualSmoothedClassifier:
         Raises:
             DataError, ModelError, ConfigError: as `certify`.
         """
-        of_router, of_expert = _split(alpha, router_share)
-        images = as_tensor(x)
+        of_router = check_alpha(alpha) * check_number("router_share", router_share, above=0, below=1)
+        images, of_expert = as_tensor(x), alpha - of_router
         asked: dict[str, Any] = {"n": n, "seed": seed, "batch_size": batch_size, "progress": progress}
         route = self.router.predict(images, alpha=of_router, **asked)
         found = np.full(len(images), ABSTAIN, dtype=np.int64)
@@ -204,9 +207,3 @@ class _Found:
 
 def _promise(smoothed: SmoothedClassifier) -> Guarantee:
     return guarantee(smoothed.certificate, smoothed.sigma.semi_elasticity, smoothed.grid)
-
-
-def _split(alpha: float, router_share: float) -> tuple[float, float]:
-    """Return what of alpha is the router's, and the rest."""
-    of_router = check_alpha(alpha) * check_number("router_share", router_share, above=0, below=1)
-    return of_router, alpha - of_router

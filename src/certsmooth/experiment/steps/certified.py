@@ -131,9 +131,9 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
 
 
 def _routing(router: RouterSpec) -> dict[str, Any]:
-    """Return what a router chooses between, and its share of alpha, as tables say it."""
+    """Return what a router chooses between, and what of alpha is its own, as tables say it."""
     experts = [f"{each.sampled.base.training}, sigma {each.sampled.base.sigma:g}" for each in router.experts]
-    return {"experts": experts, "share": router.share}
+    return {"experts": experts, "alpha": router.alpha, "alpha_others": router.alpha_others}
 
 
 def _stopped(spec: CertifySpec, part: CertificatesPart) -> dict[str, Any]:

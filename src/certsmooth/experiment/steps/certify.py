@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,26 +135,36 @@ def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -
     """
     router = spec.router
     assert router is not None
-    own = _by_itself(replace(spec, alpha=spec.alpha * router.share), counted, record)
-    experts = [_by_itself(each, counted, record) for each in router.experts]
+    own = _by_itself(replace(spec, alpha=router.alpha), counted, record)
+    experts, others = (
+        [_by_itself(replace(each, alpha=alpha or each.alpha), counted, record) for each in router.experts]
+        for alpha in (None, router.alpha_others)
+    )
     for place, each in zip(router.experts, experts, strict=True):
         if not np.array_equal(each.gathered.counts.index, own.gathered.counts.index):
             raise CountsError(f"{place.counts[0]}: of other images than those of the router; sample again")
-    every = {key: np.stack([getattr(each, key) for each in experts], axis=1) for key in ("sigma", "n", "seconds")}
-    said = {f.name: np.stack([getattr(each.bound, f.name) for each in experts], axis=1) for f in fields(Bound)}
     route, route_radius = own.bound.predict, own.bound.radius
-    predict, radius = dual_certificates(route, route_radius, said["predict"], said["radius"])
     rows, first = np.arange(len(route)), np.where(route == ABSTAIN, 0, route)
     chosen = np.arange(len(experts)) == route[:, None]
-    matter = others_matter(route, route_radius, np.where(route == ABSTAIN, 0.0, said["radius"][rows, first]))
+
+    def said(key: str, found: Sequence[object]) -> npt.NDArray[Any]:
+        return np.stack([getattr(each, key) for each in found], axis=1)
+
+    bounds, less = ([each.bound for each in found] for found in (experts, others))
+    predict, radius = dual_certificates(
+        route,
+        route_radius,
+        *(np.where(chosen, said(key, bounds), said(key, less)) for key in ("predict", "radius")),
+    )
+    matter = others_matter(route, route_radius, np.where(chosen, said("radius", bounds), 0.0).max(axis=1))
     used = chosen | matter[:, None]
     return replace(
         own,
-        bound=Bound(predict, radius, said["p_a_lower"][rows, first], said["p_b_upper"][rows, first]),
+        bound=Bound(predict, radius, *(said(key, bounds)[rows, first] for key in ("p_a_lower", "p_b_upper"))),
         promise=max((each.promise for each in (own, *experts)), key=GUARANTEES.index),
-        sigma=every["sigma"][rows, first],
-        n=own.n + (every["n"] * used).sum(axis=1),
-        seconds=own.seconds + (every["seconds"] * used).sum(axis=1),
+        sigma=said("sigma", experts)[rows, first],
+        n=own.n + (said("n", experts) * used).sum(axis=1),
+        seconds=own.seconds + (said("seconds", experts) * used).sum(axis=1),
         experts=[each.gathered for each in experts],
     )
 

@@ -15,9 +15,13 @@ R_k, so that g_k(x') = c for every k, h(x') among them: G(x') = c whatever the r
 The first term is the paper's. The second one costs no router: a router that is not sure does no harm where the experts
 agree. Where h(x) itself is not known, R_h = 0, and the second term remains, for the class that all experts agree on.
 
-Confidence. Each of the K + 1 statements is wrong with probability at most alpha_h (the router's) or alpha_g (an
-expert's), so that G's certificate is wrong with probability at most alpha_h + K alpha_g, whatever these have in common:
-noise, samples, or which of the experts were sampled because of what the router and others showed.
+Confidence. Let s be the expert that h chooses at x: a fixed number, whatever the samples show. Two statements are made
+of it, one with a radius that is wrong with probability at most alpha_s and, as of every other expert, one that is wrong
+with at most alpha_o; the router's is wrong with at most alpha_h. Where none of them is, the router says s or abstains.
+If it says s, the theorem is used with the first statement of g_s and those of the others; if it abstains, with the
+second of g_s. So G's certificate is wrong with probability at most alpha_h + alpha_s + K alpha_o, whatever the
+statements have in common: noise, samples, or which of the experts were sampled because of what the router and others
+showed. The second term needs little of alpha, so that nearly all of it is g_s's own.
 
 Nothing is asked of how h varies: it needs no semi-elasticity, and no memory. A sigma that is constant on known regions
 (`Smoothing.constant_within`) is the case of a router that needs no samples: R_h is the distance to the region's border
@@ -29,6 +33,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from certsmooth._internal.checks import check_alpha, check_number
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import ABSTAIN
 
@@ -41,7 +46,9 @@ def dual_certificates(
 ) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Combine certificates of a router and of its experts for N images into those of G, by the theorem above.
 
-    They are wrong with probability at most the sum of the probabilities that these are.
+    They are wrong with probability at most the sum of the probabilities that these are; or, where the radius of the
+    expert that the router chooses may be wrong with alpha_s, and all others with alpha_o, with alpha_h + alpha_s +
+    K alpha_o.
 
     Args:
         route: the expert that the router chooses, from 0 to K - 1; -1 where it abstains.
@@ -64,6 +71,26 @@ def dual_certificates(
     by_router = np.where(routed, np.minimum(route_radius, known[rows, chosen]), 0.0)
     found = np.maximum(by_router, known.min(axis=1))
     return np.where(found > 0, wanted, ABSTAIN).astype(np.int64), found
+
+
+def shares(alpha: float, router: float, others: float, experts: int) -> tuple[float, float, float]:
+    """Return alpha_h, alpha_s and alpha_o of the docstring above, which in all make alpha.
+
+    Args:
+        alpha: each certificate is wrong with at most this probability.
+        router: the share of alpha_h, in (0, 1).
+        others: the share of K alpha_o, in (0, 1).
+        experts: K.
+
+    Raises:
+        ConfigError: alpha or a share is not in (0, 1), or the shares leave nothing.
+    """
+    check_alpha(alpha)
+    for key, share in (("router_share", router), ("others_share", others)):
+        check_number(key, share, above=0, below=1)
+    if router + others >= 1:
+        raise ConfigError(f"router_share + others_share: {router + others}; must be below 1, the rest is the expert's")
+    return alpha * router, alpha * (1 - router - others), alpha * others / experts
 
 
 def others_matter(
