@@ -161,29 +161,37 @@ class Sampler:
     def sigmas(
         self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
     ) -> Float[Tensor, " g"]:
-        """Return sigma(x) of a group of images, float64 on the CPU.
+        """Return sigma(x) of a group of images, float64 on the CPU; see `sigmas_together`."""
+        return self.sigmas_together([policy], images, identities)[0]
+
+    def sigmas_together(
+        self, policies: Sequence[SigmaPolicy], images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
+    ) -> Float[Tensor, "p g"]:
+        """Return sigma(x) of a group of images for each of some policies, float64 on the CPU.
 
         The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are. Each sigma
         is a float32 number: the noise is scaled in float32, and the certificate must be about the sigma that was used.
 
         Args:
-            policy: the sigma policy; its noise is the stage "sigma" of each image.
+            policies: sigma policies that `SigmaPolicy.together` takes, which draw as many samples in each step; their
+                noise is the stage "sigma" of each image.
             images: at most `GROUP` images.
             identities: what the noise of each image depends on.
 
         Raises:
-            ModelError: the policy returned a sigma that is not positive and finite.
+            ModelError: a policy returned a sigma that is not positive and finite.
         """
         # A policy may differentiate, which torch refuses in the inference mode that a caller may be in.
         with torch.inference_mode(False), evaluation(self.model), cpu_threads(images.device, 1):
             rows = torch.arange(GROUP).clamp(max=len(images) - 1)
             padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
-            start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
-            draw = _SigmaNoise(self.plan, policy.samples, padded, names)
+            start = torch.full((GROUP,), policies[0].sigma0, dtype=torch.float64, device=images.device)
+            draw = _SigmaNoise(self.plan, policies[0].samples, padded, names)
             with Replicas(self.model, images.device).lend() as model:
-                sigma = policy(model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
+                found = policies[0].together(policies, model, padded, start, draw)
+        sigma = found[:, : len(images)].to("cpu", torch.float32).to(torch.float64)
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
-            raise ModelError(f"sigma policy {type(policy).__name__}: returned {sigma.tolist()}; must be > 0")
+            raise ModelError(f"sigma policy {type(policies[0]).__name__}: returned {sigma.tolist()}; must be > 0")
         return sigma
 
     def count(
