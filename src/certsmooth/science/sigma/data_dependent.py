@@ -190,8 +190,9 @@ def held_class(
 
 def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     """Return Phi^-1(p_A) - Phi^-1(p_B) of the two largest probabilities, clamped to [0.02, 0.98]."""
-    top: Tensor = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98))
-    return top[:, 0] - top[:, 1]
+    first, second = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98)).unbind(1)
+    gap: Tensor = first - second
+    return gap
 
 
 def probability_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
