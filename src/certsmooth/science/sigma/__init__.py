@@ -33,7 +33,7 @@ steps in order, each at most once, and has no other randomness."""
 class SigmaPolicy(Member, ABC):
     """Base of the policies: a member defines `sigma0`, `_choose`, and of the rest what is other than here.
 
-    One that has an `extent` also defines `_together`.
+    One that has an `extent` also defines `together`.
 
     Attributes:
         label: in the columns Train and Certify of tables; two letters.
@@ -121,7 +121,7 @@ class SigmaPolicy(Member, ABC):
             ConfigError: ``sigma`` is not one number per image, or the policy cannot be used for these images.
             ModelError: the model returned something else than finite logits [b, k].
         """
-        return self.together([self], model, images, sigma, draw)[0]
+        return self._choose(model, images, self._start(images, sigma), draw)
 
     def together(
         self,
@@ -146,19 +146,13 @@ class SigmaPolicy(Member, ABC):
         Raises:
             ConfigError, ModelError: as a call.
         """
+        return torch.stack([policy(model, images, sigma, draw) for policy in policies])
+
+    def _start(self, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return where to start in float64, or raise if it is not one number per image."""
         if sigma.shape != images.shape[:1]:
             raise ConfigError(f"sigma: shape {list(sigma.shape)}; must be one per image, {list(images.shape[:1])}")
-        return self._together(policies, model, images, sigma.detach().to(torch.float64), draw)
-
-    def _together(
-        self,
-        policies: Sequence[Self],
-        model: nn.Module,
-        images: Float[Tensor, " b *shape"],
-        sigma: Float[Tensor, " b"],
-        draw: DrawNoise,
-    ) -> Float[Tensor, "p b"]:
-        return torch.stack([policy._choose(model, images, sigma, draw) for policy in policies])
+        return sigma.detach().to(torch.float64)
 
     @abstractmethod
     def _choose(

@@ -88,7 +88,7 @@ class DataDependentSigma(Search):
         """Return sigma after K steps of Algorithm 1, float64, in [lower, upper]."""
         return self._path([self.iterations], model, images, sigma, draw)[self.iterations]
 
-    def _together(
+    def together(
         self,
         policies: Sequence[Self],
         model: nn.Module,
@@ -96,9 +96,10 @@ class DataDependentSigma(Search):
         sigma: Float[Tensor, " b"],
         draw: DrawNoise,
     ) -> Float[Tensor, "p b"]:
+        """Return what calls of some policies return: one path serves those that differ in ``iterations`` alone."""
         if {replace(each, iterations=0) for each in policies} != {replace(self, iterations=0)}:
-            return super()._together(policies, model, images, sigma, draw)
-        path = self._path([each.iterations for each in policies], model, images, sigma, draw)
+            return super().together(policies, model, images, sigma, draw)
+        path = self._path([each.iterations for each in policies], model, images, self._start(images, sigma), draw)
         return torch.stack([path[each.iterations] for each in policies])
 
     def _path(
