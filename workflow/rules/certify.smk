@@ -2,14 +2,19 @@ def certified(w):
     return experiment.certify_batch(w.dataset, w.method, seeds(w))
 
 
+def with_experts(certified):
+    """Certificates, and those that a router chooses between."""
+    return [part for spec in certified for part in spec.parts]
+
+
 rule certify:
     input:
-        unpack(lambda w: derived_from(certified(w).parts)),
+        unpack(lambda w: derived_from(with_experts(certified(w).parts))),
     output:
         "results/certificates/{dataset}/{method}/seed={seeds}.parquet",
     params:
         spec=lambda w: certified(w).identity,
-        code=lambda w: source_digest("experiment.steps.certify", *certificate_code(certified(w).parts)),
+        code=lambda w: source_digest("experiment.steps.certify", *certificate_code(with_experts(certified(w).parts))),
     localrule: True
     log:
         "logs/certify/{dataset}/{method}/seed={seeds}.log",

@@ -108,9 +108,8 @@ def bases(samples):
 
 def derived_from(certified):
     """What certificates, or attacks, are computed from."""
-    parts = [part for spec in certified for part in spec.parts]
-    counts = dict.fromkeys(path for part in parts for path in part.counts)
-    return {**bases([part.sampled for part in parts]), "counts": at(counts)}
+    counts = dict.fromkeys(path for spec in certified for path in spec.counts)
+    return {**bases([spec.sampled for spec in certified]), "counts": at(counts)}
 
 
 def certificates(demanded):
@@ -154,7 +153,6 @@ def certificate_code(certified):
     members = [
         code
         for spec in certified
-        for part in spec.parts
-        for code in (f"science.certificates.{part.certificate.name}", *stop_code(part.sampled))
+        for code in (f"science.certificates.{spec.certificate.name}", *stop_code(spec.sampled))
     ]
     return list(dict.fromkeys(members))
