@@ -36,7 +36,7 @@ from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
 from certsmooth.science.theory.pixel_grid import grid_of
 from factories import ROOT, MadeResults, certified_run
 
-pytest.importorskip("vl_convert", reason="the extra `page` is not installed")
+pytest.importorskip("vl_convert", reason="the extra `workflow` is not installed")
 
 RESULTS = Path("results")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.analysis.runs import AS_PUBLISHED
-from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import GUARANTEES
 
 PROVENANCE = "Provenance"
@@ -30,12 +30,10 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
         without: beginnings of the headings of further sections that are left out.
 
     Raises:
-        ConfigError: the library that reads Markdown is not installed.
+        MissingLibraryError: the library that reads Markdown is not installed.
     """
-    try:
+    with optional_libraries():
         from markdown_it import MarkdownIt
-    except ImportError:
-        raise missing("markdown-it-py") from None
     parts = re.split(r"^(?=## )", markdown, flags=re.MULTILINE)
     kept = [part for part in parts if not part.startswith(tuple(f"## {each}" for each in (PROVENANCE, *without)))]
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
@@ -63,8 +61,3 @@ def _badges(found: re.Match[str]) -> str:
     names = [(re.sub(r"[()]", "", each).replace(" ", "-"), each) for each in found["promise"].split(", ")]
     labels = " ".join(f'<span class="promise promise-{key}">{each}</span>' for key, each in names)
     return f"{found['start']}{labels}</td>"
-
-
-def missing(library: str) -> ConfigError:
-    """Return the error of a library that the page needs and that is not installed."""
-    return ConfigError(f"certsmooth page: {library} is not installed; `pip install 'certsmooth[page]'` brings it")

@@ -14,10 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from certsmooth._internal import labels
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.analysis import Record
 from certsmooth.analysis.overview import PROBABILITIES
 from certsmooth.report import formats
-from certsmooth.report.page.markdown import html, missing, provenance
+from certsmooth.report.page.markdown import html, provenance
 from certsmooth.report.page.pictures import columns
 
 
@@ -105,7 +106,7 @@ def page_html(page: Page) -> str:
     """Return the page; equal content gives equal text.
 
     Raises:
-        ConfigError: a library that it needs is not installed.
+        MissingLibraryError: a library that it needs is not installed.
     """
     environment = Environment(
         loader=PackageLoader("certsmooth.report.page"),
@@ -138,10 +139,8 @@ def _asset(name: str) -> Markup:
 
 def _library() -> Markup:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    try:
+    with optional_libraries():
         import vl_convert
-    except ImportError:
-        raise missing("vl-convert-python") from None
     bundle: str = cast(Any, vl_convert).javascript_bundle()  # its types want an argument that it does not need
     return Markup(bundle.replace("</script", r"<\/script"))
 
