@@ -92,6 +92,7 @@ wheel: .venv/uv/bin/uv
 	  VIRTUAL_ENV=build/bare .venv/uv/bin/uv pip install --quiet --constraint requirements.lock $$each && \
 	  build/bare/bin/python tests/bare.py || exit 1; \
 	done
+	@rm -rf build/bare
 
 VARIANT ?= cpu
 
