@@ -12,6 +12,7 @@ from certsmooth.analysis.runs import AS_PUBLISHED
 from certsmooth.science.certificates import GUARANTEES
 
 PROVENANCE = "Provenance"
+_APPENDIX = re.compile(r"<h4>Appendix: (.*?)</h4>(.*?)(?=<h4>|\Z)", re.DOTALL)
 _SCROLL = '<div class="scroll tall" role="region" tabindex="0" aria-label="Table">'
 _LINK = re.compile(r"\[([^\]]*)\]\(#[^)]*\)")  # within the file: here are other headings
 _ANY = "|".join(map(re.escape, (*GUARANTEES, AS_PUBLISHED)))
@@ -23,7 +24,7 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
     """Return HTML of the Markdown of a table; HTML within it is shown as text.
 
     Headings are two levels lower than in the file, whose first one, the title, and whose provenance are left out:
-    the page has its own.
+    the page has its own. An appendix is folded.
 
     Args:
         markdown: as a template of a table makes it.
@@ -47,6 +48,7 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
     text = str(reader.renderer.render(tokens, reader.options, {}))
     text = text.replace(' style="text-align:right"', ' class="number"').replace(' style="text-align:left"', "")
     text = text.replace('<table class="data">', f"{_SCROLL}<table>").replace("</table>", "</table></div>")
+    text = _APPENDIX.sub(r"<details><summary>Appendix: \1</summary>\2</details>", text)
     return Markup(_PROMISE.sub(_badges, text))
 
 
