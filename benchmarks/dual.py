@@ -76,7 +76,7 @@ def routed(
     of_expert = ALPHA / 2 / len(dual.experts)
     route = dual.router.certify(data[0], alpha=ALPHA / 2, **options)
     each = [expert.certify(data[0], alpha=of_expert, **options) for expert in dual.experts]
-    place, edge = route["predict"], route["radius"]
+    place, edge = route["predict"].to_numpy(), route["radius"].to_numpy()
     predict, radius = (np.stack([one[key] for one in each], axis=1) for key in ("predict", "radius"))
     yield "dual", *dual_certificates(place, edge, predict, radius), place
     chosen = np.arange(len(dual.experts)) == place[:, None]  # the others abstain
@@ -101,7 +101,7 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
         shown = []
         for place, data in enumerate((validation, test)):
             found = expert.certify(data[0], **options)
-            predict, radius = found["predict"], found["radius"]
+            predict, radius = found["predict"].to_numpy(), found["radius"].to_numpy()
             shown.append(accuracy(predict, radius, data[1]))
             own = best[place, : len(data[1])]
             np.maximum(own, np.where(predict == data[1], radius, 0.0), out=own)

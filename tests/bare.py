@@ -69,7 +69,7 @@ def check_core(network: nn.Module, images: Tensor, labels: Tensor) -> None:
         DualSmoothedClassifier(plain, [plain, SmoothedClassifier(network, 2, FixedSigma(0.5))]),
     ):
         found = smoothed.certify(images[:4], stop=StopAtRadii([0, 0.1]), **FEW)
-        assert len(found) == 4 and len(str(found).splitlines()) == 5
+        assert len(found) == 4 and found["radius"].ge(0).all()
     counts = plain.sample(images[:4], n0=20, n=400, seed=0)
     again = certify_counts(counts.selection, counts.estimation, 0.25, alpha=0.01, dimension=16, step=1 / 255)
     assert (again["radius"] == plain.certify(images[:4], **FEW)["radius"]).all()
@@ -78,11 +78,9 @@ def check_core(network: nn.Module, images: Tensor, labels: Tensor) -> None:
 def check_extras(network: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Ask for what needs an extra, in Python and on the command line."""
     noise = torch.zeros(1, *images.shape)
-    found = SmoothedClassifier(network, 2, 0.25).certify(images[:1], **FEW)
     needing: dict[str, Callable[[], object]] = {
         "attacks": lambda: BasePGD(epsilon=0.1, steps=2)(network, images, labels, noise),
         "data": lambda: resnet18_cifar.build((3, 32, 32), 10),
-        "tables": found.frame,
     }
     for extra, call in needing.items():
         try:

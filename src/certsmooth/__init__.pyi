@@ -14,7 +14,6 @@ from certsmooth.science.certificates.two_sided_adaptive import (
     TwoSidedAdaptiveCertificate as TwoSidedAdaptiveCertificate,
 )
 from certsmooth.science.certificates.two_sided_grid import TwoSidedGridCertificate as TwoSidedGridCertificate
-from certsmooth.science.certified import CertifiedImages as CertifiedImages
 from certsmooth.science.certify import certify_counts as certify_counts
 from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
 from certsmooth.science.dual import DualSmoothedClassifier as DualSmoothedClassifier

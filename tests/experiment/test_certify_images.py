@@ -54,7 +54,7 @@ def test_certificates_are_those_of_the_class_for_the_pixels_of_the_files(folder,
     trained = load_classifier("model.safetensors")
     images = torch.stack([pixels(name.replace("\\", "")) for name in names])
     right = SmoothedClassifier(trained.model, 4, 0.1).certify(images, n0=100, n=200, alpha=0.01, seed=3)
-    for row, (_, expected) in zip(rows(said), right.frame().iterrows(), strict=True):
+    for row, (_, expected) in zip(rows(said), right.iterrows(), strict=True):
         assert row[2] == ("abstains" if expected.predict == -1 else str(expected.predict))
         for said_bound, bound, step in ((row[3], expected.radius, 1e-3), (row[4], expected.p_a_lower, 1e-4)):
             assert bound - step < float(said_bound) <= bound  # never more than is certified

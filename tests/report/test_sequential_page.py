@@ -34,7 +34,7 @@ def test_the_python_runs_and_most_images_take_few_samples():
     exec(block("python"), names)
     found = names["found"]
     assert (found["n"] % 100 == 0).all()
-    assert ((found["n"] >= 100) & (found["n"] <= 100_000)).all()
+    assert found["n"].between(100, 100_000).all()
     assert found["n"].min() < 20_000
 
 

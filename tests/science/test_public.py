@@ -120,7 +120,7 @@ def test_progress_goes_to_the_standard_error_stream(capsys):
 def test_certificates_of_counts_are_cohens(successes, sigma, alpha):
     """sigma Phi^-1 of the lower confidence bound of Clopper and Pearson, or abstention; rounded down."""
     counts = np.array([[successes, 1000 - successes]])
-    (row,) = certify_counts(counts, counts, sigma, alpha=alpha)
+    row = certify_counts(counts, counts, sigma, alpha=alpha).iloc[0]
     lower = beta.ppf(alpha, successes, 1001 - successes)
     if lower <= 0.5:
         assert (row["predict"], row["radius"]) == (-1, 0)

@@ -15,7 +15,6 @@ EXTRAS = {
     "torchvision": "data",
     "jinja2": "tables",
     "matplotlib": "tables",
-    "pandas": "tables",
     "statsmodels": "tables",
     "tabulate": "tables",
     "dvc": "workflow",

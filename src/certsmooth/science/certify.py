@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Int
 
 from certsmooth._internal.checks import check_number
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import Certificate, Smoothing, check_count_rows, guarantee
 from certsmooth.science.certificates.cohen import CohenCertificate
-from certsmooth.science.certified import CertifiedImages
 from certsmooth.science.theory.pixel_grid import PixelGrid
 from certsmooth.science.theory.sequential import FIXED, StoppedTrials
 
@@ -26,7 +26,7 @@ def certify_counts(
     dimension: int | None = None,
     step: float | None = None,
     n_max: int | None = None,
-) -> CertifiedImages:
+) -> pd.DataFrame:
     """Certify N images by the class counts of their noisy copies (CERTIFY of Cohen et al. 2019, and others).
 
     Args:
@@ -78,7 +78,7 @@ def certify_counts(
     smoothing = Smoothing(noise, numbers, semi_elasticity, constant_within, grid=grid, trials=trials)
     bound = certificate(selection, estimation, smoothing, alpha=alpha)
     columns = {name: getattr(bound, name) for name in ("predict", "radius", "p_a_lower", "p_b_upper")}
-    return CertifiedImages(columns | {"sigma": smoothing.sigma, "guarantee": np.full(images, promise)})
+    return pd.DataFrame(columns | {"sigma": smoothing.sigma, "guarantee": promise})
 
 
 def _check_fixed(estimation: Int[np.ndarray, "N k"]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -15,7 +16,6 @@ from tqdm import tqdm
 from certsmooth._internal.checks import check_alpha, check_integer, check_samples
 from certsmooth.errors import ConfigError, DataError
 from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, cohen, guarantee, linf_radius
-from certsmooth.science.certified import CertifiedImages
 from certsmooth.science.certify import certify_counts
 from certsmooth.science.inputs import BaseModel, ImageBatch, accepting, as_module, as_policy, as_tensor, device_of
 from certsmooth.science.memory import Memory
@@ -171,7 +171,7 @@ class SmoothedClassifier:
         stop: StoppingRule | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-    ) -> CertifiedImages:
+    ) -> pd.DataFrame:
         """Certify each image (CERTIFY of Cohen et al. 2019).
 
         Args:
@@ -217,21 +217,14 @@ class SmoothedClassifier:
             step=None if self.grid is None else 1 / self.grid.levels,
             n_max=None if stop is None or stop.trials(n) == FIXED else n,
         )
-        predict, radius, promise = found["predict"], found["radius"], found["guarantee"]
+        found["n"] = counts.estimation.sum(axis=1)
         if self.memory is not None:
-            predict, radius = self.memory.enter(self._points(x), predict, radius)
-            promise = np.full(len(x), "memory")
-        return CertifiedImages(
-            {
-                "predict": predict,
-                "radius": radius,
-                "radius_linf": linf_radius(radius, norm=self.certificate.norm, dimension=x[0].numel()),
-                "p_a_lower": found["p_a_lower"],
-                "n": counts.estimation.sum(axis=1),
-                "sigma": found["sigma"],
-                "guarantee": promise,
-            }
-        )
+            points, predict, radius = self._points(x), found["predict"].to_numpy(), found["radius"].to_numpy()
+            found["predict"], found["radius"] = self.memory.enter(points, predict, radius)
+            found["guarantee"] = "memory"
+        radius = found["radius"].to_numpy()
+        found["radius_linf"] = linf_radius(radius, norm=self.certificate.norm, dimension=x[0].numel())
+        return found[["predict", "radius", "radius_linf", "p_a_lower", "n", "sigma", "guarantee"]]
 
     def predict(
         self,

@@ -31,12 +31,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from certsmooth._internal.checks import check_alpha, check_number
 from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import ABSTAIN, GLOBAL, GUARANTEES, Guarantee, guarantee, linf_radius
-from certsmooth.science.certified import CertifiedImages
 from certsmooth.science.classifier import SmoothedClassifier
 from certsmooth.science.inputs import ImageBatch, as_tensor
 from certsmooth.science.stopping import StoppingRule
@@ -133,7 +133,7 @@ class DualSmoothedClassifier:
         stop: StoppingRule | None = None,
         batch_size: int | None = None,
         progress: bool = False,
-    ) -> CertifiedImages:
+    ) -> pd.DataFrame:
         """Certify each image.
 
         The router is sampled of all images, and of each image the expert that it chooses. The others are sampled only
@@ -164,9 +164,9 @@ class DualSmoothedClassifier:
         asked: dict[str, Any] = {"n0": n0, "n": n, "seed": seed, "stop": stop, "batch_size": batch_size}
         asked["progress"] = progress
         routed = self.router.certify(images, alpha=of_router, **asked)
-        route, route_radius = routed["predict"], routed["radius"]
+        route, route_radius = routed["predict"].to_numpy(), routed["radius"].to_numpy()
         shape = len(images), len(self.experts)
-        found = _Found(np.full(shape, ABSTAIN), np.zeros(shape), np.zeros(shape), routed["n"].copy())
+        found = _Found(np.full(shape, ABSTAIN), np.zeros(shape), np.zeros(shape), routed["n"].to_numpy(copy=True))
 
         def sample(needed: Bool[np.ndarray, "N K"]) -> None:
             for k, expert in enumerate(self.experts):
@@ -180,7 +180,7 @@ class DualSmoothedClassifier:
         predict, radius = dual_certificates(route, route_radius, found.predict, found.radius)
         sigma = np.max(found.sigma, axis=1, where=chosen, initial=0.0)
         norm = self.router.certificate.norm
-        return CertifiedImages(
+        return pd.DataFrame(
             {
                 "predict": predict,
                 "radius": radius,
@@ -189,7 +189,7 @@ class DualSmoothedClassifier:
                 "radius_router": route_radius,
                 "sigma": np.where(route == ABSTAIN, np.nan, sigma),
                 "n": found.n,
-                "guarantee": np.full(len(images), self.guarantee),
+                "guarantee": self.guarantee,
             }
         )
 
@@ -248,11 +248,11 @@ class _Found:
     sigma: Float[np.ndarray, "N K"]
     n: Int[np.ndarray, " N"]
 
-    def enter(self, rows: Int[np.ndarray, " n"], expert: int, certified: CertifiedImages) -> None:
+    def enter(self, rows: Int[np.ndarray, " n"], expert: int, certified: pd.DataFrame) -> None:
         """Enter what an expert certified of some images."""
         for mine, name in ((self.predict, "predict"), (self.radius, "radius"), (self.sigma, "sigma")):
-            mine[rows, expert] = certified[name]
-        self.n[rows] += certified["n"]
+            mine[rows, expert] = certified[name].to_numpy()
+        self.n[rows] += certified["n"].to_numpy()
 
 
 def _promise(smoothed: SmoothedClassifier) -> Guarantee:

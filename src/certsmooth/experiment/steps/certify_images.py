@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from decimal import ROUND_FLOOR, Decimal
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,8 @@ from certsmooth.science.classifier import SmoothedClassifier
 from certsmooth.science.datasets._files import decode, read_file
 
 if TYPE_CHECKING:
-    from certsmooth.science.certified import CertifiedImages
+    import pandas as pd
+
     from certsmooth.science.sampling.counts import Counts
 
 _SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -88,8 +89,8 @@ def certify_images(
     )
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
-        for number, (file, row) in enumerate(zip(files, found, strict=True)):
-            _draw(output, number, file, images[number], counts, row, sigma=sigma, seed=seed)
+        for number, file in enumerate(files):
+            _draw(output, number, file, images[number], counts, found, sigma=sigma, seed=seed)
     return _table(checkpoint, files, found, f"sigma {sigma:g}, n0 {n0}, n {n}, alpha {alpha:g}, seed {seed}")
 
 
@@ -136,7 +137,7 @@ def _draw(
     file: Path,
     image: Tensor,
     counts: Counts,
-    row: Mapping[str, Any],
+    found: pd.DataFrame,
     *,
     sigma: float,
     seed: int,
@@ -150,19 +151,19 @@ def _draw(
         channels_last(noisy),
         counts.estimation[number],
         name=_printable(file.name).replace("$", r"\$"),
-        said=_said(row),
+        said=_said(found.iloc[number].to_dict()),
         sigma=sigma,
     )
     write_figure(draw, folder, name=str(number))
 
 
-def _said(row: Mapping[str, Any]) -> str:
+def _said(row: dict[Any, Any]) -> str:
     if row["predict"] == -1:
         return "abstains"
     return f"class {row['predict']} within l2 radius {_down(row['radius'], 3)}"
 
 
-def _table(checkpoint: Path, files: Sequence[Path], found: CertifiedImages, setting: str) -> str:
+def _table(checkpoint: Path, files: Sequence[Path], found: pd.DataFrame, setting: str) -> str:
     rows = [
         [
             number,
@@ -172,7 +173,7 @@ def _table(checkpoint: Path, files: Sequence[Path], found: CertifiedImages, sett
             _down(row["p_a_lower"], 4),
             row["guarantee"],
         ]
-        for number, (file, row) in enumerate(zip(files, found, strict=True))
+        for number, (file, row) in enumerate(zip(files, found.to_dict("records"), strict=True))
     ]
     headers = ["no.", "image", "class", "l2 radius", "p_A at least", "guarantee"]
     table = tabulate(rows, headers, tablefmt="pipe", disable_numparse=True)
