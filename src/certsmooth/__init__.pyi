@@ -17,13 +17,15 @@ from certsmooth.science.certificates.two_sided_grid import TwoSidedGridCertifica
 from certsmooth.science.certify import certify_counts as certify_counts
 from certsmooth.science.classifier import SmoothedClassifier as SmoothedClassifier
 from certsmooth.science.dual import DualSmoothedClassifier as DualSmoothedClassifier
-from certsmooth.science.dual import dual_certificates as dual_certificates
 from certsmooth.science.memory import Memory as Memory
 from certsmooth.science.objectives.adre import ADRE as ADRE
+from certsmooth.science.objectives.cat_rs import CATRS as CATRS
+from certsmooth.science.objectives.consistency import Consistency as Consistency
 from certsmooth.science.objectives.expected_radius import ExpectedRadius as ExpectedRadius
 from certsmooth.science.objectives.gaussian import GaussianAugmentation as GaussianAugmentation
 from certsmooth.science.objectives.macer import MACER as MACER
 from certsmooth.science.objectives.smoothadv import SmoothAdv as SmoothAdv
+from certsmooth.science.objectives.smoothmix import SmoothMix as SmoothMix
 from certsmooth.science.objectives.stability import Stability as Stability
 from certsmooth.science.objectives.standard import Standard as Standard
 from certsmooth.science.sigma.border_distance import BorderDistanceSigma as BorderDistanceSigma
@@ -34,6 +36,7 @@ from certsmooth.science.sigma.nearest_neighbour import NearestNeighbourSigma as 
 from certsmooth.science.stopping.precision import StopAtPrecision as StopAtPrecision
 from certsmooth.science.stopping.radii import StopAtRadii as StopAtRadii
 from certsmooth.science.stopping.radius import StopAtRadius as StopAtRadius
+from certsmooth.science.theory.dual import dual_certificates as dual_certificates
 from certsmooth.science.theory.worst_case import semi_elastic_radius as semi_elastic_radius
 from certsmooth.science.theory.worst_case import xi as xi
 from certsmooth.science.training.loop import TrainingResult as TrainingResult

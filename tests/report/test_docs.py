@@ -47,7 +47,7 @@ def made(clone):
 
 def test_the_commands_are_those_that_are_tested_here():
     assert commands(FIRST_HALF) == [
-        "pytest tests/science/test_objectives_contract.py -k consistency",
+        "pytest tests/science/test_objectives_contract.py -k logit_squeezing",
         "certsmooth check",
         "snakemake --cores all results/trainings.md",
     ]
@@ -59,7 +59,7 @@ def test_the_new_objective_passes_the_contract(clone):
     assert int(re.search(r"(\d+) passed, \d+ deselected", text)[1]) >= 10
     for check in ("ruff check", "ruff format --check"):
         clone.call(
-            f"{check} src/certsmooth/science/objectives/consistency.py tests/science/test_objectives_contract.py"
+            f"{check} src/certsmooth/science/objectives/logit_squeezing.py tests/science/test_objectives_contract.py"
         )
 
 
@@ -71,12 +71,13 @@ def test_every_entry_is_valid_next_to_those_of_params_yaml(clone):
 def test_the_table_has_the_new_row(made):
     text = (made.folder / "results" / "trainings.md").read_text()
     _, rows, tests, *_ = re.split(r"^## .*$", text, flags=re.MULTILINE)
-    (row,) = re.findall(r"^\| Consistency +\| FS +\| FS +\| global +\|(.*)\|$", rows, re.MULTILINE)
+    (row,) = re.findall(r"^\| Logit squeezing +\| FS +\| FS +\| global +\|(.*)\|$", rows, re.MULTILINE)
     *accuracies, acr = (float(cell.split("[")[0]) for cell in row.split("|"))
     assert len(accuracies) == 9
     assert 100 >= accuracies[0] >= accuracies[-1] >= 0
     assert acr > 0
-    assert re.search(r"^\| Consistency +\| +0\.1 \||Consistency \(", tests, re.MULTILINE)  # or among those with p = 1
+    # With a row of its own, or among those with p = 1.
+    assert re.search(r"^\| Logit squeezing +\| +0\.1 \||Logit squeezing \(", tests, re.MULTILINE)
 
 
 def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
@@ -85,17 +86,18 @@ def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
     plan = made.call(f"snakemake --dry-run {' '.join(targets)}")
     runs = re.findall(r"output: results/checkpoints/(\S+)/sigma=0.25/seed=0/(\S+)/model.safetensors", plan)
     assert sorted(runs) == [
-        ("digits-half-labelled/consistency-pretrained", "default"),
-        ("digits-half-labelled/consistency-self-trained", "default"),
         ("digits-half-labelled/gaussian", "default"),  # what the pre-trained one starts from
+        ("digits-half-labelled/logit-squeezing-pretrained", "default"),
+        ("digits-half-labelled/logit-squeezing-self-trained", "default"),
         ("digits-half-labelled/smoothadv-grid", "epsilon=0.25"),  # the baseline of that table
         ("digits-half-labelled/standard", "default"),  # the teacher
-        ("digits/consistency", "default"),  # again: its recipe differs on digits
-        ("digits/consistency-ds", "default"),
+        ("digits/logit-squeezing", "default"),  # again: its recipe differs on digits
+        ("digits/logit-squeezing-ds", "default"),
         ("digits/stability-grid", "weight=1.0"),
         ("digits/stability-grid", "weight=4.0"),
     ]
     assert len(re.findall(r"^rule label:$", plan, re.MULTILINE)) == 1  # by the teacher
     counts = set(re.findall(r"output: results/counts/(\S+)/seed=0/0-of-", plan))
-    assert counts >= {"digits/consistency", "digits/consistency-ds", "digits/consistency-ds2", "digits/stability-grid"}
+    rows = {"logit-squeezing", "logit-squeezing-ds", "logit-squeezing-ds2", "stability-grid"}
+    assert counts >= {f"digits/{row}" for row in rows}
     assert "digits/cohen" not in counts

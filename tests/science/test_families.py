@@ -50,10 +50,13 @@ CLASSES = {
     "noise": {"gaussian": "Gaussian", "uniform": "Uniform"},
     "objectives": {
         "adre": "ADRE",
+        "cat_rs": "CATRS",
+        "consistency": "Consistency",
         "expected_radius": "ExpectedRadius",
         "gaussian": "GaussianAugmentation",
         "macer": "MACER",
         "smoothadv": "SmoothAdv",
+        "smoothmix": "SmoothMix",
         "stability": "Stability",
         "standard": "Standard",
     },

@@ -39,6 +39,21 @@ OPTIONS: dict[str, dict[str, dict[str, object]]] = {
     },
     "expected_radius": {"default": {"weight": 0.7, "samples": 3}, "without": {"weight": 0.0, "samples": 2}},
     "stability": {"default": {"weight": 2.0}, "without": {"weight": 0.0}},
+    "consistency": {
+        "default": {},
+        "many": {"samples": 4, "weight": 3.0, "entropy_weight": 0.0},
+        "without": {"weight": 0.0, "entropy_weight": 0.0},
+    },
+    "smoothmix": {
+        "default": {"steps": 2, "step_size": 0.3},
+        "one-step": {"samples": 2, "weight": 2.0, "step_size": 0.2, "one_step": True, "warmup_epochs": 0},
+        "unclamped": {"samples": 1, "steps": 1, "clamp": False},
+    },
+    "cat_rs": {
+        "default": {"epsilon": 0.5},
+        "pair": {"samples": 2, "weight": 0.5, "steps": 2},
+        "without": {"samples": 3, "weight": 0.0},
+    },
 }
 """Member -> sets of arguments of its Objective; a member that is not here is tested with its defaults."""
 
@@ -201,12 +216,104 @@ def naive_stability(objective, model, images, labels, sigma, draw):
     return torch.stack(losses)
 
 
+def naive_kl(p, q):
+    return sum(p[c] * (p[c] / q[c]).log() for c in range(CLASSES))
+
+
+def naive_consistency(objective, model, images, labels, sigma, draw):
+    noise = drawn(objective, sigma, draw)
+    losses = []
+    for i, y in enumerate(labels):
+        f = probabilities(model, images[i], noise[:, i])
+        g = mean(f)
+        entropy = -sum(g[c] * g[c].log() for c in range(CLASSES))
+        loss = mean([-p[y].log() for p in f]) + objective.weight * mean([naive_kl(g, p) for p in f])
+        losses.append(loss + objective.entropy_weight * entropy)
+    return torch.stack(losses)
+
+
+def naive_uniforms(images, count, draw):
+    """Return numbers on (0, 1): the signs of standard noise, in the order in which it is drawn, as binary digits."""
+    size = images[0].numel()
+    noise = draw((24 * count + size - 1) // size)
+    numbers = torch.zeros(count, len(images), dtype=torch.float64)
+    for i in range(len(images)):
+        coins = [float(z > 0) for z in noise[:, i].flatten()]
+        for j in range(count):
+            digits = coins[24 * j : 24 * (j + 1)]
+            numbers[j, i] = sum(coin / 2 ** (place + 1) for place, coin in enumerate(digits)) + 2.0**-25
+    return numbers
+
+
+def naive_ascent(model, image, label, noise, steps, step_size, clamp):
+    """Return an image after steps of one length up the loss of the smoothed classifier, wherever they lead."""
+    x = image.clone()
+    for _ in range(steps):
+        v = x.clone().requires_grad_(True)
+        (direction,) = torch.autograd.grad(-mean(probabilities(model, v, noise))[label].log(), v)
+        x = x + step_size * direction / direction.square().sum().sqrt()
+        x = x.clamp(0, 1) if clamp else x
+    return x
+
+
+def naive_smoothmix(objective, model, images, labels, sigma, draw):
+    noise = drawn(objective, sigma, draw)
+    kappas = naive_uniforms(images, 1, draw)[0] / 2
+    losses = []
+    for i, y in enumerate(labels):
+        options = model, images[i], y, noise[:, i]
+        start = naive_ascent(*options, int(objective.one_step), objective.step_size, objective.clamp)
+        end = naive_ascent(*options, objective.steps, objective.step_size, objective.clamp)
+        f = probabilities(model, start, noise[:, i])
+        mixed = probabilities(model, start + kappas[i] * (end - start), noise[:, i])
+        target = (1 - kappas[i]) * mean(f) + kappas[i] / CLASSES
+        loss = mean([-p[y].log() for p in f])
+        if mean(f).argmax() == y:
+            loss = loss + objective.weight * mean([naive_kl(target, p) for p in mixed])
+        losses.append(loss)
+    return torch.stack(losses)
+
+
+def naive_worst_noise(objective, model, image, noise, target):
+    """Return the noise after PGD up the divergence from the target, with the mean and deviation that it had."""
+    x = noise.clone()
+    for _ in range(objective.steps):
+        v = x.clone().requires_grad_(True)
+        (direction,) = torch.autograd.grad(naive_kl(target, softmax(model((image + v)[None])[0])), v)
+        x = x + 2 * objective.epsilon / objective.steps * direction / direction.square().sum().sqrt()
+        length = (x - noise).square().sum().sqrt()
+        if length > objective.epsilon:
+            x = noise + (x - noise) * objective.epsilon / length
+    return (x - x.mean()) / x.std(correction=0) * noise.std(correction=0) + noise.mean()
+
+
+def naive_cat_rs(objective, model, images, labels, sigma, draw):
+    noise = drawn(objective, sigma, draw)
+    coins = naive_uniforms(images, objective.samples, draw)
+    losses = []
+    for i, y in enumerate(labels):
+        f = probabilities(model, images[i], noise[:, i])
+        share = sum(int(p.argmax() == y) for p in f) / len(f)
+        k = sum(int(coin < share) for coin in coins[:, i])
+        loss = sum(sorted((-p[y].log() for p in f), key=torch.Tensor.item)[: max(k, 1)]) / objective.samples
+        if k == objective.samples:
+            target = mean(f).detach()
+            worst = [naive_worst_noise(objective, model, images[i], delta, target) for delta in noise[:, i]]
+            far = [naive_kl(mean(f), p) for p in probabilities(model, images[i], worst)]
+            loss = loss + objective.weight * max(far, key=torch.Tensor.item)
+        losses.append(loss)
+    return torch.stack(losses)
+
+
 NAIVE = {
     "adre": naive_adre,
+    "cat_rs": naive_cat_rs,
+    "consistency": naive_consistency,
     "expected_radius": naive_expected_radius,
     "gaussian": naive_gaussian,
     "macer": naive_macer,
     "smoothadv": naive_smoothadv,
+    "smoothmix": naive_smoothmix,
     "stability": naive_stability,
     "standard": naive_standard,
 }
@@ -278,11 +385,18 @@ def test_gradients(objective, case, fixed_attack):
     parameters = [p.detach().clone().requires_grad_(True) for p in model.parameters()]
     keys = [key for key, _ in model.named_parameters()]
 
-    def losses(*values):
-        def call(x):
-            return torch.func.functional_call(model, dict(zip(keys, values, strict=True)), (x,))
+    class At(nn.Module):
+        """The model at other values of its parameters."""
 
-        return loss_at(objective, call, images, labels, sigma)
+        def __init__(self, values):
+            super().__init__()
+            self.values = dict(zip(keys, values, strict=True))
+
+        def forward(self, x):
+            return torch.func.functional_call(model, self.values, (x,))
+
+    def losses(*values):
+        return loss_at(objective, At(values), images, labels, sigma)
 
     assert torch.autograd.gradcheck(losses, parameters)
 

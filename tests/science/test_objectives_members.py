@@ -10,9 +10,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from certsmooth._internal.registry import member, names
 from certsmooth.errors import ConfigError, ModelError
 from certsmooth.science.attacks.pgd import PGD
-from certsmooth.science.objectives import Batch, adre, expected_radius, gaussian, macer, smoothadv, stability, standard
+from certsmooth.science.objectives import (
+    Batch,
+    adre,
+    cat_rs,
+    consistency,
+    expected_radius,
+    gaussian,
+    macer,
+    smoothadv,
+    smoothmix,
+    stability,
+    standard,
+)
 
 DTYPES = [torch.float32, torch.float64]
 ATTACK = {"epsilon": 0.5, "steps": 3, "warmup_epochs": 0}
@@ -76,6 +89,7 @@ def gradients(objective, case):
         adre.ADRE(weight=0, samples=1, single_loss_sample=True),
         expected_radius.ExpectedRadius(weight=0, samples=1),
         stability.Stability(weight=0.0),
+        consistency.Consistency(samples=1, weight=0, entropy_weight=0),
     ],
     ids=str,
 )
@@ -86,7 +100,15 @@ def test_is_exactly_the_gaussian_objective(objective, case):
         assert torch.equal(found, wanted)
 
 
-@pytest.mark.parametrize("objective", [smoothadv.SmoothAdv(epsilon=0, samples=4), adre.ADRE(weight=0, samples=4)])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        smoothadv.SmoothAdv(epsilon=0, samples=4),
+        adre.ADRE(weight=0, samples=4),
+        consistency.Consistency(samples=4, weight=0, entropy_weight=0),
+        smoothmix.SmoothMix(samples=4, weight=0),
+    ],
+)
 def test_many_samples_are_the_mean_of_gaussian_losses(objective, case):
     model, images, labels, sigma = case
     generator = torch.Generator().manual_seed(5)
@@ -158,7 +180,13 @@ def test_attack_and_update_have_the_same_noise(monkeypatch, case):
 
 
 @pytest.mark.parametrize(
-    "objective", [smoothadv.SmoothAdv(samples=2, **ATTACK), adre.ADRE(weight=0.3, samples=2, **ATTACK)]
+    "objective",
+    [
+        smoothadv.SmoothAdv(samples=2, **ATTACK),
+        adre.ADRE(weight=0.3, samples=2, **ATTACK),
+        smoothmix.SmoothMix(samples=2),
+        cat_rs.CATRS(samples=2),
+    ],
 )
 def test_nothing_is_differentiated_through_the_attack(monkeypatch, case, objective):
     found = []
@@ -228,6 +256,9 @@ EXTREME = [
         expected_radius.ExpectedRadius(weight=2.0),
         stability.Stability(weight=2.0),
         smoothadv.SmoothAdv(epsilon=0),
+        consistency.Consistency(),
+        smoothmix.SmoothMix(),
+        cat_rs.CATRS(),
     ],
     ids=str,
 )
@@ -241,7 +272,15 @@ def test_extreme_logits_have_finite_loss_and_gradient(objective, dtype):
 
 
 @pytest.mark.parametrize(
-    "objective", [macer.MACER(), adre.ADRE(weight=0.1), expected_radius.ExpectedRadius(weight=0.1)]
+    "objective",
+    [
+        macer.MACER(),
+        adre.ADRE(weight=0.1),
+        expected_radius.ExpectedRadius(weight=0.1),
+        consistency.Consistency(),
+        smoothmix.SmoothMix(),
+        cat_rs.CATRS(),
+    ],
 )
 def test_logits_that_are_not_finite_are_refused(objective):
     with pytest.raises(ModelError, match="not finite"):
@@ -307,6 +346,157 @@ def test_stability_is_by_hand():
     assert loss_of(stability.Stability(weight=2), *case).item() == pytest.approx(-math.log(0.8) + 2 * entropy)
 
 
+# Consistency, SmoothMix, CAT-RS.
+
+
+@pytest.mark.parametrize("law", names("noise"))
+def test_uniform_numbers_are_uniform_whatever_the_law_of_the_noise(law):
+    """By Kolmogorov and Smirnov; neighbours are not correlated, and every draw is new."""
+    generator, images = torch.Generator().manual_seed(3), torch.rand(5000, 2)
+
+    def draw(samples):
+        noise = torch.empty(samples, *images.shape)
+        member("noise", law)().from_generator(generator, noise)
+        return noise
+
+    batch = Batch(images, torch.zeros(5000, dtype=torch.long), torch.ones(5000), draw, 0)
+    first = batch.uniforms(3)
+    assert first.shape == (3, 5000)
+    assert 0 < first.min() < first.max() < 1
+    for each in first:
+        expected = (torch.arange(5000, dtype=torch.float64) + 0.5) / 5000
+        assert (each.sort().values - expected).abs().max() < 1.95 / math.sqrt(5000)  # 1 in 1,000 by chance
+    pairs = torch.corrcoef(torch.cat([first, batch.uniforms(1)]))
+    assert (pairs - torch.eye(4)).abs().max() < 4 / math.sqrt(5000)
+
+
+def test_consistency_by_hand():
+    """Logits that ignore the noise disagree nowhere: cross entropy, and the entropy of the prediction."""
+    case = constant_case([[math.log(4), 0.0]], torch.float64)
+    entropy = -0.8 * math.log(0.8) - 0.2 * math.log(0.2)
+    found = loss_of(consistency.Consistency(weight=10, entropy_weight=0.5), *case)
+    assert found.item() == pytest.approx(-math.log(0.8) + 0.5 * entropy)
+
+
+def test_consistency_with_equal_weights_is_the_cross_entropy_with_the_mean_prediction(case):
+    model, images, labels, sigma = case
+    noise = torch.randn((3, *images.shape), generator=torch.Generator().manual_seed(5), dtype=images.dtype)
+    noise = noise * sigma.to(images.dtype).view(-1, 1, 1, 1)
+    log_f = torch.stack([model(images + d).log_softmax(1) for d in noise])
+    expected = (-log_f[:, torch.arange(7), labels] - 2 * (log_f.exp().mean(0) * log_f).sum(2)).mean(0)
+    found = loss_of(consistency.Consistency(samples=3, weight=2, entropy_weight=2), *case)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("epoch", "share"), [(0, 0.1), (4, 0.5), (9, 1.0), (500, 1.0)])
+def test_smoothmix_by_hand(epoch, share):
+    """Logits that ignore the image: (1 - kappa) F + kappa / 2 against F; a wrong example is not mixed."""
+    model, images, labels, sigma = constant_case([[math.log(4), 0.0], [0.0, math.log(4)]], torch.float64)
+
+    def draw(samples):
+        return torch.ones(samples, *images.shape, dtype=images.dtype)  # every sign is +: kappa is 1/2 less 2^-26
+
+    batch = Batch(images, labels, sigma, draw, epoch)
+    far = 0.65 * math.log(0.65 / 0.8) + 0.35 * math.log(0.35 / 0.2)
+    found = smoothmix.SmoothMix(weight=3, samples=2)(model, batch)
+    assert found.tolist() == pytest.approx([-math.log(0.8) + 3 * share * far, -math.log(0.2)], abs=1e-6)
+
+
+def test_smoothmix_trains_at_most_half_way_to_an_adversary_that_no_ball_holds(monkeypatch):
+    """A linear model: each step goes on in the same direction, so the adversary is all of T steps away."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    images = torch.full((3, 1, 2, 2), 0.5, dtype=torch.float64)
+    inputs, real = [], PGD.__call__
+    model.register_forward_hook(lambda module, args, _: inputs.append(args[0]) if module.training else None)
+    found = []
+
+    def call(self, *args, **kwargs):
+        found.append(real(self, *args, **kwargs))
+        return found[-1]
+
+    monkeypatch.setattr(PGD, "__call__", call)
+    objective = smoothmix.SmoothMix(samples=2, steps=5, step_size=2.0, clamp=False)
+    loss_of(objective, model, images, torch.tensor([0, 1, 1]), torch.full((3,), 0.5, dtype=torch.float64))
+    way = (found[0] - images).flatten(1)
+    assert way.norm(dim=1).tolist() == pytest.approx([10.0] * 3)
+    plain, mixed = inputs[-1].flatten(1).view(2, 2, 3, 4)
+    share = ((mixed - plain) * way).sum(2, keepdim=True) / 10**2
+    assert ((share > 0) & (share < 0.5)).all()
+    torch.testing.assert_close(mixed - plain, share * way)
+
+
+def test_smoothmix_after_one_step_starts_there(monkeypatch, case):
+    model, images, _, sigma = case
+    calls, real = [], PGD.__call__
+
+    def call(self, *args, **kwargs):
+        calls.append((self.steps, self.epsilon, real(self, *args, **kwargs)))
+        return calls[-1][2]
+
+    monkeypatch.setattr(PGD, "__call__", call)
+    seen = []
+    model.register_forward_hook(lambda module, args, _: seen.append(args[0]) if module.training else None)
+    loss_of(smoothmix.SmoothMix(samples=1, steps=3, step_size=0.5, one_step=True), *case, epoch=1)
+    assert [each[:2] for each in calls] == [(1, pytest.approx(0.1)), (3, 1.5)]  # warm-up: 2 epochs of 10
+    noise = torch.randn((1, *images.shape), generator=torch.Generator().manual_seed(5), dtype=images.dtype)
+    noise = noise[0] * sigma.to(images.dtype).view(-1, 1, 1, 1)
+    torch.testing.assert_close(seen[-1][:7], calls[0][2] + noise)
+
+
+def test_cat_rs_by_hand():
+    """Logits that ignore the noise: all samples of a right example and no worst one; one of four of a wrong example."""
+    case = constant_case([[math.log(4), 0.0], [0.0, math.log(4)]], torch.float64)
+    found = loss_of(cat_rs.CATRS(samples=4, weight=7.0), *case)
+    assert found.tolist() == pytest.approx([-math.log(0.8), -math.log(0.2) / 4], abs=1e-12)
+
+
+class AtSign(nn.Module):
+    """Class 0 with probability 0.8 where the first pixel is positive, else class 1."""
+
+    def forward(self, x):
+        margin = math.log(4) * x.flatten(1)[:, 0].sign() + 0 * x.flatten(1).sum(1)
+        return torch.stack([margin, torch.zeros_like(margin)], 1)
+
+
+def test_cat_rs_draws_how_many_samples_count_from_the_binomial_law():
+    """Of r right samples of 3, K is from Bin(3, r / 3), and the max(K, 1) smallest losses count."""
+    b = 20000
+    images = torch.zeros(b, 1, 2, 2, dtype=torch.float64)
+    labels, sigma = torch.zeros(b, dtype=torch.long), torch.full((b,), 0.5, dtype=torch.float64)
+    losses = loss_of(cat_rs.CATRS(samples=3, weight=0.0), AtSign(), images, labels, sigma)
+    right, wrong = -math.log(0.8), -math.log(0.2)
+    sums: dict[float, float] = {}
+    for r in range(4):
+        for k in range(4):
+            count = max(k, 1)
+            total = (min(count, r) * right + max(count - r, 0) * wrong) / 3
+            probability = math.comb(3, r) / 8 * math.comb(3, k) * (r / 3) ** k * (1 - r / 3) ** (3 - k)
+            sums[round(total, 9)] = sums.get(round(total, 9), 0.0) + probability
+    shares = {total: ((losses - total).abs() < 1e-8).double().mean().item() for total in sums}
+    assert sum(shares.values()) == pytest.approx(1)
+    for total, probability in sums.items():
+        assert shares[total] == pytest.approx(probability, abs=4 * math.sqrt(0.25 / b))
+
+
+def test_the_worst_noise_of_cat_rs_looks_like_the_noise_and_disagrees_more(case):
+    model, images, _, sigma = case
+    noise = torch.randn((3, *images.shape), generator=torch.Generator().manual_seed(5), dtype=images.dtype)
+    noise = noise * sigma.to(images.dtype).view(-1, 1, 1, 1)
+    seen = []
+    model.register_forward_hook(lambda module, args, _: seen.append(args[0]) if module.training else None)
+    loss_of(cat_rs.CATRS(samples=3), *case)
+    at_noise, at_worst = seen[-1].view(2, 3, *images.shape)
+    torch.testing.assert_close(at_noise, images + noise)
+    worst = at_worst - images
+    for statistic in (torch.mean, torch.std):
+        torch.testing.assert_close(statistic(worst.flatten(2), 2), statistic(noise.flatten(2), 2), rtol=1e-3, atol=1e-5)
+    with torch.no_grad():
+        log_f = [torch.stack([model(each).log_softmax(1) for each in points]) for points in (at_noise, at_worst)]
+    g = log_f[0].exp().mean(0)
+    near, far = (-(g * each).sum(2) for each in log_f)
+    assert (far > near).all()
+
+
 # Bad options.
 
 
@@ -349,6 +539,11 @@ def test_bad_options_of_an_attack_are_named(make, options, message):
         (expected_radius.ExpectedRadius, {"weight": 0.1, "samples": 0}, "samples: 0"),
         (stability.Stability, {"weight": -0.5}, "weight: -0.5"),
         (stability.Stability, {"weight": math.nan}, "weight: nan"),
+        (consistency.Consistency, {"entropy_weight": -0.5}, "entropy_weight: -0.5"),
+        (smoothmix.SmoothMix, {"step_size": 0}, "step_size: 0"),
+        (smoothmix.SmoothMix, {"one_step": 1}, "one_step: 1; must be true or false"),
+        (cat_rs.CATRS, {"samples": 1}, "samples: 1; must be a whole number, at least 2"),
+        (cat_rs.CATRS, {"epsilon": -1.0}, "epsilon: -1.0"),
     ],
 )
 def test_bad_options_are_named(make, options, message):

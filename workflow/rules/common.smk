@@ -90,7 +90,7 @@ def seeds(w):
 
 def model_run(w):
     """The base classifier that wildcards name."""
-    grid = runs.find_grid_point(runs.training_grid_points(params, w.dataset, w.training), w.grid, key="grid point")
+    grid = runs.find_grid_point(runs.model_grid_points(params, w.dataset, w.training), w.grid, key="grid point")
     return runs.ModelRun(w.dataset, w.training, float(w.sigma), int(w.seed), grid)
 
 
@@ -108,8 +108,9 @@ def bases(samples):
 
 def derived_from(certified):
     """What certificates, or attacks, are computed from."""
-    counts = dict.fromkeys(path for spec in certified for path in spec.counts)
-    return {**bases([spec.sampled for spec in certified]), "counts": at(counts)}
+    parts = [part for spec in certified for part in spec.parts]
+    counts = dict.fromkeys(path for part in parts for path in part.counts)
+    return {**bases([part.sampled for part in parts]), "counts": at(counts)}
 
 
 def certificates(demanded):
@@ -153,6 +154,7 @@ def certificate_code(certified):
     members = [
         code
         for spec in certified
-        for code in (f"science.certificates.{spec.certificate.name}", *stop_code(spec.sampled))
+        for part in spec.parts
+        for code in (f"science.certificates.{part.certificate.name}", *stop_code(part.sampled))
     ]
     return list(dict.fromkeys(members))

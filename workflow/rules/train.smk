@@ -22,12 +22,13 @@ def objective_code(objective):
 
 
 def builds_on(w):
-    """The checkpoint that a training starts from, or that is given, and the labels of its teacher."""
+    """The checkpoint that a training starts from, or that is given, the labels of its teacher, and those of a router."""
     spec = model(w)
     return [
         *filter(None, [spec.start_file, spec.given]),
         *at([spec.start.path] if spec.start else []),
         *at([spec.labels.teacher.path, spec.labels.path] if spec.labels else []),
+        *(at([spec.routes.path]) + derived_from(labelling(spec.routes))["models"] if spec.routes else []),
     ]
 
 
@@ -74,3 +75,32 @@ rule label:
     shell:
         "certsmooth label {wildcards.dataset:q}/{wildcards.training:q}/sigma={wildcards.sigma:q}/seed={wildcards.seed:q}"
         "/{wildcards.grid:q} --threads {threads} 2> {log:q}"
+
+
+def routing(w):
+    """The labels that experts give the training images, for a router at any of its sigmas, which all learn the same."""
+    points = runs.model_grid_points(params, w.dataset, w.training)
+    sigma = params.datasets[w.dataset].sigmas[0]
+    return experiment.routes(runs.ModelRun(w.dataset, w.training, sigma, int(w.seed), points[0]))
+
+
+def labelling(routes):
+    """The certificates of the training images."""
+    return [each for folds in routes.experts for each in folds]
+
+
+rule route:
+    input:
+        unpack(lambda w: derived_from(labelling(routing(w)))),
+    output:
+        "results/checkpoints/{dataset}/{training}/seed={seed}/routes.json",
+    params:
+        spec=lambda w: routing(w).identity,
+        code=lambda w: source_digest("experiment.steps.route", *certificate_code(labelling(routing(w)))),
+    localrule: True
+    log:
+        "logs/route/{dataset}/{training}/seed={seed}.log",
+    benchmark:
+        "logs/benchmarks/checkpoints/{dataset}/{training}/seed={seed}/routes.jsonl"
+    shell:
+        "certsmooth route {wildcards.dataset:q}/{wildcards.training:q}/seed={wildcards.seed:q} 2> {log:q}"

@@ -10,6 +10,10 @@ NO_NOISE = "none"
 """In place of a policy's label, for training without noise."""
 
 
+ROUTED = "router"
+"""In place of a policy's label, where a router chooses between smoothed classifiers."""
+
+
 def policy_label(name: str) -> str:
     """Return the short label of a sigma policy, for example ``"FS"``.
 
@@ -30,7 +34,7 @@ def uses_noise(objective: str) -> bool:
 
 def legend(labels: Iterable[str]) -> str:
     """Return what labels stand for, one sentence each, in their order; those of no policy here are left out."""
-    known = {NO_NOISE: "training without noise"}
+    known = {NO_NOISE: "training without noise", ROUTED: "a router, itself certified, chooses the sigma of each image"}
     for name in names("sigma"):
         known.setdefault(policy_label(name), str(literal("sigma", name, "legend")))
     return " ".join(f"{label}: {known[label]}." for label in dict.fromkeys(labels) if label in known)

@@ -126,6 +126,12 @@ def _label(options: argparse.Namespace, experiment: Experiment) -> None:
     label_images(spec, results=options.results, device=_device(options))
 
 
+def _route(options: argparse.Namespace, experiment: Experiment) -> None:
+    from certsmooth.experiment.steps.route import route_images
+
+    route_images(experiment.routes(_router(options.name, experiment)), results=options.results)
+
+
 def _sample(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.sample import sample_shard
 
@@ -257,13 +263,26 @@ def _model_run(name: str, experiment: Experiment) -> runs.ModelRun:
     dataset, training, params = found["dataset"], found["training"], experiment.params
     check_choice("data set", dataset, params.datasets)
     check_choice("training", training, params.trainings)
-    known = runs.training_grid_points(params, dataset, training)
+    known = runs.model_grid_points(params, dataset, training)
     grid = runs.find_grid_point(known, found["grid"], key=f"{training}: grid point")
     try:
         sigma = float(found["sigma"])
     except ValueError as error:
         raise ConfigError(f"{name!r}: sigma {found['sigma']!r}; must be a number") from error
     return runs.ModelRun(dataset, training, check_number("sigma", sigma, minimum=0), int(found["seed"]), grid)
+
+
+def _router(name: str, experiment: Experiment) -> runs.ModelRun:
+    """Return a base classifier of a router's training, at any of its sigmas and grid points, which learn the same."""
+    found, params = _BATCH.fullmatch(name), experiment.params
+    if found is None or "+" in found["seeds"]:
+        raise ConfigError(f"{name!r}: no router's training with a seed; must be as digits/router/seed=0")
+    check_choice("data set", found["dataset"], params.datasets)
+    routers = [each for each, training in params.our_trainings.items() if training.routes]
+    check_choice("training", training := found["method"], routers)
+    grid, *_ = runs.model_grid_points(params, found["dataset"], training)
+    sigma = params.datasets[found["dataset"]].sigmas[0]
+    return runs.ModelRun(found["dataset"], training, sigma, int(found["seeds"]), grid)
 
 
 def _batch(name: str) -> tuple[str, str, tuple[int, ...]]:
@@ -316,6 +335,7 @@ _VERBS: Mapping[str, tuple[Verb, str]] = {
     ),
     "import": (_import, "Make a checkpoint of weights that another program trained, if they classify as they should."),
     "label": (_label, "Label the unlabelled images by a classifier's predictions, for self-training."),
+    "route": (_route, "Label the training images for a router: which expert has the largest radius at each."),
     "sample": (_sample, "Count the classes of noisy copies of each image; goes on with the next image."),
     "certify": (_certify, "Turn counts into certificates: prediction and radius of each image."),
     "attack": (_attack, "Attack images that were sampled, and count the classes at what the attack found."),
@@ -336,6 +356,7 @@ _NAMES = {
     "seed=0/default; GRID: values of the options that are lists",
     ("sample", "certify"): "runs: DATASET/METHOD/seed=SEEDS, as digits/cohen/seed=0 or digits/cohen/seed=1+2",
     ("attack", "order-cost", "break-certificates"): "a row of the table: DATASET/METHOD/seed=SEED",
+    ("route",): "a router's training: DATASET/TRAINING/seed=SEED, as digits/router/seed=0",
     ("table",): "a key of tables",
 }
 
@@ -346,6 +367,7 @@ _EXAMPLES = {
     "train": _MODEL_EXAMPLE,
     "import": "theirs.pth.tar --dataset cifar10-resnet110 --sigma 0.25 --output published/peer0.25.safetensors",
     "label": "digits-half-labelled/standard/sigma=0.25/seed=0/default",
+    "route": "digits/router/seed=0",
     "sample": f"{_RUN_EXAMPLE} --shard 0/4",
     "certify": _RUN_EXAMPLE,
     "attack": f"{_RUN_EXAMPLE} --table empirical --attack pgd",

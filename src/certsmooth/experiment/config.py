@@ -376,6 +376,20 @@ class DatasetParams:
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Routes:
+    """What the classes of a router are: experts, each a method at one sigma, methods first.
+
+    The label of a training image is the expert with the largest radius there, and its weight in the loss what the
+    second best would lose.
+    """
+
+    methods: Annotated[tuple[str, ...], _must_be("one or more different ones", _differ)] = Field(
+        description="that certify the training images: keys of ``methods`` with ``folds``"
+    )
+    sigmas: Sigmas | None = Field(default=None, description="of the experts; null: those of the data set")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Training:
     """What is trained; an option of the objective or the policy that is a list makes one training per value."""
 
@@ -405,7 +419,18 @@ class Training:
         ),
     )
 
+    routes: Routes | None = Field(
+        default=None,
+        description=(
+            "for a router (docs/dual.md): what its classes are, and where the labels of the training images come "
+            "from; null for a classifier of the data"
+        ),
+    )
+
     def __post_init__(self) -> None:
+        if self.routes is not None and (self.teacher or self.start):
+            key = "teacher" if self.teacher else "start"
+            raise ValueError(f"routes: a router is trained from nothing; {key} must be null")
         if self.denoiser is not None:
             if self.start is None:
                 raise ValueError(f"denoiser: {self.denoiser.name!r}; needs start, the classifier behind it")
@@ -443,6 +468,28 @@ AnyTraining = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
+class Experts:
+    """What a router chooses between, and how alpha is shared."""
+
+    methods: Annotated[tuple[str, ...], _must_be("one or more different ones", _differ)] = Field(
+        description="at each sigma of the router's ``routes``, in their order: keys of ``methods``"
+    )
+    router_share: Share = Field(default=0.1, description="of alpha, that the router may err with")
+    others_share: Share = Field(
+        default=0.1,
+        description=(
+            "of alpha, that experts may err with where it is used that all of them agree; the rest is that of the "
+            "expert that the router chooses"
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        if self.router_share + self.others_share >= 1:
+            found = self.router_share + self.others_share
+            raise ValueError(f"router_share + others_share: {found}; must be below 1, the rest is the expert's")
+
+
+@dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Method:
     """One row of a table: a training, and how its classifiers are smoothed and certified."""
 
@@ -468,9 +515,25 @@ class Method:
         default_factory=dict,
         description="fields of `Certification` that differ from the data set's",
     )
+    experts: Experts | None = Field(
+        default=None,
+        description=(
+            "for dual smoothing (docs/dual.md), whose ``training`` is a router's: what it chooses between; null: none"
+        ),
+    )
+    folds: Annotated[Whole, _by(check_integer, minimum=2, maximum=100)] | None = Field(
+        default=None,
+        description=(
+            "certifies the training images instead: so many parts of them, each by a classifier that was trained on "
+            "the others (cross-fitting), for a router's ``routes``; null: the test and validation images"
+        ),
+    )
 
     def __post_init__(self) -> None:
         _check_one_value("certificate", self.certificate)
+        for key, found in (("folds", self.folds), ("memory", self.memory)):
+            if self.experts is not None and found is not None:
+                raise ValueError(f"{key}: {found!r}; must be null with experts")
 
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
@@ -792,6 +855,8 @@ class Params:
         for key, _, needed in self._built_on():
             if needed in later:
                 raise ValueError(f"{key}: {needed!r}; must be a training with neither start nor teacher")
+        for name, chosen in self.our_methods.items():
+            self._check_experts(f"methods.{name}", chosen)
         for dataset, method in product(self.datasets, self.our_methods):
             self.certification(dataset, method)
         for (name, table), dataset in product(self.tables.items(), self.datasets):
@@ -806,6 +871,28 @@ class Params:
             check_trusted(architecture, self.trusted, remedy="add {!r} to the list `trusted` of params.yaml")
         except ConfigError as error:
             raise ValueError(f"{key}.{error}") from None
+
+    def routes_of(self, training: str) -> Routes | None:
+        """Return what the classes of a router are; None for a training that is no router's."""
+        chosen = self.our_trainings.get(training)
+        return chosen.routes if chosen else None
+
+    def _check_experts(self, key: str, method: Method) -> None:
+        """Check that a router's classes are the experts of its method."""
+        routes = self.routes_of(method.training)
+        if (routes is None) != (method.experts is None):
+            kind = "a router's" if method.experts else "no router's, or this method have experts"
+            raise ValueError(f"{key}.training: {method.training!r}; must be {kind}")
+        if routes is None or method.experts is None:
+            return
+        found = [self.our_methods[each] for each in method.experts.methods]
+        asked = [self.our_methods[each] for each in routes.methods]
+        if [_classified(each) for each in found] != [_classified(each) for each in asked]:
+            right = f"those whose certificates label the training images of {method.training!r}: "
+            raise ValueError(
+                f"{key}.experts.methods: {list(method.experts.methods)}; training, policy and certificate must be "
+                f"{right}{list(routes.methods)}"
+            )
 
     def _check_labels(self, key: str, methods: Sequence[str]) -> None:
         first: dict[str, str] = {}
@@ -869,6 +956,7 @@ class Params:
             yield f"{key}.policy.name", training.policy.name, names("sigma")
             yield f"{key}.noise", training.noise, names("noise")
         yield from ((key, needed, self.trainings) for key, _, needed in self._built_on())
+        yield from self._routed()
         for name, published in self.published_methods.items():
             yield f"methods.{name}.dataset", published.dataset, names("datasets")
         for name, method in self.our_methods.items():
@@ -890,6 +978,17 @@ class Params:
             yield "high_dimension.method", self.high_dimension.method, self.our_methods
             for each in self.high_dimension.published:
                 yield "high_dimension.published", each, self.published_methods
+
+    def _routed(self) -> Iterator[tuple[str, str, Collection[str]]]:
+        """Yield every key that names what a router chooses between, or learns from; as `_references`."""
+        folded = [name for name, method in self.our_methods.items() if method.folds]
+        for name, training in self.our_trainings.items():
+            labelling = training.routes.methods if training.routes else ()
+            yield from ((f"trainings.{name}.routes.methods", each, folded) for each in labelling)
+        alone = [name for name, method in self.our_methods.items() if not (method.folds or method.experts)]
+        for name, method in self.our_methods.items():
+            experts = method.experts.methods if method.experts else ()
+            yield from ((f"methods.{name}.experts.methods", each, alone) for each in experts)
 
     def _references_of(self, key: str, table: AnyTable) -> Iterator[tuple[str, str | None, Collection[str]]]:
         known = self.methods if isinstance(table, CertifiedTable | AccuracyTable) else self.our_methods
@@ -920,6 +1019,11 @@ class Params:
     def of_kind(self, kind: type[K]) -> Mapping[str, K]:
         """Return the tables of one kind, by name."""
         return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
+
+
+def _classified(method: Method) -> tuple[str, Member, Member]:
+    """Return what a method certifies, whatever images and by how many samples."""
+    return method.training, method.policy, method.certificate
 
 
 def _stops(key: str, changes: CertificationChanges) -> Iterator[tuple[str, str, Collection[str]]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from certsmooth._internal.labels import NO_NOISE, policy_label, uses_noise
+from certsmooth._internal.labels import NO_NOISE, ROUTED, policy_label, uses_noise
 from certsmooth.experiment.config import Params
 
 
@@ -26,4 +26,4 @@ def labels_of(params: Params, method: str) -> tuple[str, str]:
         return given.train, policy_label(chosen.policy.name)
     training = params.our_trainings[chosen.training]
     train = policy_label(training.policy.name) if uses_noise(training.objective.name) else NO_NOISE
-    return train, policy_label(chosen.policy.name)
+    return train, ROUTED if chosen.experts else policy_label(chosen.policy.name)

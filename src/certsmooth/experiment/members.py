@@ -28,7 +28,15 @@ from certsmooth.experiment.config import (
     rows_of,
 )
 from certsmooth.science import datasets
-from certsmooth.science.certificates import Certificate, Smoothing, check_can_certify, check_may_stop, cohen, guarantee
+from certsmooth.science.certificates import (
+    GLOBAL,
+    Certificate,
+    Smoothing,
+    check_can_certify,
+    check_may_stop,
+    cohen,
+    guarantee,
+)
 from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.stopping import StoppingRule, check_can_stop
@@ -136,6 +144,9 @@ def check_toy(params: Params) -> None:
     toy = params.toy
     if toy is None:
         return
+    for key, name in (("toy.constant", toy.constant), ("toy.input_dependent", toy.input_dependent)):
+        _check_shown(key, params, [name])
+        _check_alone(key, params, [name])
     (*_, constant), (dependent,) = runs.toy_runs(params)
     policy = policy_of(params, constant)
     if policy.semi_elasticity != 0 or policy.sigma0 != constant.sigma:
@@ -162,6 +173,8 @@ def check_pictures(params: Params) -> None:
         ConfigError: it is constant.
     """
     for run in runs.picture_runs(params):
+        _check_shown("pictures.method", params, [run.method])
+        _check_alone("pictures.method", params, [run.method])
         if policy_of(params, run).semi_elasticity == 0:
             raise ConfigError(f"pictures.method: {run.method!r}; must have a sigma that differs between images")
 
@@ -176,6 +189,8 @@ def check_high_dimension(params: Params) -> None:
         _check_l2("high_dimension.published", params, params.high_dimension.published)
     key = "high_dimension.method"
     for run in runs.high_dimension_runs(params):
+        _check_shown(key, params, [run.method])
+        _check_alone(key, params, [run.method])
         _check_l2(key, params, [run.method])
         if policy_of(params, run).semi_elasticity != 0:
             raise ConfigError(f"{key}: {run.method!r}; must have a constant sigma")
@@ -189,6 +204,19 @@ def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
             raise ConfigError(f"{key}: {name!r} certifies in {norm}; must be l2")
 
 
+def _check_shown(key: str, params: Params, methods: Iterable[str]) -> None:
+    for name in methods:
+        if name in params.our_methods and params.our_methods[name].folds:
+            raise ConfigError(f"{key}: {name!r} certifies training images, for a router; must have no folds")
+
+
+def _check_alone(key: str, params: Params, methods: Iterable[str]) -> None:
+    """Check that what is attacked, or drawn, is one smoothed classifier."""
+    for name in methods:
+        if params.our_methods[name].experts:
+            raise ConfigError(f"{key}: {name!r} has experts; must be one smoothed classifier")
+
+
 def _norm_of(params: Params, method: str) -> str:
     published = params.published_methods.get(method)
     return certificate_of(params, method).norm if published is None else published.norm
@@ -197,6 +225,9 @@ def _norm_of(params: Params, method: str) -> str:
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     runs.published_runs(params, name)  # or they are about other data or noise levels
     rows = rows_of(table, params.dataset)
+    _check_shown(f"{key}.methods", params, rows)
+    if isinstance(table, EmpiricalTable | SoundnessTable):
+        _check_alone(f"{key}.methods", params, rows)
     if isinstance(table, CertifiedTable):
         norms = {name: _norm_of(params, name) for name in rows}
         if table.norm is None and len(set(norms.values())) > 1:
@@ -216,6 +247,8 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
         for number in table.published:
             under(f"{key}.published", published_numbers, number.paper, number.table)
     for run in runs.table_runs(params, name):
+        if params.our_methods[run.method].experts is not None:
+            _check_experts(params, run)
         if run.sigma not in params.datasets[run.dataset].sigmas:  # but of the table's settings
             policy_of(params, run)
             if (model := runs.model_run(params, run)).training in params.our_trainings:
@@ -260,6 +293,26 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
             key = runs.policy_key(params, dataset, name)
             raise ConfigError(f"{key}.options.norm: {norm!r}; must be {certificate.norm!r}, the certificate's")
         under(f"methods.{name}: policy {method.policy.name!r}", guarantee, certificate, policy.semi_elasticity, None)
+
+
+def _check_experts(params: Params, router: runs.CertificationRun) -> None:
+    """Check that a router and its experts make certificates together: `certsmooth.science.theory.dual`."""
+    key, experts = f"methods.{router.method}", runs.expert_runs(params, router)
+    if len(experts) < 2:
+        raise ConfigError(
+            f"{key}.experts: {len(experts)} on {router.dataset}; must be at least 2: methods times sigmas"
+        )
+    norm = certificate_of(params, router.method).norm
+    for run in (router, *experts):
+        certificate, memory = certificate_of(params, run.method), params.our_methods[run.method].memory
+        promise = guarantee(certificate, policy_of(params, run).semi_elasticity, None)
+        if memory is not None or promise not in GLOBAL:
+            found = "memory" if memory is not None else promise
+            raise ConfigError(
+                f"{key}: {run.method!r} has the guarantee {found!r}; must be global, of router and experts"
+            )
+        if certificate.norm != norm:
+            raise ConfigError(f"{key}: {run.method!r} certifies in {certificate.norm}; must be {norm}, as the router")
 
 
 def _check_enough_samples(params: Params) -> None:

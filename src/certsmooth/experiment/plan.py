@@ -29,7 +29,7 @@ from certsmooth.experiment.build import build
 from certsmooth.experiment.config import EmpiricalTable, SoundnessTable
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import picture_runs
-from certsmooth.experiment.specs import MemberSpec
+from certsmooth.experiment.specs import Fold, MemberSpec
 from certsmooth.report.plan_markdown import render
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.sampling.counts import GROUP, Counts, shard_of
@@ -39,7 +39,7 @@ BENCHMARKS = Path("logs", "benchmarks")
 _RECIPE = ("optimizer", "batch_size", "augmentation", "padding")
 # What changes no time, and what is looked at by itself.
 _APART = {"training", "sigma", "seed", "recipe", "objective", "start", "start_file", "labels", "teacher"}
-_APART |= {"base", "n0", "every", "stride", "first", "last", "sampled", "alpha", "certified"}
+_APART |= {"base", "fold", "n0", "every", "stride", "first", "last", "sampled", "alpha", "certified"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,10 +89,12 @@ def jobs(experiment: Experiment, table: str | None = None) -> Iterator[Job]:
     for path in dict.fromkeys(spec.data.path for spec in models):
         yield Job(rule="data", output=path)
     for spec in models:
-        phase = 2 if spec.start or spec.labels else 0
+        phase = 2 if spec.start or spec.labels or spec.routes else 0
         yield Job(rule="train", output=spec.path, parts=[spec.identity], phase=phase)
     for labels in {spec.labels.path: spec.labels for spec in models if spec.labels}.values():
         yield Job(rule="label", output=labels.path, parts=[labels.asked], phase=1)
+    for routes in {spec.routes.path: spec.routes for spec in models if spec.routes}.values():
+        yield Job(rule="route", output=routes.path, parts=[routes.identity], phase=1)
     for counts in experiment.all_counts(table):
         for shard, path in enumerate(specs.counts_paths(counts)):
             yield Job(rule="sample", output=path, parts=counts.identity, shard=(shard, counts.shards), phase=3)
@@ -252,7 +254,7 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
     costs no more for more samples. A rule stops samples where it would if they came as their probabilities say. Attacks
     grow with the images. A memory grows faster: what is derived from counts is alike only for as many.
     """
-    if job.rule == "label":
+    if job.rule in ("label", "route"):
         return 1.0
     if job.rule == "train" and whole["objective"] is None:  # given
         return 0.0
@@ -264,6 +266,8 @@ def _grows_with(job: Job, kind: dict[str, Any], whole: Mapping[str, Any], images
         return float(whole["recipe"]["epochs"]) if is_fixed else 1.0
     end = images[whole["split"]] if whole.get("last") is None else whole["last"] + 1
     count = len(range(whole.get("first", 0), end, whole["every"]))
+    if (fold := whole.get("fold")) is not None:
+        count = len(Fold(**fold).positions(end))
     if job.rule == "sample":
         samples = whole["n0"] + kind.pop("n")
         kind |= {"split": None, "samples": None if is_fixed else whole.get("stop") or samples}

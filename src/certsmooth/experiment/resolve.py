@@ -15,7 +15,6 @@ from certsmooth.experiment import runs
 from certsmooth.experiment.config import EmpiricalTable, Params, SoundnessTable
 from certsmooth.experiment.runs import CertificationRun, Demand, ModelRun
 from certsmooth.experiment.specs import (
-    SPLITS,
     AttackSpec,
     Batch,
     BreakSpec,
@@ -24,12 +23,15 @@ from certsmooth.experiment.specs import (
     LabelSpec,
     MemberSpec,
     OrderSpec,
+    RouterSpec,
+    RoutesSpec,
     SampleSpec,
     Spec,
     Split,
     TrainSpec,
     counts_paths,
 )
+from certsmooth.science.theory.dual import shares
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -107,6 +109,8 @@ class Experiment:
             label_weight=runs.teacher_weight_of(self.params, run),
             grid=run.grid,
             denoiser=MemberSpec(training.denoiser.name, training.denoiser.options) if training.denoiser else None,
+            fold=runs.fold_of(run),
+            routes=self.routes(run) if training.routes else None,
         )
 
     def _given(self, run: ModelRun) -> TrainSpec:
@@ -143,6 +147,20 @@ class Experiment:
             raise ConfigError(f"datasets.{teacher.dataset}.unlabelled: null; must give a share or a source")
         return LabelSpec(teacher=self.train(teacher), source=unlabelled.source)
 
+    def routes(self, router: ModelRun) -> RoutesSpec:
+        """Return what the labels of the training images are for a router.
+
+        Raises:
+            ConfigError: a training or policy of an expert has several grid points.
+        """
+        found = runs.routing_runs(self.params, router)
+        return RoutesSpec(
+            data=self.data(router.dataset),
+            training=router.training,
+            seed=router.seed,
+            experts=tuple(tuple(self.certify(each, "training") for each in folds) for folds in found),
+        )
+
     @_kept
     def sample(self, run: CertificationRun, split: Split) -> SampleSpec:
         """Return what the counts of a run are."""
@@ -174,7 +192,18 @@ class Experiment:
             seed=self.params.seed,
             grid=run.grid,
             counts=counts_paths(self.counts(run)),
+            router=self._router(run, split),
         )
+
+    def _router(self, run: CertificationRun, split: Split) -> RouterSpec | None:
+        """Return what a router chooses between, if the method has experts."""
+        if (chosen := self.params.our_methods[run.method].experts) is None:
+            return None
+        found = [self.certify(each, split) for each in runs.expert_runs(self.params, run)]
+        alpha = self.params.certification(run.dataset, run.method).alpha
+        own, of_chosen, of_others = shares(alpha, chosen.router_share, chosen.others_share, len(found))
+        experts = tuple(replace(each, alpha=of_chosen) for each in found)
+        return RouterSpec(experts=experts, alpha=own, alpha_others=of_others)
 
     def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
         """Return what an attack of a table on a run is."""
@@ -232,6 +261,10 @@ class Experiment:
 
     @cached_property
     def _certified(self) -> _Needs:
+        return _Needs(demand for demand in self.demands if demand.shown)
+
+    @cached_property
+    def _used(self) -> _Needs:
         return _Needs(self.demands)
 
     @cached_property
@@ -246,7 +279,7 @@ class Experiment:
     @_kept
     def counts(self, run: CertificationRun) -> Batch[SampleSpec]:
         """Return the files of the counts of a run, likewise; those of a run that no target needs are its own."""
-        if self._certified.of(run.dataset, run.method, run.seed):
+        if self._used.of(run.dataset, run.method, run.seed):
             run = self.sampled_by(run)
         return self.sample_batch(run.dataset, run.method, self._sampled.seeds_beside(run))
 
@@ -285,7 +318,9 @@ class Experiment:
         points = runs.grid_points(self.params, dataset, method)
         return tuple(
             (CertificationRun(dataset, method, sigma, seed, point, self.params.seed), split)
-            for sigma, point, split in product(self.params.datasets[dataset].sigmas, points, SPLITS)
+            for sigma, point, split in product(
+                self.params.datasets[dataset].sigmas, points, runs.splits_of(self.params, method)
+            )
         )
 
     def demands_of(self, target: str | None) -> tuple[Demand, ...]:
@@ -294,7 +329,7 @@ class Experiment:
 
     def all_certificates(self, target: str | None = None) -> tuple[Batch[CertifySpec], ...]:
         """Return all files of certificates that a target needs; None for all targets."""
-        return _distinct(self.certificates(demand.run) for demand in self.demands_of(target))
+        return _distinct(self.certificates(demand.run) for demand in self.demands_of(target) if demand.shown)
 
     def all_counts(self, target: str | None = None) -> tuple[Batch[SampleSpec], ...]:
         """Return all files of counts that a target needs, with what is in its files of certificates."""

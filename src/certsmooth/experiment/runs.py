@@ -18,14 +18,17 @@ from certsmooth.experiment.config import (
     MemberOptions,
     Options,
     Params,
+    Routes,
     TableSettings,
     Training,
     rows_of,
 )
 from certsmooth.experiment.labels import labels_of
-from certsmooth.experiment.specs import SPLITS, GridPoint, MemberSpec, Split, StopSpec, grid_name
+from certsmooth.experiment.specs import SPLITS, Fold, GridPoint, MemberSpec, Split, StopSpec, grid_name
 
 _MOST_GRID_POINTS = 10_000
+FOLD = "fold"
+"""The name of the option, in grid points, that says which fold a base classifier is not trained on."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +78,13 @@ class Demand:
         target: what: the name of a table or figure.
         run: the certification.
         split: of the data.
+        shown: whether its certificates are; or its counts alone are used, as those of what a router chooses between.
     """
 
     target: str
     run: CertificationRun
     split: Split
+    shown: bool = True
 
 
 def resolved_training(params: Params, dataset: str, name: str) -> Training:
@@ -125,9 +130,32 @@ def grid_points(params: Params, dataset: str, name: str) -> tuple[GridPoint, ...
     Raises:
         ConfigError: training and policy share the name of such an option.
     """
-    policy = resolved_policy(params, dataset, name)
-    training = _training_options(params, dataset, params.our_methods[name].training)
-    return _product(f"methods.{name}", *training, policy.options)
+    policy, chosen = resolved_policy(params, dataset, name), params.our_methods[name]
+    training = _training_options(params, dataset, chosen.training)
+    return _product(f"methods.{name}", *training, policy.options, _folds(chosen.folds))
+
+
+def model_grid_points(params: Params, dataset: str, training: str) -> tuple[GridPoint, ...]:
+    """Return every grid point of a training, and those of the folds that a method leaves out.
+
+    Raises:
+        ConfigError: as `training_grid_points`.
+    """
+    numbers = {method.folds for method in params.our_methods.values() if method.training == training}
+    options = _training_options(params, dataset, training)
+    each = (_product(f"trainings.{training}", *options, _folds(folds)) for folds in (None, *filter(None, numbers)))
+    return tuple(point for points in each for point in points)
+
+
+def _folds(folds: int | None) -> MemberOptions:
+    """Return the option that a fold is, as a list of all."""
+    return {FOLD: tuple(str(Fold(number, folds)) for number in range(folds))} if folds else {}
+
+
+def fold_of(run: ModelRun) -> Fold | None:
+    """Return the fold that a base classifier is not trained on; None for none."""
+    name = dict(run.grid).get(FOLD)
+    return Fold.named(str(name)) if name else None
 
 
 def _training_options(params: Params, dataset: str, name: str) -> tuple[MemberOptions, ...]:
@@ -397,12 +425,71 @@ def model_run(params: Params, run: CertificationRun) -> ModelRun:
     """Return the base classifier that a certification is about."""
     name = params.our_methods[run.method].training
     lists = {key for grid in training_grid_points(params, run.dataset, name) for key, _ in grid}
-    grid = tuple((key, value) for key, value in run.grid if key in lists)
+    grid = tuple((key, value) for key, value in run.grid if key in {*lists, FOLD})
     return ModelRun(run.dataset, name, run.sigma, run.seed, grid)
 
 
+def expert_runs(params: Params, run: CertificationRun) -> tuple[CertificationRun, ...]:
+    """Return the certifications that a router chooses between, in the order of its classes; none without experts.
+
+    Raises:
+        ConfigError: an expert has several grid points.
+    """
+    method = params.our_methods[run.method]
+    routes = params.routes_of(method.training)
+    if routes is None or method.experts is None:
+        return ()
+    key, found = f"methods.{run.method}.experts", []
+    for expert, sigma in product(method.experts.methods, _expert_sigmas(params, run.dataset, routes)):
+        grid = only_grid_point(grid_points(params, run.dataset, expert), expert, run.dataset, key=key)
+        found.append(replace(run, method=expert, sigma=sigma, grid=grid))
+    return tuple(found)
+
+
+def routing_runs(params: Params, run: ModelRun) -> tuple[tuple[CertificationRun, ...], ...]:
+    """Return the certifications of the training images that label them for a router: by expert, one a fold.
+
+    There are none for a training that is no router's.
+
+    Raises:
+        ConfigError: a training or policy has several grid points.
+    """
+    if (routes := params.routes_of(run.training)) is None:
+        return ()
+    found = []
+    for name, sigma in product(routes.methods, _expert_sigmas(params, run.dataset, routes)):
+        points, folds = grid_points(params, run.dataset, name), params.our_methods[name].folds
+        if len(points) != folds:
+            key = f"trainings.{run.training}.routes"
+            raise ConfigError(f"{key}: {name!r} has {len(points)} grid points on {run.dataset}; must have one a fold")
+        found.append(
+            tuple(CertificationRun(run.dataset, name, sigma, run.seed, point, params.seed) for point in points)
+        )
+    return tuple(found)
+
+
+def _expert_sigmas(params: Params, dataset: str, routes: Routes) -> tuple[float, ...]:
+    return routes.sigmas or params.datasets[dataset].sigmas
+
+
+def splits_of(params: Params, method: str) -> tuple[Split, ...]:
+    """Return which images a method certifies."""
+    return ("training",) if params.our_methods[method].folds else SPLITS
+
+
 def demanded(params: Params) -> Iterator[Demand]:
-    """Yield what every table and figure is made of."""
+    """Yield what every table and figure is made of, with what routers choose between and are trained on."""
+    found: dict[Demand, None] = {}
+    for demand in _shown(params):
+        found[demand] = None
+        used = replace(demand, shown=False)
+        found |= dict.fromkeys(replace(used, run=run) for run in expert_runs(params, demand.run))
+        labelling = routing_runs(params, model_run(params, demand.run))
+        found |= dict.fromkeys(replace(used, run=run, split="training") for folds in labelling for run in folds)
+    return iter(found)
+
+
+def _shown(params: Params) -> Iterator[Demand]:
     for name, table in params.tables.items():
         splits: tuple[Split, ...] = SPLITS if isinstance(table, CertifiedTable) else ("test",)
         yield from (Demand(name, run, split) for run in table_runs(params, name) for split in splits)
@@ -454,7 +541,8 @@ def _earlier(params: Params, run: ModelRun, key: str, name: str | None) -> Model
         return None
     known = training_grid_points(params, run.dataset, name)
     grid = only_grid_point(known, name, run.dataset, key=f"trainings.{run.training}.{key}")
-    return replace(run, training=name, grid=grid)
+    fold = tuple(each for each in run.grid if each[0] == FOLD)  # what it builds on must not have seen it either
+    return replace(run, training=name, grid=(*grid, *fold))
 
 
 def noise_of(certificate: str) -> str:

@@ -15,15 +15,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from certsmooth._internal.external import Architecture, packages_of
 from certsmooth._internal.later import LATER, is_said
 from certsmooth.errors import ConfigError
 
-Split = Literal["test", "validation"]
+Split = Literal["test", "validation", "training"]
 NumericType = Literal["float32", "tf32", "bfloat16"]
 Arrival = Literal["test_order", "shuffled"]
 """The order in which the images of a split enter a memory."""
-SPLITS: tuple[Split, ...] = ("test", "validation")
+SPLITS: tuple[Literal["test", "validation"], ...] = ("test", "validation")
+"""Those that tables are about; training images are certified for what is trained on the certificates."""
 
 Option = bool | int | float | str | None
 GridPoint = tuple[tuple[str, Option], ...]
@@ -71,6 +75,31 @@ class MemberSpec:
 
     name: str
     options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """A part of the training images that a base classifier is not trained on, so that it can be asked about them.
+
+    Attributes:
+        number: from 0.
+        folds: how many there are.
+    """
+
+    number: int
+    folds: int
+
+    def __str__(self) -> str:
+        return f"{self.number}-of-{self.folds}"
+
+    @classmethod
+    def named(cls, name: str) -> Fold:
+        """Return the fold that a grid point calls so."""
+        return cls(*map(int, name.split("-of-")))
+
+    def positions(self, images: int) -> npt.NDArray[np.int64]:
+        """Return where its images are among so many."""
+        return np.arange(self.number, images, self.folds, dtype=np.int64)
 
 
 class Spec:
@@ -143,6 +172,8 @@ class TrainSpec(Spec):
         grid: the point of the options that are lists, which names the folder.
         given: the file of one that was trained elsewhere, None for one that is trained here. It has neither objective,
             policy nor noise, and the normalisation that its file says.
+        fold: of the training images, that it is not trained on; None for none.
+        routes: the labels of the training images for a router; None for a classifier of the data.
     """
 
     data: DataSpec
@@ -164,6 +195,8 @@ class TrainSpec(Spec):
     grid: GridPoint = field(metadata=_WHERE)
     denoiser: MemberSpec | None = field(default=None, metadata={LATER: None})
     given: str | None = field(default=None, metadata=_WHERE)
+    fold: Fold | None = field(default=None, metadata={LATER: None})
+    routes: RoutesSpec | None = field(default=None, metadata={LATER: None})
 
     @property
     def name(self) -> str:
@@ -200,6 +233,28 @@ class LabelSpec(Sourced):
     def path(self) -> Path:
         """Of the labels, below the folder of the results."""
         return self.teacher.path.with_name("pseudo_labels.json")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutesSpec(Spec):
+    """The labels that experts give the training images for a router (dual smoothing): which has the largest radius.
+
+    Attributes:
+        data: whose training images.
+        training: the name of the entry that they are for.
+        seed: of the experts' training.
+        experts: in the order of the router's classes, the certificates of the images; one a fold.
+    """
+
+    data: DataSpec
+    training: str
+    seed: int
+    experts: tuple[tuple[CertifySpec, ...], ...]
+
+    @property
+    def path(self) -> Path:
+        """Of the labels, below the folder of the results."""
+        return Path("checkpoints", self.data.dataset, self.training, f"seed={self.seed}", "routes.json")
 
 
 @dataclass(frozen=True)
@@ -262,6 +317,7 @@ class CertifySpec(Spec):
         seed: the experiment's: of that order, if it is shuffled, whatever the certification seed.
         grid: the point of the options that are lists, of training and policy.
         counts: the files that hold the counts, one a shard, below the folder of the results.
+        router: what a router chooses between, if the counts are one's; None for a smoothed classifier by itself.
     """
 
     sampled: SampleSpec
@@ -271,12 +327,33 @@ class CertifySpec(Spec):
     seed: int
     grid: GridPoint = field(metadata=_WHERE)
     counts: tuple[Path, ...] = field(metadata=_WHERE)
+    router: RouterSpec | None = field(default=None, metadata={LATER: None})
+
+    @property
+    def parts(self) -> tuple[CertifySpec, ...]:
+        """All smoothed classifiers that it is about: itself, or router and experts."""
+        return (self, *(self.router.experts if self.router else ()))
 
     @property
     def place(self) -> str:
         """Of the run among those of its method: ``sigma=0.25/seed=0/default``; other certification seeds below it."""
         run = f"sigma={self.sampled.base.sigma!r}/seed={self.sampled.base.seed}/{grid_name(self.grid)}"
         return run if self.sampled.seed == self.seed else f"{run}/certification_seed={self.sampled.seed}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterSpec(Spec):
+    """What a router chooses between (dual smoothing; `certsmooth.science.dual`).
+
+    Attributes:
+        experts: in the order of the router's classes; alpha is what they may err with where the router chooses them.
+        alpha: what the router may err with.
+        alpha_others: what each expert may err with where it is used that all of them agree.
+    """
+
+    experts: tuple[CertifySpec, ...]
+    alpha: float
+    alpha_others: float
 
 
 @dataclass(frozen=True, kw_only=True)

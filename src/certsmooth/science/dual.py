@@ -1,27 +1,6 @@
 """Dual randomized smoothing: a smoothed classifier that is chosen by another one (Sun, Mao and Vechev, ICLR 2026).
 
-A router h maps an image to one of K experts g_1, ..., g_K, and G(x) = g_h(x)(x). Router and experts are smoothed
-classifiers, each with a noise of its own, so each has certificates of its own. An expert for each of K constant sigmas
-gives smoothing with an input-dependent sigma; experts may as well differ in how they were trained.
-
-Theorem. Fix x. Let h = s on the open ball B(x, R_h), and let c = g_s(x). Let g_k = c on B(x, R_k) for each k, where
-R_k = 0 for an expert of which that is not known. Then G = c on B(x, R) with
-
-    R = max( min(R_h, R_s), min(R_1, ..., R_K) ).
-
-Proof. Let ||x' - x|| < R. If it is below min(R_h, R_s), then h(x') = s, and G(x') = g_s(x') = c. Else it is below every
-R_k, so that g_k(x') = c for every k, h(x') among them: G(x') = c whatever the router says.
-
-The first term is the paper's. The second one costs no router: a router that is not sure does no harm where the experts
-agree. Where h(x) itself is not known, R_h = 0, and the second term remains, for the class that all experts agree on.
-
-Confidence. Each of the K + 1 statements is wrong with probability at most alpha_h (the router's) or alpha_g (an
-expert's), so that G's certificate is wrong with probability at most alpha_h + K alpha_g, whatever these have in common:
-noise, samples, or which of the experts were sampled because of what the router and others showed.
-
-Nothing is asked of how h varies: it needs no semi-elasticity, and no memory. A sigma that is constant on known regions
-(`Smoothing.constant_within`) is the case of a router that needs no samples: R_h is the distance to the region's border
-and alpha_h = 0.
+The theorem that its certificates rest on is in `certsmooth.science.theory.dual`.
 """
 
 from __future__ import annotations
@@ -40,39 +19,7 @@ from certsmooth.science.certificates import ABSTAIN, GLOBAL, GUARANTEES, Guarant
 from certsmooth.science.classifier import SmoothedClassifier
 from certsmooth.science.inputs import ImageBatch, as_tensor
 from certsmooth.science.stopping import StoppingRule
-
-
-def dual_certificates(
-    route: Int[np.ndarray, " N"],
-    route_radius: Float[np.ndarray, " N"],
-    predict: Int[np.ndarray, "N K"],
-    radius: Float[np.ndarray, "N K"],
-) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
-    """Combine certificates of a router and of its experts for N images into those of G, by the theorem above.
-
-    They are wrong with probability at most the sum of the probabilities that these are.
-
-    Args:
-        route: the expert that the router chooses, from 0 to K - 1; -1 where it abstains.
-        route_radius: within which it chooses that one.
-        predict: the class that each expert certifies; -1 where it abstains, or was not sampled.
-        radius: within which it does, in the same norm; not read where it abstains.
-
-    Returns:
-        The class, int64 [N], -1 for abstention, and the radius, float64 [N], 0 there.
-
-    Raises:
-        ConfigError: arrays do not fit each other, a route is no expert, or a radius is negative or not a number.
-    """
-    _check_shapes(route, route_radius, predict, radius)
-    rows, routed = np.arange(len(route)), route != ABSTAIN
-    chosen = np.where(routed, route, 0)
-    # Without a route, the class that all agree on can only be that of the first.
-    wanted = predict[rows, chosen]
-    known = np.where((predict == wanted[:, None]) & (predict != ABSTAIN), radius, 0.0)
-    by_router = np.where(routed, np.minimum(route_radius, known[rows, chosen]), 0.0)
-    found = np.maximum(by_router, known.min(axis=1))
-    return np.where(found > 0, wanted, ABSTAIN).astype(np.int64), found
+from certsmooth.science.theory.dual import dual_certificates, others_matter, shares
 
 
 class DualSmoothedClassifier:
@@ -128,7 +75,8 @@ class DualSmoothedClassifier:
         n0: int = 100,
         n: int = 100_000,
         alpha: float = 0.001,
-        router_share: float = 0.5,
+        router_share: float = 0.1,
+        others_share: float = 0.1,
         seed: int,
         stop: StoppingRule | None = None,
         batch_size: int | None = None,
@@ -144,7 +92,9 @@ class DualSmoothedClassifier:
             n0: selection samples, of the router and of each expert that is sampled.
             n: estimation samples likewise; with a stopping rule, at most so many.
             alpha: each certificate is wrong with at most this probability.
-            router_share: of alpha, that the router may err with, in (0, 1); each expert has 1 / K of the rest.
+            router_share: of alpha, that the router may err with, in (0, 1).
+            others_share: of alpha, that experts may err with where it is used that all of them agree, in (0, 1); the
+                rest is that of the expert that the router chooses.
             seed: of the noise.
             stop: as `SmoothedClassifier.certify`, of the router's radii and of the experts'.
             batch_size: as there.
@@ -156,11 +106,11 @@ class DualSmoothedClassifier:
             of the expert; NaN where the router abstains), ``n`` (estimation samples in all) and ``guarantee``.
 
         Raises:
-            DataError, ModelError, ConfigError: as `SmoothedClassifier.certify`; ConfigError also for a router_share
-                that is not in (0, 1).
+            DataError, ModelError, ConfigError: as `SmoothedClassifier.certify`; ConfigError also for shares that are
+                not in (0, 1), or leave nothing.
         """
-        of_router, left = _split(alpha, router_share)
-        images, of_expert = as_tensor(x), left / len(self.experts)
+        of_router, of_chosen, of_others = shares(alpha, router_share, others_share, len(self.experts))
+        images = as_tensor(x)
         asked: dict[str, Any] = {"n0": n0, "n": n, "seed": seed, "stop": stop, "batch_size": batch_size}
         asked["progress"] = progress
         routed = self.router.certify(images, alpha=of_router, **asked)
@@ -168,15 +118,15 @@ class DualSmoothedClassifier:
         shape = len(images), len(self.experts)
         found = _Found(np.full(shape, ABSTAIN), np.zeros(shape), np.zeros(shape), routed["n"].to_numpy(copy=True))
 
-        def sample(needed: Bool[np.ndarray, "N K"]) -> None:
+        def sample(needed: Bool[np.ndarray, "N K"], share: float) -> None:
             for k, expert in enumerate(self.experts):
                 if (rows := np.flatnonzero(needed[:, k])).size:
-                    found.enter(rows, k, expert.certify(images[rows], alpha=of_expert, **asked))
+                    found.enter(rows, k, expert.certify(images[rows], alpha=share, **asked))
 
         chosen = route[:, None] == np.arange(len(self.experts))
-        sample(chosen)
-        limited = route_radius < np.max(found.radius, axis=1, where=chosen, initial=0.0)
-        sample(~chosen & (limited | (route == ABSTAIN))[:, None])
+        sample(chosen, of_chosen)
+        matter = others_matter(route, route_radius, np.max(found.radius, axis=1, where=chosen, initial=0.0))
+        sample(~chosen & matter[:, None], of_others)
         predict, radius = dual_certificates(route, route_radius, found.predict, found.radius)
         sigma = np.max(found.sigma, axis=1, where=chosen, initial=0.0)
         norm = self.router.certificate.norm
@@ -199,7 +149,7 @@ class DualSmoothedClassifier:
         *,
         n: int = 100_000,
         alpha: float = 0.001,
-        router_share: float = 0.5,
+        router_share: float = 0.1,
         seed: int,
         batch_size: int | None = None,
         progress: bool = False,
@@ -221,8 +171,8 @@ class DualSmoothedClassifier:
         Raises:
             DataError, ModelError, ConfigError: as `certify`.
         """
-        of_router, of_expert = _split(alpha, router_share)
-        images = as_tensor(x)
+        of_router = check_alpha(alpha) * check_number("router_share", router_share, above=0, below=1)
+        images, of_expert = as_tensor(x), alpha - of_router
         asked: dict[str, Any] = {"n": n, "seed": seed, "batch_size": batch_size, "progress": progress}
         route = self.router.predict(images, alpha=of_router, **asked)
         found = np.full(len(images), ABSTAIN, dtype=np.int64)
@@ -257,32 +207,3 @@ class _Found:
 
 def _promise(smoothed: SmoothedClassifier) -> Guarantee:
     return guarantee(smoothed.certificate, smoothed.sigma.semi_elasticity, smoothed.grid)
-
-
-def _split(alpha: float, router_share: float) -> tuple[float, float]:
-    """Return what of alpha is the router's, and the rest."""
-    of_router = check_alpha(alpha) * check_number("router_share", router_share, above=0, below=1)
-    return of_router, alpha - of_router
-
-
-def _check_shapes(
-    route: Int[np.ndarray, " N"],
-    route_radius: Float[np.ndarray, " N"],
-    predict: Int[np.ndarray, "N K"],
-    radius: Float[np.ndarray, "N K"],
-) -> None:
-    if predict.ndim != 2 or predict.shape[1] < 1:
-        raise ConfigError(f"predict: shape {predict.shape}; must be [N, K], one column for each expert")
-    images, experts = predict.shape
-    for name, value, shape in (
-        ("route", route, (images,)),
-        ("route_radius", route_radius, (images,)),
-        ("radius", radius, (images, experts)),
-    ):
-        if value.shape != shape:
-            raise ConfigError(f"{name}: shape {value.shape}; must be {shape}, as predict has {predict.shape}")
-    if (wrong := (route < ABSTAIN) | (route >= experts)).any():
-        raise ConfigError(f"route: {route[wrong][0]}; must be from 0 to {experts - 1}, or {ABSTAIN} (abstain)")
-    for name, value, read in (("route_radius", route_radius, route != ABSTAIN), ("radius", radius, predict != ABSTAIN)):
-        if (wrong := read & ~(value >= 0)).any():
-            raise ConfigError(f"{name}: {value[wrong][0]}; must be 0 or more")

@@ -53,6 +53,11 @@ def mean_log_probabilities(logits: Float[Tensor, "n b k"]) -> Float[Tensor, "b k
     return log_p.logsumexp(0) - math.log(len(logits))
 
 
+def divergence(log_p: Float[Tensor, "*n b k"], log_q: Float[Tensor, "*n b k"]) -> Float[Tensor, "*n b"]:
+    """Return KL(p || q), in nats, of log probabilities; they are broadcast."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
 def quantile_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
     """Return Phi^-1(p_A) - Phi^-1(p_B), with A the class ``top`` and B the most probable of the others.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from certsmooth._internal.storage import file_digest
-from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis import CertifiedRun, Split
 from certsmooth.analysis.high_dimension import with_probabilities
 from certsmooth.analysis.runs import AS_PUBLISHED
 from certsmooth.artefacts.certificates import (
@@ -21,7 +21,7 @@ from certsmooth.experiment.build import under
 from certsmooth.experiment.labels import labels_of
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import CertificationRun, PublishedRun
-from certsmooth.experiment.specs import CertifySpec, Split, certificates_path, plain
+from certsmooth.experiment.specs import CertifySpec, RouterSpec, certificates_path, plain
 
 
 class Certified:
@@ -98,14 +98,16 @@ class Certified:
         if path not in self._files:
             self._files[path] = read_certificates(path)
         part = find_certificates(path, self._files[path], spec.identity)
-        model = self.results / spec.sampled.base.path
-        if model not in self._digests:
-            self._digests[model] = file_digest(model, error=CountsError)
-        if part.provenance["checkpoint"] != self._digests[model]:
-            raise CountsError(
-                f"{path}: checkpoint is {part.provenance['checkpoint']!r}; must be {self._digests[model]!r}, "
-                f"that of {model}; sample and certify again"
-            )
+        said = [part.provenance["checkpoint"], *part.provenance.get("experts", ())]
+        for digest, each in zip(said, spec.parts, strict=True):
+            model = self.results / each.sampled.base.path
+            if model not in self._digests:
+                self._digests[model] = file_digest(model, error=CountsError)
+            if digest != self._digests[model]:
+                raise CountsError(
+                    f"{path}: checkpoint is {digest!r}; must be {self._digests[model]!r}, "
+                    f"that of {model}; sample and certify again"
+                )
         return part
 
 
@@ -124,7 +126,14 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
         "policy": plain(sampled.policy),
         "step": sampled.step,
         "certificate": plain(spec.certificate),
+        **({"router": _routing(spec.router)} if spec.router else {}),
     }
+
+
+def _routing(router: RouterSpec) -> dict[str, Any]:
+    """Return what a router chooses between, and what of alpha is its own, as tables say it."""
+    experts = [f"{each.sampled.base.training}, sigma {each.sampled.base.sigma:g}" for each in router.experts]
+    return {"experts": experts, "alpha": router.alpha, "alpha_others": router.alpha_others}
 
 
 def _stopped(spec: CertifySpec, part: CertificatesPart) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,18 @@ from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import N_BEFORE, Batch, CertifySpec, SampleSpec, certificates_path
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.gathered import Counted, Gathered
-from certsmooth.science.certificates import ABSTAIN, Bound, Certificate, Norm, guarantee, linf_radius
+from certsmooth.science.certificates import (
+    ABSTAIN,
+    GUARANTEES,
+    Bound,
+    Certificate,
+    Guarantee,
+    Norm,
+    guarantee,
+    linf_radius,
+)
 from certsmooth.science.memory import memory_pass, shuffled_order
+from certsmooth.science.theory.dual import dual_certificates, others_matter
 from certsmooth.science.theory.pixel_grid import grid_of
 
 
@@ -50,22 +60,21 @@ def certify_batch(batch: Batch[CertifySpec], *, results: Path) -> None:
 
 def _certify(spec: CertifySpec, counted: Counted, results: Path) -> CertificatesPart:
     record = read_record(results / spec.sampled.base.data.path, spec=spec.sampled.base.data.identity)
-    gathered, certificate, bound = certified_by(spec, counted, record)
-    final, report = bound, None
-    semi_elasticity = gathered.identity["semi_elasticity"]
-    promise = guarantee(certificate, semi_elasticity, grid_of(spec.sampled.step))
+    found = _by_itself(spec, counted, record) if spec.router is None else _by_router(spec, counted, record)
+    gathered, final, report = found.gathered, found.bound, None
     if spec.memory:
         images = images_at(spec.sampled, record, gathered.counts.index)
-        final, report = _remember(bound, images, spec, norm=certificate.norm)
-        promise = "memory"
-    frame = _frame(gathered, final, bound, alpha=spec.alpha, promise=promise)
+        final, report = _remember(found.bound, images, spec, norm=found.norm)
+        found = replace(found, promise="memory")
+    frame = _frame(found, final, alpha=spec.alpha)
     dimension = math.prod(record["image_shape"])
-    frame["radius_linf"] = linf_radius(final.radius, norm=certificate.norm, dimension=dimension)
+    frame["radius_linf"] = linf_radius(final.radius, norm=found.norm, dimension=dimension)
+    semi_elasticity = gathered.identity["semi_elasticity"] if spec.router is None else None
     provenance = {
         "description": record["description"],
         "fingerprint": gathered.identity["fingerprint"],
         "images": len(gathered.counts),
-        "norm": certificate.norm,
+        "norm": found.norm,
         "semi_elasticity": "inf" if semi_elasticity == math.inf else semi_elasticity,  # JSON
         "dimension": dimension,
         "checkpoint": gathered.identity["checkpoint"],
@@ -74,11 +83,90 @@ def _certify(spec: CertifySpec, counted: Counted, results: Path) -> Certificates
         "seconds": float(frame["time"].sum()),
         "numeric_type": gathered.identity["model"]["numeric_type"],
         **asdict(made_by()),
-        "sampled_by": _makers(gathered.logs),
+        "sampled_by": _makers([*gathered.logs, *(log for each in found.experts for log in each.logs)]),
         "memory": report,
         **({N_BEFORE: gathered.identity[N_BEFORE]} if N_BEFORE in gathered.identity else {}),
+        **({"experts": [each.identity["checkpoint"] for each in found.experts]} if found.experts else {}),
     }
     return CertificatesPart(frame, spec.identity, provenance)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What certificates files say of a run, before any memory pass.
+
+    Attributes:
+        gathered: its counts; those of a router, if there is one.
+        bound: its certificates.
+        norm: of their radii.
+        promise: their guarantee.
+        sigma: float64 [N], of each image; that of the expert that a router chooses.
+        n: int64 [N], estimation samples that the certificate rests on.
+        seconds: float64 [N], that these took.
+        experts: their counts, if there is a router.
+    """
+
+    gathered: Gathered
+    bound: Bound
+    norm: Norm
+    promise: Guarantee
+    sigma: npt.NDArray[np.float64]
+    n: npt.NDArray[np.int64]
+    seconds: npt.NDArray[np.float64]
+    experts: Sequence[Gathered] = ()
+
+
+def _by_itself(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> _Found:
+    gathered, certificate, bound = certified_by(spec, counted, record)
+    promise = guarantee(certificate, gathered.identity["semi_elasticity"], grid_of(spec.sampled.step))
+    counts, seconds = gathered.counts, [s for log in gathered.logs for s in log.seconds]
+    n = counts.estimation.sum(axis=1)
+    return _Found(gathered, bound, certificate.norm, promise, counts.sigma, n, np.asarray(seconds, dtype=np.float64))
+
+
+def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> _Found:
+    """Return the certificates of the classifier that a router and its experts make together.
+
+    Of an image that the router abstains at, sigma, p_A and p_B are those of the first expert. Samples and seconds are
+    those of the router, of the expert that it chooses, and of the others where these can enlarge the radius.
+
+    Raises:
+        CountsError: as `Counted.gather`; or counts of an expert are of other images.
+    """
+    router = spec.router
+    assert router is not None
+    own = _by_itself(replace(spec, alpha=router.alpha), counted, record)
+    experts, others = (
+        [_by_itself(replace(each, alpha=alpha or each.alpha), counted, record) for each in router.experts]
+        for alpha in (None, router.alpha_others)
+    )
+    for place, each in zip(router.experts, experts, strict=True):
+        if not np.array_equal(each.gathered.counts.index, own.gathered.counts.index):
+            raise CountsError(f"{place.counts[0]}: of other images than those of the router; sample again")
+    route, route_radius = own.bound.predict, own.bound.radius
+    rows, first = np.arange(len(route)), np.where(route == ABSTAIN, 0, route)
+    chosen = np.arange(len(experts)) == route[:, None]
+
+    def said(key: str, found: Sequence[object]) -> npt.NDArray[Any]:
+        return np.stack([getattr(each, key) for each in found], axis=1)
+
+    bounds, less = ([each.bound for each in found] for found in (experts, others))
+    predict, radius = dual_certificates(
+        route,
+        route_radius,
+        *(np.where(chosen, said(key, bounds), said(key, less)) for key in ("predict", "radius")),
+    )
+    matter = others_matter(route, route_radius, np.where(chosen, said("radius", bounds), 0.0).max(axis=1))
+    used = chosen | matter[:, None]
+    return replace(
+        own,
+        bound=Bound(predict, radius, *(said(key, bounds)[rows, first] for key in ("p_a_lower", "p_b_upper"))),
+        promise=max((each.promise for each in (own, *experts)), key=GUARANTEES.index),
+        sigma=said("sigma", experts)[rows, first],
+        n=own.n + (said("n", experts) * used).sum(axis=1),
+        seconds=own.seconds + (said("seconds", experts) * used).sum(axis=1),
+        experts=[each.gathered for each in experts],
+    )
 
 
 def certificate_of(spec: CertifySpec) -> Certificate:
@@ -137,8 +225,8 @@ def _remember(
     return replace(bound, predict=result.predict, radius=result.radius), report
 
 
-def _frame(gathered: Gathered, final: Bound, before: Bound, *, alpha: float, promise: str) -> pd.DataFrame:
-    counts = gathered.counts
+def _frame(found: _Found, final: Bound, *, alpha: float) -> pd.DataFrame:
+    counts = found.gathered.counts
     return pd.DataFrame(
         {
             "idx": counts.index,
@@ -146,13 +234,13 @@ def _frame(gathered: Gathered, final: Bound, before: Bound, *, alpha: float, pro
             "predict": final.predict,
             "radius": final.radius,
             "correct": ((final.predict == counts.label) & (final.predict != ABSTAIN)).astype(np.int64),
-            "time": np.asarray([s for log in gathered.logs for s in log.seconds], dtype=np.float64),
-            "sigma": counts.sigma,
+            "time": found.seconds,
+            "sigma": found.sigma,
             "p_a_lower": final.p_a_lower,
             "p_b_upper": final.p_b_upper,
-            "n": counts.estimation.sum(axis=1),
+            "n": found.n,
             "alpha": alpha,
-            "guarantee": promise,
-            "radius_before_memory": before.radius,
+            "guarantee": found.promise,
+            "radius_before_memory": found.bound.radius,
         }
     )

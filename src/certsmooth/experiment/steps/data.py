@@ -16,7 +16,7 @@ from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import RECORD, RECORD_LOG, log_path
 from certsmooth.errors import ConfigError, DataError
-from certsmooth.experiment.specs import DataSpec
+from certsmooth.experiment.specs import DataSpec, Fold
 from certsmooth.science import datasets
 from certsmooth.science.theory.pixel_grid import PixelGrid
 
@@ -141,6 +141,13 @@ def load_part(spec: DataSpec, part: str, record: Mapping[str, Any]) -> datasets.
             "the files changed; run `certsmooth data` again"
         )
     return split
+
+
+def without_fold(training: datasets.Split, fold: Fold | None) -> datasets.Split:
+    """Return the training images but for those of a fold; all if there is none."""
+    if fold is None:
+        return training
+    return training.subset(np.setdiff1d(np.arange(len(training)), fold.positions(len(training))))
 
 
 def _content(split: datasets.Split) -> str | None:

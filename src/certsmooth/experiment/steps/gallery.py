@@ -123,9 +123,11 @@ class Galleries:
     def _counted(self, run: CertificationRun, index: Sequence[int]) -> dict[str, Any]:
         """Return, of each image, the number of estimation samples, and classes and their counts, as `_most_frequent`.
 
-        Both are None where the counts are not there.
+        Both are None where the counts are not there, or are a router's, whose classes are experts.
         """
         spec = self.experiment.certify(run, "test")
+        if spec.router is not None:
+            return {"n": None, "counts": None}
         try:
             gathered = self.counts.gather(spec.sampled, spec.counts, self.loaded.record(spec.sampled.base.data))
         except (CertsmoothError, OSError):

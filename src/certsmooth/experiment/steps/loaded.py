@@ -15,7 +15,7 @@ from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import Log, read_record
 from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import DataSpec, SampleSpec, TrainSpec, sources
-from certsmooth.experiment.steps.data import load_part
+from certsmooth.experiment.steps.data import load_part, without_fold
 from certsmooth.science.datasets import Split
 from certsmooth.science.models import BaseClassifier
 from certsmooth.science.sigma import SigmaPolicy
@@ -82,7 +82,7 @@ class Loaded:
         if self._policy is None or self._policy[0] != sampled.key:
             policy: SigmaPolicy = build("sigma", sampled.policy, sigma=sampled.base.sigma, key="policy")
             if policy.uses_training_images:
-                training = self.split(sampled.base.data, "training")
+                training = without_fold(self.split(sampled.base.data, "training"), sampled.base.fold)
                 policy = policy.fit(training.images, training.labels)
             self._policy = sampled.key, policy
         return self._policy[1]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from certsmooth._internal.options import make
@@ -21,9 +22,11 @@ from certsmooth.errors import CheckpointError
 from certsmooth.experiment.base_classifier import model_of
 from certsmooth.experiment.build import build
 from certsmooth.experiment.specs import TrainSpec
-from certsmooth.experiment.steps.data import load_part
+from certsmooth.experiment.steps.data import load_part, without_fold
 from certsmooth.experiment.steps.label import with_pseudo_labels
+from certsmooth.experiment.steps.routed import with_routes
 from certsmooth.science import models
+from certsmooth.science.datasets import Split
 from certsmooth.science.models import BaseClassifier, DenoiserSpec, numerics
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.training.loop import train
@@ -48,11 +51,11 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
     output = results / spec.path
     record = read_record(results / spec.data.path, spec=spec.data.identity)
     training, validation = (load_part(spec.data, part, record) for part in ("training", "validation"))
-    used = training if spec.labels is None else with_pseudo_labels(training, spec.labels, record, results=results)
-    weights = np.where(np.arange(len(used)) < len(training), 1.0, spec.label_weight)
+    seen = without_fold(training, spec.fold)
+    used, weights = _examples(seen, spec, record, results)
     policy: SigmaPolicy = build("sigma", sigma_policy, sigma=spec.sigma, key=f"trainings.{spec.training}.policy")
     if policy.uses_training_images:
-        policy = policy.fit(training.images, training.labels)
+        policy = policy.fit(seen.images, seen.labels)
     with exclusive(output, error=CheckpointError):
         state = output.with_name(f".{output.name}.state")
         classifier = _initial(spec, record, results)
@@ -67,7 +70,7 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
                 noise=noise,
                 seed=derive_seed(spec.seed, "training"),
                 device=device,
-                validation=validation,
+                validation=validation if spec.routes is None else None,  # its labels are no experts
                 keeper=StateFile(state, results / spec.log_path),
                 progress=True,
             )
@@ -86,10 +89,21 @@ def train_model(spec: TrainSpec, *, results: Path, device: torch.device) -> None
         state.unlink(missing_ok=True)
 
 
+def _examples(
+    seen: Split, spec: TrainSpec, record: Mapping[str, Any], results: Path
+) -> tuple[Split, npt.NDArray[np.float64]]:
+    """Return what is trained on, and the weight of each image in the loss."""
+    if spec.routes is not None:
+        return with_routes(seen, spec.routes, record, results=results)
+    used = seen if spec.labels is None else with_pseudo_labels(seen, spec.labels, record, results=results)
+    return used, np.where(np.arange(len(used)) < len(seen), 1.0, spec.label_weight)
+
+
 def _initial(spec: TrainSpec, record: Mapping[str, Any], results: Path) -> BaseClassifier:
     """Return the classifier as it is before the first epoch."""
     key = f"datasets.{spec.data.dataset}"
-    model = model_of(spec, image_shape=record["image_shape"], num_classes=record["num_classes"], key=key)
+    classes = record["num_classes"] if spec.routes is None else len(spec.routes.experts)
+    model = model_of(spec, image_shape=record["image_shape"], num_classes=classes, key=key)
     if spec.denoiser is not None:
         model = replace(model, denoiser=DenoiserSpec(spec.denoiser.name, spec.denoiser.options))
     classifier = models.build(model, seed=derive_seed(spec.seed, "initialisation"))

@@ -6,6 +6,7 @@ params.yaml may give.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from certsmooth.science.soft import scaled
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+_BITS = 24  # of a uniform number
 
 DrawSamples = Callable[[int], "Float[Tensor, 'm b *shape']"]
 """Number of samples m -> standard noise (sigma = 1): m samples for each image of the batch, with the device and dtype
@@ -56,6 +59,17 @@ class Batch:
     def noise(self, samples: int) -> Float[Tensor, "m b *shape"]:
         """Draw new noise: some samples for each image, scaled by its sigma, in the dtype of the images."""
         return scaled(self.draw(samples), self.sigma)
+
+    def uniforms(self, count: int) -> Float[Tensor, "m b"]:
+        """Draw some numbers for each example, uniform on (0, 1) up to 2^-24, float64.
+
+        They are made of the signs of new noise, which are fair coins: the law is symmetric, its numbers independent.
+        """
+        wanted = count * _BITS
+        noise = self.draw(math.ceil(wanted / self.images[0].numel()))
+        signs = (noise > 0).flatten(2).transpose(0, 1).flatten(1)[:, :wanted].to(torch.float64)
+        places = 0.5 ** torch.arange(1, _BITS + 1, dtype=torch.float64, device=signs.device)
+        return (signs.view(-1, count, _BITS) @ places + places[-1] / 2).T
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,287 @@
+"""Dual smoothing from params.yaml: who trains the router and on what, what is certified, what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from certsmooth import CohenCertificate, certify_counts, dual_certificates
+from certsmooth.artefacts.certificates import read_certificates
+from certsmooth.artefacts.checkpoint import load
+from certsmooth.artefacts.counts import read_counts
+from certsmooth.errors import ConfigError
+from certsmooth.experiment.cli import main
+from certsmooth.experiment.config import parse_params
+from certsmooth.experiment.members import check_members
+from certsmooth.experiment.resolve import Experiment
+from certsmooth.experiment.runs import CertificationRun
+from factories import changed, small_content, write_params
+
+SIGMAS, FOLDS, ALPHA, ROUTER, OTHERS = [0.25, 0.5], 3, 0.05, 0.3, 0.2
+ROUTES = Path("results/checkpoints/digits/router/seed=0/routes.json")
+POLICY = {"name": "fixed"}
+
+
+def content():
+    """Digits at two sigmas, with a router of them."""
+    whole = small_content()
+    digits = whole["datasets"]["digits"] | {"unlabelled": None, "trainings": {}, "methods": {}, "sigmas": SIGMAS}
+    digits["certification"] = {"n0": 20, "n": 200, "alpha": ALPHA, "stride": 6}
+    digits["recipe"] = {"epochs": 4, "batch_size": 64, "optimizer": "adamw", "learning_rate": 0.01}
+    cohen = whole["methods"]["cohen"]
+    table = {"kind": "certified", "title": "A table", "methods": ["cohen", "dual"], "baseline": "cohen"}
+    return whole | {
+        "datasets": {"digits": digits},
+        "trainings": {
+            "gaussian": whole["trainings"]["gaussian"],
+            "router": whole["trainings"]["gaussian"] | {"routes": {"methods": ["held-out"]}},
+        },
+        "methods": {
+            "cohen": cohen,
+            "held-out": cohen
+            | {"label": "Held out", "folds": FOLDS, "certification": {"n0": 20, "n": 50, "alpha": 0.5}},
+            "dual": cohen
+            | {
+                "label": "Dual",
+                "training": "router",
+                "experts": {"methods": ["cohen"], "router_share": ROUTER, "others_share": OTHERS},
+            },
+        },
+        "tables": {"dual": table},
+        "pictures": None,
+        "high_dimension": None,
+    }
+
+
+def experiment(whole=None):
+    return Experiment(parse_params(content() if whole is None else whole))
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with everything that the table is made of."""
+    folder = tmp_path_factory.mktemp("dual")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        write_params(folder, content())
+        assert main(["check"]) == 0
+        assert main(["data", "digits"]) == 0
+        for grid in ("default", *(f"fold={fold}-of-{FOLDS}" for fold in range(FOLDS))):
+            for sigma in SIGMAS:
+                assert main(["train", f"digits/gaussian/sigma={sigma}/seed=0/{grid}"]) == 0
+        for method in ("cohen", "held-out"):
+            assert main(["sample", f"digits/{method}/seed=0"]) == 0
+        assert main(["route", "digits/router/seed=0"]) == 0
+        for sigma in SIGMAS:
+            assert main(["train", f"digits/router/sigma={sigma}/seed=0/default"]) == 0
+        assert main(["sample", "digits/dual/seed=0"]) == 0
+        for method in ("cohen", "dual"):
+            assert main(["certify", f"digits/{method}/seed=0"]) == 0
+        assert main(["table", "dual"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(made, tmp_path, monkeypatch):
+    """A copy of it, where tests run."""
+    shutil.copytree(made, tmp_path / "made")
+    monkeypatch.chdir(tmp_path / "made")
+    return tmp_path / "made"
+
+
+def header_of(name):
+    path = Path("results/checkpoints/digits/gaussian", name, "model.safetensors")
+    return load(path, expect={}, device=torch.device("cpu"))[1]
+
+
+def counts_of(method):
+    return read_counts(Path(f"results/counts/digits/{method}/seed=0/0-of-1.parquet"))
+
+
+def training_images():
+    return json.loads(Path("results/data/digits.json").read_text())["parts"]["training"]["images"]
+
+
+@pytest.mark.slow
+def test_each_training_image_is_asked_of_classifiers_that_were_not_trained_on_it(folder):
+    images, parts = training_images(), counts_of("held-out")
+    assert len(parts) == FOLDS * len(SIGMAS)
+    for sigma in SIGMAS:
+        asked = [part.counts for part in parts if part.identity["spec"]["base"]["sigma"] == sigma]
+        index = np.concatenate([counts.index for counts in asked])
+        assert len(index) == len(set(index.tolist())) == images
+        for fold, counts in enumerate(asked):
+            header = header_of(f"sigma={sigma}/seed=0/fold={fold}-of-{FOLDS}")
+            assert header.images == images - len(counts)
+            assert header.spec["fold"] == {"number": fold, "folds": FOLDS}
+
+
+@pytest.mark.slow
+def test_the_folds_of_a_classifier_are_trained_on_different_images(folder):
+    seen = set()
+    for grid in ("default", *(f"fold={fold}-of-{FOLDS}" for fold in range(FOLDS))):
+        seen.add(header_of(f"sigma=0.25/seed=0/{grid}").images_fingerprint)
+    assert len(seen) == FOLDS + 1
+
+
+@pytest.mark.slow
+def test_labels_are_the_experts_with_the_largest_radius_and_stakes_what_the_second_best_loses(folder):
+    radius = np.zeros((training_images(), len(SIGMAS)))
+    for part in counts_of("held-out"):
+        base, counts = part.identity["spec"]["base"], part.counts
+        said = certify_counts(
+            counts.selection, counts.estimation, certificate=CohenCertificate(), sigma=base["sigma"], alpha=0.5
+        )
+        right = said["predict"].to_numpy() == counts.label
+        for row, (is_right, found) in enumerate(zip(right, said["radius"], strict=True)):
+            place = base["fold"]["number"] + row * FOLDS
+            radius[place, SIGMAS.index(base["sigma"])] = found if is_right else 0.0
+    stored = json.loads(ROUTES.read_text())
+    assert stored["labels"] == radius.argmax(1).tolist()
+    np.testing.assert_allclose(stored["stakes"], abs(radius[:, 0] - radius[:, 1]), atol=1e-5)
+    assert set(stored["labels"]) == {0, 1}  # or nothing is tested
+
+
+def by_hand(split):
+    """Certificates of the dual classifier from all counts, by the public functions."""
+
+    def certified(part, alpha):
+        counts, sigma = part.counts, part.identity["spec"]["base"]["sigma"]
+        said = certify_counts(
+            counts.selection, counts.estimation, certificate=CohenCertificate(), sigma=sigma, alpha=alpha
+        )
+        return said["predict"].to_numpy(), said["radius"].to_numpy()
+
+    def parts(method):
+        return [part for part in counts_of(method) if part.identity["spec"]["split"] == split]
+
+    sure, unsure = (
+        [np.stack(each, axis=1) for each in zip(*(certified(part, alpha) for part in parts("cohen")), strict=True)]
+        for alpha in (ALPHA * (1 - ROUTER - OTHERS), ALPHA * OTHERS / 2)
+    )
+    for part in parts("dual"):
+        route, route_radius = certified(part, ALPHA * ROUTER)
+        predict, radius = unsure[0].copy(), unsure[1].copy()
+        for row in np.flatnonzero(route >= 0):
+            for mine, found in zip((predict, radius), sure, strict=True):
+                mine[row, route[row]] = found[row, route[row]]
+        yield part, route, route_radius, *dual_certificates(route, route_radius, predict, radius), radius
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("split", ["test", "validation"])
+def test_certificates_are_those_of_router_and_experts_at_their_shares_of_alpha(folder, split):
+    found = {
+        part.spec["sampled"]["base"]["sigma"]: part.frame
+        for part in read_certificates(Path("results/certificates/digits/dual/seed=0.parquet"))
+        if part.spec["sampled"]["split"] == split
+    }
+    assert list(found) == SIGMAS
+    for part, route, route_radius, predict, radius, of_experts in by_hand(split):
+        frame = found[part.identity["spec"]["base"]["sigma"]]
+        np.testing.assert_array_equal(frame["predict"], predict)
+        np.testing.assert_allclose(frame["radius"], radius, rtol=0, atol=1e-12)
+        assert (frame["guarantee"] == "global (real arithmetic)").all()
+        assert (frame["alpha"] == ALPHA).all()
+        chosen = np.where(route < 0, 0, route)
+        np.testing.assert_array_equal(frame["sigma"], np.float32(SIGMAS)[chosen])
+        own = of_experts[np.arange(len(chosen)), chosen]
+        others = (route < 0) | (route_radius < own)
+        experts = np.where(others, 2, 1)
+        np.testing.assert_array_equal(frame["n"], 200 * (1 + experts))
+        assert 0 < others.mean() < 1  # or nothing is tested
+
+
+@pytest.mark.slow
+def test_the_table_has_a_row_that_says_that_a_router_chooses(folder):
+    table = json.loads(Path("results/tables/dual.json").read_text())
+    values = pd.DataFrame(table["values"])
+    rows = values[values["method"] == "Dual"]
+    assert set(rows["certify"]) == {"router"}
+    assert set(rows["guarantee"]) == {"global (real arithmetic)"}
+    assert "router: a router, itself certified, chooses the sigma of each image" in Path(
+        "results/tables/dual.md"
+    ).read_text().replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("changed_file", "verb"),
+    [
+        ("gaussian/sigma=0.25/seed=0/fold=1-of-3", ["train", "digits/router/sigma=0.5/seed=0/default"]),
+        ("gaussian/sigma=0.25/seed=0/fold=1-of-3", ["route", "digits/router/seed=0"]),
+        ("gaussian/sigma=0.25/seed=0/default", ["certify", "digits/dual/seed=0"]),
+        ("gaussian/sigma=0.25/seed=0/default", ["table", "dual"]),
+        ("router/sigma=0.5/seed=0/default", ["certify", "digits/dual/seed=0"]),
+    ],
+)
+@pytest.mark.slow
+def test_what_was_made_of_another_checkpoint_is_refused(folder, capsys, changed_file, verb):
+    """Router, experts and held-out experts: any of them may have been trained anew since."""
+    path = Path("results/checkpoints/digits", changed_file, "model.safetensors")
+    other = path.parent.parent / ("default" if "fold" in changed_file else "fold=0-of-3") / path.name
+    if not other.exists():
+        other = Path("results/checkpoints/digits/router/sigma=0.25/seed=0/default", path.name)
+    shutil.copy(other, path)
+    assert main(verb) == 2
+    assert "must be" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_routes_of_another_seed_are_refused(folder, capsys):
+    write_params(folder, content() | {"training_seeds": [0, 1]})
+    target = Path("results/checkpoints/digits/router/seed=1/routes.json")
+    target.parent.mkdir()
+    shutil.copy(ROUTES, target)
+    for sigma in SIGMAS:
+        for fold in range(FOLDS):
+            assert main(["train", f"digits/gaussian/sigma={sigma}/seed=1/fold={fold}-of-{FOLDS}"]) == 0
+    assert main(["train", "digits/router/sigma=0.5/seed=1/default"]) == 2
+    assert "seed is 0; must be 1" in capsys.readouterr().err
+
+
+def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificates_of_theirs():
+    whole = changed(changed(content(), "tables.dual.methods", ["dual"]), "tables.dual.baseline", "dual")
+    found = experiment(whole)
+    assert [batch.method for batch in found.all_certificates("dual")] == ["dual"]
+    assert {batch.method for batch in found.all_counts("dual")} == {"dual", "cohen", "held-out"}
+    folds = [spec.fold for spec in found.models("dual") if spec.fold is not None]
+    assert len(folds) == FOLDS * len(SIGMAS)
+    router = CertificationRun("digits", "dual", 0.5, 0, (), 0)
+    parts = found.certify(router, "test").parts
+    assert [part.alpha for part in parts] == [ALPHA, *[pytest.approx(ALPHA * (1 - ROUTER - OTHERS))] * 2]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("methods.dual.experts.methods", ["held-out"], r"unknown 'held-out'"),
+        ("methods.dual.experts", None, r"methods\.dual\.training: 'router'; must be no router's, or"),
+        ("methods.dual.training", "gaussian", r"methods\.dual\.training: 'gaussian'; must be a router's"),
+        ("methods.dual.memory", "shuffled", r"memory: 'shuffled'; must be null with experts"),
+        ("methods.dual.experts.router_share", 1.0, r"methods\.dual\.experts\.router_share: 1\.0; must be in \(0, 1\)"),
+        ("methods.dual.experts.router_share", 0.9, r"router_share \+ others_share: 1\.1; must be below 1"),
+        ("methods.held-out.folds", 1, r"methods\.held-out\.folds: 1; must be"),
+        ("methods.held-out.folds", None, r"trainings\.router\.routes\.methods: unknown 'held-out'"),
+        ("methods.cohen.memory", "shuffled", r"'cohen' has the guarantee 'memory'; must be global"),
+        ("datasets.digits.sigmas", [0.25], r"methods\.dual\.experts: 1 on digits; must be at least 2"),
+        ("tables.dual.methods", ["cohen", "held-out"], r"'held-out' certifies training images"),
+        ("trainings.router.start", {"training": "gaussian"}, r"start must be null"),
+        ("methods.held-out.certificate", {"name": "two_sided"}, r"experts\.methods: \['cohen'\]; training, policy and"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_routed_is_refused_before_anything_runs(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        check_members(parse_params(changed(content(), key, value)))
+
+
+def test_attacks_on_a_dual_classifier_are_refused():
+    promises = small_content()["tables"]["promises"] | {"methods": ["dual"]}
+    whole = content()
+    with pytest.raises(ConfigError, match=r"tables\.promises\.methods: 'dual' has experts; must be one"):
+        check_members(parse_params(whole | {"tables": whole["tables"] | {"promises": promises}}))
