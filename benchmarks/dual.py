@@ -20,6 +20,7 @@ from tabulate import tabulate
 from certsmooth import DualSmoothedClassifier, Recipe, SmoothedClassifier, dual_certificates, train
 from certsmooth.science.datasets.digits import Digits
 from certsmooth.science.models import ModelSpec, build
+from certsmooth.science.theory.dual import shares
 from certsmooth.science.theory.worst_case import constant_radius
 
 SIGMAS = (0.12, 0.25, 0.5)
@@ -73,13 +74,16 @@ def routed(
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Yield class and radius by the theorem, and by its first term alone; both are sampled once."""
     options = {"n0": 100, "n": n, "seed": 1}
-    of_expert = ALPHA / 2 / len(dual.experts)
-    route = dual.router.certify(data[0], alpha=ALPHA / 2, **options)
-    each = [expert.certify(data[0], alpha=of_expert, **options) for expert in dual.experts]
+    of_router, *of_expert = shares(ALPHA, 0.1, 0.1, len(dual.experts))
+    route = dual.router.certify(data[0], alpha=of_router, **options)
     place, edge = route["predict"].to_numpy(), route["radius"].to_numpy()
-    predict, radius = (np.stack([one[key] for one in each], axis=1) for key in ("predict", "radius"))
+    chosen = np.arange(len(dual.experts)) == place[:, None]
+    each = [[expert.certify(data[0], alpha=alpha, **options) for expert in dual.experts] for alpha in of_expert]
+    predict, radius = (
+        np.where(chosen, *(np.stack([one[key] for one in found], axis=1) for found in each))
+        for key in ("predict", "radius")
+    )
     yield "dual", *dual_certificates(place, edge, predict, radius), place
-    chosen = np.arange(len(dual.experts)) == place[:, None]  # the others abstain
     yield "dual, router alone", *dual_certificates(place, edge, np.where(chosen, predict, -1), radius), place
 
 

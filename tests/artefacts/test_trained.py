@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from certsmooth import SmoothedClassifier, load_classifier
-from certsmooth.errors import CheckpointError
+from certsmooth.errors import CheckpointError, ConfigError
 from certsmooth.science.models import ModelSpec, build
 from factories import save_classifier
 
@@ -26,6 +26,13 @@ def test_what_a_checkpoint_holds(path):
     assert torch.equal(trained.model(images), served(images))
     smoothed = SmoothedClassifier(trained.model, trained.num_classes, trained.sigma)
     assert smoothed.predict(images, n=50, seed=0).shape == (5,)
+
+
+def test_it_is_no_model_itself_and_the_message_says_what_is(path):
+    with pytest.raises(
+        ConfigError, match=r"^model: a TrainedClassifier; must be a torch module, .* such as its \.model$"
+    ):
+        SmoothedClassifier(load_classifier(path), 10, 0.25)
 
 
 def test_the_path_may_be_text(path):

@@ -343,7 +343,7 @@ def test_wrong_structure_is_named(content, path, value, words):
         ("datasets.cones-figures.certification.last", 3, ["toy", "last 3 on cones-figures", "must be null"]),
         ("high_dimension.method", "idrs", ["high_dimension.method: 'idrs'", "constant sigma"]),
         ("high_dimension.method", "yang", ["high_dimension.method", "'yang' certifies in l1"]),
-        ("methods.cohen.memory", "test_order", ["high_dimension.method: 'cohen'", "no memory"]),
+        ("methods.cohen.memory", "test_order", ["methods.dual: 'cohen' has the guarantee 'memory'", "must be global"]),
     ],
 )
 def test_wrong_option_of_a_member_is_named(content, path, value, words):
@@ -351,6 +351,12 @@ def test_wrong_option_of_a_member_is_named(content, path, value, words):
         check_members(parse_params(changed(content, path, value)))
     for word in words:
         assert word in str(error.value)
+
+
+def test_certificates_in_high_dimension_start_from_no_memory(content):
+    whole = changed(changed(content, "methods.stability.memory", "test_order"), "high_dimension.method", "stability")
+    with pytest.raises(ConfigError, match=r"high_dimension\.method: 'stability'; must have no memory"):
+        check_members(parse_params(whole))
 
 
 @pytest.mark.parametrize(

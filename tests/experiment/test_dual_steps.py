@@ -20,7 +20,7 @@ from certsmooth.experiment.cli import main
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.members import check_members
 from certsmooth.experiment.resolve import Experiment
-from certsmooth.experiment.runs import CertificationRun
+from certsmooth.experiment.runs import CertificationRun, table_runs
 from factories import changed, small_content, write_params
 
 SIGMAS, FOLDS, ALPHA, ROUTER, OTHERS = [0.25, 0.5], 3, 0.05, 0.3, 0.2
@@ -46,6 +46,7 @@ def content():
             "cohen": cohen,
             "held-out": cohen
             | {"label": "Held out", "folds": FOLDS, "certification": {"n0": 20, "n": 50, "alpha": 0.5}},
+            "standard": cohen | {"label": "Other"},
             "dual": cohen
             | {
                 "label": "Dual",
@@ -269,10 +270,9 @@ def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificate
         ("methods.held-out.folds", 1, r"methods\.held-out\.folds: 1; must be"),
         ("methods.held-out.folds", None, r"trainings\.router\.routes\.methods: unknown 'held-out'"),
         ("methods.cohen.memory", "shuffled", r"'cohen' has the guarantee 'memory'; must be global"),
-        ("datasets.digits.sigmas", [0.25], r"methods\.dual\.experts: 1 on digits; must be at least 2"),
         ("tables.dual.methods", ["cohen", "held-out"], r"'held-out' certifies training images"),
         ("trainings.router.start", {"training": "gaussian"}, r"start must be null"),
-        ("methods.held-out.certificate", {"name": "two_sided"}, r"experts\.methods: \['cohen'\]; training, policy and"),
+        ("methods.dual.experts.methods", ["cohen", "standard"], r"'standard'\]; must be as many as label"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_routed_is_refused_before_anything_runs(key, value, message):
@@ -285,3 +285,13 @@ def test_attacks_on_a_dual_classifier_are_refused():
     whole = content()
     with pytest.raises(ConfigError, match=r"tables\.promises\.methods: 'dual' has experts; must be one"):
         check_members(parse_params(whole | {"tables": whole["tables"] | {"promises": promises}}))
+
+
+def test_with_one_expert_there_is_no_router_to_show():
+    whole = changed(content(), "datasets.digits.sigmas", [0.25])
+    params = parse_params(whole)
+    check_members(params)
+    assert {run.method for run in table_runs(params, "dual")} == {"cohen"}
+    assert {batch.method for batch in Experiment(params).all_counts()} == {"cohen"}
+    with pytest.raises(ConfigError, match=r"tables\.dual\.baseline: 'dual' has fewer than two experts on digits"):
+        check_members(parse_params(changed(whole, "tables.dual.baseline", "dual")))

@@ -38,6 +38,7 @@ SHOWN = {
     ("NN", "NN"): {"idrs-training", "idrs-training-4", "idrs-training-10"},
     ("NN", "FS"): {"gaussian-nn"},
     ("FS", "BD"): {"border"},
+    ("FS", "router"): {"dual"},
     ("none", "FS"): {"standard", "toy-cohen"},
     ("none", "NN"): {"toy-idrs", "toy-idrs-equal"},
 }

@@ -110,7 +110,7 @@ def test_objectives_that_attack_are_known_by_their_imports():
         for name in names("objectives")
         if code_hash.depends_on(f"science.objectives.{name}", "science.objectives._attacks")
     }
-    assert found == {"adre", "smoothadv"}
+    assert found == {"adre", "smoothadv", "smoothmix"}
 
 
 @pytest.mark.parametrize("name", ["published.csv", "members/templates/table.md.j2"])

@@ -469,7 +469,7 @@ AnyTraining = Annotated[
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Experts:
-    """What a router chooses between, and how alpha is shared."""
+    """What a router chooses between, and how alpha is shared; tables leave out a router with fewer than two experts."""
 
     methods: Annotated[tuple[str, ...], _must_be("one or more different ones", _differ)] = Field(
         description="at each sigma of the router's ``routes``, in their order: keys of ``methods``"
@@ -883,15 +883,10 @@ class Params:
         if (routes is None) != (method.experts is None):
             kind = "a router's" if method.experts else "no router's, or this method have experts"
             raise ValueError(f"{key}.training: {method.training!r}; must be {kind}")
-        if routes is None or method.experts is None:
-            return
-        found = [self.our_methods[each] for each in method.experts.methods]
-        asked = [self.our_methods[each] for each in routes.methods]
-        if [_classified(each) for each in found] != [_classified(each) for each in asked]:
-            right = f"those whose certificates label the training images of {method.training!r}: "
+        if routes and method.experts and len(routes.methods) != len(method.experts.methods):
             raise ValueError(
-                f"{key}.experts.methods: {list(method.experts.methods)}; training, policy and certificate must be "
-                f"{right}{list(routes.methods)}"
+                f"{key}.experts.methods: {list(method.experts.methods)}; must be as many as label training images "
+                f"for {method.training!r}, in their order: {list(routes.methods)}"
             )
 
     def _check_labels(self, key: str, methods: Sequence[str]) -> None:
@@ -1019,11 +1014,6 @@ class Params:
     def of_kind(self, kind: type[K]) -> Mapping[str, K]:
         """Return the tables of one kind, by name."""
         return {name: table for name, table in self.tables.items() if isinstance(table, kind)}
-
-
-def _classified(method: Method) -> tuple[str, Member, Member]:
-    """Return what a method certifies, whatever images and by how many samples."""
-    return method.training, method.policy, method.certificate
 
 
 def _stops(key: str, changes: CertificationChanges) -> Iterator[tuple[str, str, Collection[str]]]:

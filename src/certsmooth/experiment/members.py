@@ -225,6 +225,11 @@ def _norm_of(params: Params, method: str) -> str:
 def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
     runs.published_runs(params, name)  # or they are about other data or noise levels
     rows = rows_of(table, params.dataset)
+    if isinstance(table, CertifiedTable | AccuracyTable) and table.baseline in params.our_methods:
+        for about in runs.table_choices(params, name):
+            if runs.has_no_choice(params, about.dataset, table.baseline):
+                found = f"{table.baseline!r} has fewer than two experts on {about.dataset}"
+                raise ConfigError(f"{key}.baseline: {found}; must have two or more, methods times sigmas")
     _check_shown(f"{key}.methods", params, rows)
     if isinstance(table, EmpiricalTable | SoundnessTable):
         _check_alone(f"{key}.methods", params, rows)
@@ -298,10 +303,6 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
 def _check_experts(params: Params, router: runs.CertificationRun) -> None:
     """Check that a router and its experts make certificates together: `certsmooth.science.theory.dual`."""
     key, experts = f"methods.{router.method}", runs.expert_runs(params, router)
-    if len(experts) < 2:
-        raise ConfigError(
-            f"{key}.experts: {len(experts)} on {router.dataset}; must be at least 2: methods times sigmas"
-        )
     norm = certificate_of(params, router.method).norm
     for run in (router, *experts):
         certificate, memory = certificate_of(params, run.method), params.our_methods[run.method].memory

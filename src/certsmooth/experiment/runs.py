@@ -315,6 +315,12 @@ def stop_of(params: Params, dataset: str, method: str) -> StopSpec | None:
     return StopSpec(rule, MemberSpec(certificate.name, certificate.options), chosen.alpha)
 
 
+def has_no_choice(params: Params, dataset: str, method: str) -> bool:
+    """Return whether a method is a router's that would choose between fewer than two experts: tables leave it out."""
+    experts, routes = params.our_methods[method].experts, params.routes_of(params.our_methods[method].training)
+    return experts is not None and routes is not None and len(_routed(params, dataset, experts.methods, routes)) < 2
+
+
 def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     """Yield the certifications that a table is made of; see `table_choices`, and `published_runs` for other rows."""
     chosen = params.tables[table]
@@ -323,6 +329,8 @@ def table_runs(params: Params, table: str) -> Iterator[CertificationRun]:
     certification_seeds = (own.certification_seeds if own else None) or (params.seed,)
     ours = [method for method in rows_of(chosen, params.dataset) if method in params.our_methods]
     for about, method in product(table_choices(params, table), ours):
+        if has_no_choice(params, about.dataset, method):
+            continue
         known = grid_points(params, about.dataset, method)
         for sigma, seed, grid, certification_seed in product(about.sigmas, seeds, known, certification_seeds):
             yield CertificationRun(about.dataset, method, sigma, seed, grid, certification_seed)
@@ -440,7 +448,7 @@ def expert_runs(params: Params, run: CertificationRun) -> tuple[CertificationRun
     if routes is None or method.experts is None:
         return ()
     key, found = f"methods.{run.method}.experts", []
-    for expert, sigma in product(method.experts.methods, _expert_sigmas(params, run.dataset, routes)):
+    for expert, sigma in _routed(params, run.dataset, method.experts.methods, routes):
         grid = only_grid_point(grid_points(params, run.dataset, expert), expert, run.dataset, key=key)
         found.append(replace(run, method=expert, sigma=sigma, grid=grid))
     return tuple(found)
@@ -457,7 +465,7 @@ def routing_runs(params: Params, run: ModelRun) -> tuple[tuple[CertificationRun,
     if (routes := params.routes_of(run.training)) is None:
         return ()
     found = []
-    for name, sigma in product(routes.methods, _expert_sigmas(params, run.dataset, routes)):
+    for name, sigma in _routed(params, run.dataset, routes.methods, routes):
         points, folds = grid_points(params, run.dataset, name), params.our_methods[name].folds
         if len(points) != folds:
             key = f"trainings.{run.training}.routes"
@@ -468,8 +476,9 @@ def routing_runs(params: Params, run: ModelRun) -> tuple[tuple[CertificationRun,
     return tuple(found)
 
 
-def _expert_sigmas(params: Params, dataset: str, routes: Routes) -> tuple[float, ...]:
-    return routes.sigmas or params.datasets[dataset].sigmas
+def _routed(params: Params, dataset: str, methods: Sequence[str], routes: Routes) -> list[tuple[str, float]]:
+    """Return method and sigma of each expert, in the order of the router's classes."""
+    return list(product(methods, routes.sigmas or params.datasets[dataset].sigmas))
 
 
 def splits_of(params: Params, method: str) -> tuple[Split, ...]:

@@ -67,7 +67,10 @@ def as_module(model: BaseModel) -> nn.Module:
     if isinstance(model, nn.Module):
         return model
     if isinstance(model, type) or not callable(model):
-        raise ConfigError(f"model: {model!r}; must be a torch module, or a function from images to scores")
+        # What `load_classifier` and `train` return hold one.
+        held = ", such as its .model" if isinstance(getattr(model, "model", None), nn.Module) else ""
+        found = f"a {type(model).__name__}" if held else repr(model)
+        raise ConfigError(f"model: {found}; must be a torch module, or a function from images to scores{held}")
     return FunctionModel(model)
 
 
