@@ -57,6 +57,16 @@ def test_it_says_what_it_read(content, tmp_path, monkeypatch, capsys):
     assert said == "params.yaml: 1 table, 1 data set, 1 method, 2 base classifiers, 2 certifications: ok\n"
 
 
+@pytest.mark.slow
+def test_it_loads_no_solver(content, tmp_path):
+    """Every policy is imported: one that loads scipy.optimize costs each check a quarter of a second."""
+    write_params(tmp_path, content)
+    check = "import sys; from certsmooth.experiment.cli import main; assert main(['check']) == 0"
+    script = f"{check}; print('scipy.optimize' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "False"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [

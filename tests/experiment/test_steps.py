@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ import yaml
 
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.certificates import read_certificates
-from certsmooth.artefacts.counts import read_counts, write_counts
+from certsmooth.artefacts.counts import Journal, read_counts, write_counts
 from certsmooth.artefacts.records import RECORD, read_logs, write_logs
 from certsmooth.errors import CheckpointError
 from certsmooth.experiment import runs
@@ -28,6 +29,9 @@ from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.steps import label
 from certsmooth.experiment.steps.data import load_part
 from certsmooth.experiment.steps.pictures import SHOWN
+from certsmooth.science.sampling.counts import GROUP
+from certsmooth.science.sigma import data_dependent
+from certsmooth.science.sigma.data_dependent import radius_gradient
 from factories import digits_content, plain_yaml, write_params
 
 pytestmark = pytest.mark.slow
@@ -240,6 +244,82 @@ def test_what_was_sampled_before_is_not_sampled_again(folder, monkeypatch):
         place = [each.identity for each in after].index(part.identity)
         assert logs_after[place] == log  # the seconds of the first time
         np.testing.assert_array_equal(after[place].counts.estimation, part.counts.estimation)
+
+
+def search_for(*iterations):
+    def change(params):
+        params["methods"]["cohen-ds"]["policy"]["options"]["iterations"] = list(iterations)
+
+    edit_params(Path(), change)
+
+
+def test_numbers_of_steps_share_one_search_and_have_the_bytes_of_their_own(folder, monkeypatch):
+    """A group of images takes the steps of the farthest, also in a shard, and of those that are left to sample."""
+    steps = []
+
+    def counted(*arguments):
+        steps.append(1)
+        return radius_gradient(*arguments)
+
+    monkeypatch.setattr(data_dependent, "radius_gradient", counted)
+    alone = {}
+    for k in (2, 5, 3):
+        search_for(k)
+        assert main(["sample", COHEN_DS, *elsewhere(f"alone-{k}", "data", "checkpoints")]) == 0
+        for part in read_counts(counts_path(COHEN_DS, results=f"alone-{k}")):
+            alone[k, part.identity["spec"]["split"]] = part
+    groups = sum(-(-images // GROUP) for images in IMAGES.values())
+    assert len(steps) == groups * (2 + 5 + 3)
+    search_for(2, 5)
+    assert main(["sample", COHEN_DS]) == 0
+    assert len(steps) == groups * (10 + 5)
+    search_for(2, 5, 3)
+    assert main(["sample", COHEN_DS]) == 0
+    assert len(steps) == groups * (10 + 5 + 3)
+    parts = read_counts(counts_path(COHEN_DS))
+    places = [
+        (part.identity["spec"]["policy"]["options"]["iterations"], part.identity["spec"]["split"]) for part in parts
+    ]
+    assert places == list(product((2, 5, 3), SPLITS))
+    for place, part in zip(places, parts, strict=True):
+        assert part.identity == alone[place].identity
+        for name, values in vars(part.counts).items():
+            assert values.tobytes() == getattr(alone[place].counts, name).tobytes()
+    assert len({part.counts.sigma.tobytes() for part in parts}) == 6
+    make_params(folder, shards=2)
+    search_for(2, 5, 3)
+    assert main(["sample", COHEN_DS, "--shard", "1/2"]) == 0
+    assert len(steps) == groups * (10 + 5 + 3) + (4 + 1) * 5
+    for whole, part in zip(parts, read_counts(counts_path(COHEN_DS, "1-of-2")), strict=True):
+        rows = np.isin(whole.counts.index, part.counts.index)
+        for name, values in vars(part.counts).items():
+            assert values.tobytes() == getattr(whole.counts, name)[rows].tobytes()
+
+
+def test_a_shared_search_that_is_interrupted_gives_the_same_bytes(folder, monkeypatch):
+    """Between the sigmas of two parts, among the images of the first part, and among those of the others."""
+    search_for(2, 5, 3)
+    assert main(["sample", COHEN_DS]) == 0
+    command = ["sample", COHEN_DS, *elsewhere("killed", "data", "checkpoints")]
+    append, left = Journal.append, 0
+
+    def interrupted(journal, entry):
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        append(journal, entry)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "append", interrupted)
+        for lines in (1, 1, 1, 60, 900, 400):
+            left = lines
+            assert main(command) == 130
+    killed = counts_path(COHEN_DS, results="killed")
+    assert not killed.exists()
+    assert main(command) == 0
+    assert killed.read_bytes() == counts_path(COHEN_DS).read_bytes()
+    assert not list(killed.parent.glob(".*"))
 
 
 def test_another_certification_seed_is_other_noise_for_the_same_classifier(folder):

@@ -233,6 +233,32 @@ def test_what_is_chosen_is_asked_again_with_noise_that_nothing_else_has_seen(mon
         assert draws.n0 + draws.n == n
 
 
+def test_sigma_is_searched_for_the_points_of_all_candidates_in_full_groups(monkeypatch):
+    """Six candidates of 7 points are within a group of 50, and the chosen points are another: not 7 searches, but 2."""
+    searched, counted = [], []
+
+    class Spy(Sampler):
+        def sigmas(self, policy, images, identities, *, plans=None):
+            searched.append(len(images))
+            return super().sigmas(policy, images, identities, plans=plans)
+
+        def count(self, images, sigma, identities):
+            counted.append((self.plan, images, sigma))
+            return super().count(images, sigma, identities)
+
+    monkeypatch.setattr("certsmooth.science.audit.break_certificates.Sampler", Spy)
+    policy = DataDependent(sigma=0.5, iterations=3, step=0.05, variant="algorithm_1")
+    points = np.random.default_rng(0).random((7, 2)) + 0.5
+    balls = make_balls(points, 1, np.linspace(0.5, 1, 7), 0.5, points[::-1].copy())
+    model = half_space([3.0, 4.0], 0.0)
+    break_group(model, balls, num_classes=2, policy=policy, reached=(0.5, 0.5), plan=plan(n=200))
+    assert searched == [42, 7]
+    for draws, images, sigma in counted:  # each as if it had been searched for by itself
+        alone = Sampler(model, num_classes=2, plan=draws).sigmas(policy, images, balls.identities)
+        assert torch.equal(sigma, alone)
+    assert len(torch.cat([sigma for *_, sigma in counted]).unique()) == 49
+
+
 def test_a_model_without_a_gradient_is_refused():
     class Hard(nn.Module):
         def forward(self, images):

@@ -558,9 +558,10 @@ class Probe:
 
     semi_elasticity = None
 
-    def __call__(self, model, images, sigma, draw):
+    def together(self, policies, model, images, sigma, draw):
         self.given.update(images=images, sigma=sigma, draws=[draw(step) for step in self.steps], model=model)
-        return self.result(sigma) if callable(self.result) else torch.full_like(sigma, self.result)
+        found = self.result(sigma) if callable(self.result) else torch.full_like(sigma, self.result)
+        return found.expand(len(policies), -1)
 
 
 def probe(group, *, steps=(), samples=2, result=0.5, plan=PLAN):
@@ -627,6 +628,17 @@ def test_sigma_of_an_image_does_not_depend_on_its_group(group):
     full = images[torch.arange(GROUP) % 7]
     names = [f"{identity}, {k}" if k else identity for k in range(8) for identity in identities][:GROUP]
     assert torch.equal(sampler.sigmas(policy, full, names)[:7], together)
+
+
+@pytest.mark.parametrize("variant", ["published_program", "class_held"])
+def test_sigmas_of_several_numbers_of_steps_are_those_of_each(group, variant):
+    """Also at 1e-4 a step: the path is not rounded where one of them ends."""
+    images, _, identities = group
+    sampler = Sampler(RowLinear(WEIGHT), num_classes=CLASSES, plan=PLAN)
+    policies = [DataDependent(sigma=0.5, iterations=k, variant=variant, class_samples=8) for k in (130, 0, 7, 30)]
+    together = sampler.sigmas_together(policies, images, identities)
+    assert torch.equal(together, torch.stack([sampler.sigmas(policy, images, identities) for policy in policies]))
+    assert (together.std(1) > 0).tolist() == [True, False, True, True]
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])

@@ -256,6 +256,15 @@ def test_asks_for_the_steps_in_order(policy, case):
     assert policy.samples > 0 or not asked
 
 
+def test_several_policies_give_what_each_gives(policy, case):
+    model, images = case
+    extents = () if policy.extent is None else (3, 0, 7, 3)
+    policies = [policy, *(dataclasses.replace(policy, **{policy.extent: extent}) for extent in extents)]
+    start = torch.full((len(images),), policy.sigma0, dtype=torch.float64)
+    found = policy.together(policies, model, images, start, draws(policy, images))
+    assert torch.equal(found, torch.stack([run(each, model, images) for each in policies]))
+
+
 def test_is_a_frozen_dataclass(policy):
     with pytest.raises(dataclasses.FrozenInstanceError):
         policy.sigma = 1.0

@@ -196,6 +196,34 @@ def test_fewer_steps_are_a_prefix_of_more():
     torch.testing.assert_close(rest(model, images, with_100, shifted), with_900, rtol=0, atol=0)
 
 
+@KINDS
+def test_several_numbers_of_steps_take_the_forward_passes_of_the_most(norm_of, variant):
+    """K = 100, 300 and 900 of the paper, with a hundredth of the steps: 9 passes in the place of 13."""
+    torch.manual_seed(5)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    images, passes = torch.rand(3, 1, 2, 2), []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    policies = [policy(iterations=k, variant=variant, norm=norm_of, class_samples=2) for k in (1, 3, 9)]
+    draw = random_draw(1, images, norm_of)
+    together = policies[0].together(policies, model, images, start(images), draw)
+    held = 2 if variant == "class_held" else 0
+    assert len(passes) == held + 9
+    alone = torch.stack([each(model, images, start(images), draw) for each in policies])
+    assert len(passes) == held + 9 + 3 * held + 13
+    assert torch.equal(together, alone)
+    assert len(alone[:, 0].unique()) == 3
+
+
+def test_policies_that_differ_in_more_take_their_own_ways():
+    torch.manual_seed(6)
+    model, images = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), torch.rand(3, 1, 2, 2)
+    policies = [policy(iterations=3), policy(iterations=3, step=0.1), policy(iterations=2, variant="algorithm_1")]
+    draw = random_draw(1, images)
+    together = policies[0].together(policies, model, images, start(images), draw)
+    assert torch.equal(together, torch.stack([each(model, images, start(images), draw) for each in policies]))
+    assert len(together[:, 0].unique()) == 3
+
+
 @pytest.mark.parametrize("variant", ["algorithm_1", "published_program"])
 def test_only_where_the_class_is_held_it_cannot_flip(variant):
     """At x = 0 and sigma0 = 0.8 class 1 leads; a walk of large samples makes class 0 lead at larger sigma."""

@@ -50,7 +50,7 @@ def mean_log_probabilities(logits: Float[Tensor, "n b k"]) -> Float[Tensor, "b k
     if not bool(logits.isfinite().all()):
         raise ModelError("the model returned logits that are not finite; must be finite logits")
     log_p: Tensor = logits.to(torch.float64).log_softmax(2)
-    return log_p.logsumexp(0) - math.log(len(logits))
+    return log_p.squeeze(0) if len(log_p) == 1 else log_p.logsumexp(0) - math.log(len(log_p))
 
 
 def divergence(log_p: Float[Tensor, "*n b k"], log_q: Float[Tensor, "*n b k"]) -> Float[Tensor, "*n b"]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy.typing as npt
 import torch
 from tqdm import tqdm
 
+from certsmooth._internal.registry import member
 from certsmooth._internal.storage import atomic_write, exclusive
 from certsmooth.artefacts.counts import CountsJournal, CountsPart, read_counts, write_counts
 from certsmooth.artefacts.records import Log, log_path, read_logs, write_logs
@@ -37,7 +40,8 @@ from certsmooth.science.theory.pixel_grid import grid_of
 def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: Path, device: torch.device) -> None:
     """Sample one shard of each part and write the counts, with a log beside them.
 
-    A killed run goes on with the next image, and parts that were sampled before are kept.
+    A killed run goes on with the next image, and parts that were sampled before are kept. Parts that differ only in how
+    far their policies search share one search of each group of images.
 
     Args:
         batch: what to sample.
@@ -57,16 +61,17 @@ def sample_shard(batch: Batch[SampleSpec], *, shard: int, shards: int, results: 
     loaded = Loaded(results, device)
     with exclusive(output, error=CountsError):
         before = _sampled_before(output.parent.parent)
-        parts, logs, journals = [], [], []
-        for spec in batch.parts:
-            asked = _Shard.of(spec, loaded, shard, shards).going_on_from(before.values())
-            journals.append(CountsJournal(output, asked.identity))
-            part, log = before.get(asked.key) or _sample(asked, loaded, journals[-1])
-            parts.append(part)
-            logs.append(log)
+        found: dict[str, tuple[CountsPart, Log]] = {}
+        journals: list[CountsJournal] = []
+        for specs in _paths(batch.parts):
+            asked = [_Shard.of(spec, loaded, shard, shards).going_on_from(before.values()) for spec in specs]
+            begun = [(each, CountsJournal(output, each.identity)) for each in asked]
+            made = before | _sample([each for each in begun if each[0].key not in before], loaded)
+            found |= {each.spec.key: made[each.key] for each in asked}
+            journals += [journal for _, journal in begun]
         kept = _set_aside(output)
-        write_counts(output, parts)
-        write_logs(output, logs)
+        write_counts(output, [found[spec.key][0] for spec in batch.parts])
+        write_logs(output, [found[spec.key][1] for spec in batch.parts])
         for journal in journals:  # of all parts: a run that was killed here has left them
             journal.remove()
         for path in kept:
@@ -236,17 +241,39 @@ def _set_aside(output: Path) -> tuple[Path, Path]:
     return kept, log_path(kept)
 
 
-def _sample(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> tuple[CountsPart, Log]:
-    classifier = loaded.classifier(asked.spec.base)
-    with journal, numerics(classifier.spec.numeric_type):
-        _sample_groups(asked, loaded, journal)
+_Path = Sequence[tuple[_Shard, CountsJournal]]
+"""Parts whose sigmas one search finds, each with its journal."""
+
+
+def _paths(parts: Iterable[SampleSpec]) -> list[list[SampleSpec]]:
+    """Return parts, each once; those are together that differ only in how far their policies search."""
+    paths: dict[str, dict[str, SampleSpec]] = defaultdict(dict)
+    for spec in parts:
+        extent = member("sigma", spec.policy.name).extent
+        others = {option: value for option, value in spec.policy.options.items() if option != extent}
+        start = replace(spec, policy=replace(spec.policy, options=others))
+        paths[start.key][spec.key] = spec
+    return [list(path.values()) for path in paths.values()]
+
+
+def _sample(path: _Path, loaded: Loaded) -> dict[str, tuple[CountsPart, Log]]:
+    """Return the counts of each part, and their log, by the key of the shard."""
+    with ExitStack() as stack:
+        for _, journal in path:
+            stack.enter_context(journal)
+        return {asked.key: _sample_part(asked, journal, path, loaded) for asked, journal in path}
+
+
+def _sample_part(asked: _Shard, journal: CountsJournal, path: _Path, loaded: Loaded) -> tuple[CountsPart, Log]:
+    with numerics(loaded.classifier(asked.spec.base).spec.numeric_type):
+        _sample_groups(asked, journal, path, loaded)
     positions = [int(p) for group in asked.groups for p in group]
     log = loaded.log([journal.rows[p]["seconds"] for p in positions])
     return CountsPart(journal.counts(positions), asked.identity), log
 
 
-def _sample_groups(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> None:
-    classifier, policy = loaded.classifier(asked.spec.base), loaded.policy(asked.spec)
+def _sample_groups(asked: _Shard, journal: CountsJournal, path: _Path, loaded: Loaded) -> None:
+    classifier = loaded.classifier(asked.spec.base)
     sampler = Sampler(classifier, num_classes=classifier.spec.num_classes, plan=asked.plan)
     total = sum(map(len, asked.groups))
     name = f"{asked.spec.base.name}, {asked.spec.split}"
@@ -256,14 +283,25 @@ def _sample_groups(asked: _Shard, loaded: Loaded, journal: CountsJournal) -> Non
                 continue
             images, first = asked.split.batch(positions).to(loaded.device), int(positions[0])
             if first not in journal.sigmas:
-                sigmas = sampler.sigmas(policy, images, asked.identities(positions))
-                within = policy.constant_within(images)
-                journal.append({"position": first, "sigmas": sigmas.tolist(), "constant_within": within.tolist()})
+                _search(path, sampler, images, positions, loaded)
             group = _Group(asked, positions, images, *map(np.asarray, journal.sigmas[first]))
             finished = group.counted(sampler, journal) if asked.stop is None else group.stopped(sampler, journal)
             for row in finished:
                 journal.append(row)
                 bar.update()
+
+
+def _search(
+    path: _Path, sampler: Sampler, images: torch.Tensor, positions: npt.NDArray[np.int64], loaded: Loaded
+) -> None:
+    """Write the sigmas of a group of images, float32 [g, *shape], to all journals of a path that do not hold them."""
+    first = int(positions[0])
+    left = [(asked, journal) for asked, journal in path if first not in journal.sigmas]
+    policies = [loaded.policy(asked.spec) for asked, _ in left]
+    found = sampler.sigmas_together(policies, images, left[0][0].identities(positions))
+    for (_, journal), policy, sigmas in zip(left, policies, found, strict=True):
+        within = policy.constant_within(images)
+        journal.append({"position": first, "sigmas": sigmas.tolist(), "constant_within": within.tolist()})
 
 
 @dataclass(frozen=True)

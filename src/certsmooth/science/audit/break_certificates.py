@@ -45,7 +45,7 @@ from certsmooth.science.attacks._l2 import per_example, unit
 from certsmooth.science.audit.answers import Answers
 from certsmooth.science.certificates import Norm
 from certsmooth.science.noise import NoiseStreams
-from certsmooth.science.sampling.sampler import BLOCK, Sampler, SamplingPlan
+from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 from certsmooth.science.theory.pixel_grid import PixelGrid
@@ -159,24 +159,29 @@ def break_group(
         What PREDICT counts at the most promising candidate of each.
     """
     classes = balls.predict.cpu().numpy()
-    best, kind, tried = np.full(len(classes), -plan.screen - 1), np.zeros(len(classes), np.int64), 0
+    best, kind = np.full(len(classes), -plan.screen - 1), np.zeros(len(classes), np.int64)
     chosen = balls.images
     predict = plan.draws("predict", plan.n)
     sampler = Sampler(model, num_classes=num_classes, plan=predict)
-    for name, fraction, points in candidates(model, balls, start=policy.sigma0, reached=reached, plan=plan):
-        sampler = sampler.drawing(plan.draws(f"screen/{name}/{fraction}", plan.screen))
-        _, counts, _ = _answer(sampler, points, balls.identities, policy)
+    tried = list(candidates(model, balls, start=policy.sigma0, reached=reached, plan=plan))
+    screens = [plan.draws(f"screen/{name}/{fraction}", plan.screen) for name, fraction, _ in tried]
+    sigmas = _sigmas(sampler, policy, [points for *_, points in tried], balls.identities, screens)
+    for (name, _, points), screen, sigma in zip(tried, screens, sigmas, strict=True):
+        sampler = sampler.drawing(screen)
+        counts, _ = _count(sampler, points, sigma, balls.identities)
         lead = _lead(counts, classes)
         better = torch.from_numpy(lead > best).to(points.device)
         chosen = torch.where(per_example(better, points).bool(), points, chosen)
-        kind, best, tried = np.where(lead > best, KINDS.index(name), kind), np.maximum(lead, best), tried + 1
-    sigma, counts, batch_size = _answer(sampler.drawing(predict), chosen, balls.identities, policy)
+        kind, best = np.where(lead > best, KINDS.index(name), kind), np.maximum(lead, best)
+    sampler = sampler.drawing(predict)
+    sigma = sampler.sigmas(policy, chosen, balls.identities)
+    counts, batch_size = _count(sampler, chosen, sigma, balls.identities)
     return Answers(
         index=np.asarray(balls.identities, dtype=np.int64),
         predict=classes,
         radius=balls.radius.cpu().numpy(),
         sigma=balls.sigma.cpu().numpy(),
-        candidates=np.full(len(classes), tried),
+        candidates=np.full(len(classes), len(tried)),
         kind=kind,
         distance=_distances(chosen, balls.images, plan.norm).cpu().numpy(),
         sigma_there=sigma.numpy(),
@@ -302,13 +307,31 @@ def _lengths(vectors: Float[Tensor, " g *shape"], norm: Norm) -> Float[Tensor, "
     return lengths
 
 
-def _answer(
-    sampler: Sampler, points: Float[Tensor, " g *shape"], identities: Sequence[int], policy: SigmaPolicy
-) -> tuple[Float[Tensor, " g"], Int[np.ndarray, "g k"], Int[np.ndarray, " g"]]:
-    """Return sigma, chosen afresh at each point, the class counts with it, and the rows per forward pass."""
-    sigma = sampler.sigmas(policy, points, identities)
+def _sigmas(
+    sampler: Sampler,
+    policy: SigmaPolicy,
+    candidates: Sequence[Float[Tensor, " g *shape"]],
+    identities: Sequence[int],
+    plans: Sequence[SamplingPlan],
+) -> Float[Tensor, "c g"]:
+    """Return sigma, chosen afresh at each point of c candidates; ``plans`` say what is drawn for each candidate.
+
+    The points of all candidates fill groups of `GROUP`: a search costs as much for fewer points.
+    """
+    points = torch.cat(list(candidates))
+    names = [identity for _ in candidates for identity in identities]
+    drawn = [plan for plan in plans for _ in identities]
+    groups = [slice(first, first + GROUP) for first in range(0, len(points), GROUP)]
+    found = [sampler.sigmas(policy, points[some], names[some], plans=drawn[some]) for some in groups]
+    return torch.cat(found).view(len(candidates), -1)
+
+
+def _count(
+    sampler: Sampler, points: Float[Tensor, " g *shape"], sigma: Float[Tensor, " g"], identities: Sequence[int]
+) -> tuple[Int[np.ndarray, "g k"], Int[np.ndarray, " g"]]:
+    """Return class counts under noise of sigma, and the rows per forward pass."""
     rows = list(sampler.count(points, sigma, identities))
-    return sigma, np.stack([row.selection + row.estimation for row in rows]), np.asarray([r.batch_size for r in rows])
+    return np.stack([row.selection + row.estimation for row in rows]), np.asarray([row.batch_size for row in rows])
 
 
 def _lead(counts: Int[np.ndarray, "g k"], classes: Int[np.ndarray, " g"]) -> Int[np.ndarray, " g"]:

@@ -159,31 +159,52 @@ class Sampler:
         return other
 
     def sigmas(
-        self, policy: SigmaPolicy, images: Float[Tensor, " g *shape"], identities: Sequence[int | str]
+        self,
+        policy: SigmaPolicy,
+        images: Float[Tensor, " g *shape"],
+        identities: Sequence[int | str],
+        *,
+        plans: Sequence[SamplingPlan] | None = None,
     ) -> Float[Tensor, " g"]:
-        """Return sigma(x) of a group of images, float64 on the CPU.
+        """Return sigma(x) of a group of images, float64 on the CPU; see `sigmas_together`."""
+        return self.sigmas_together([policy], images, identities, plans=plans)[0]
+
+    def sigmas_together(
+        self,
+        policies: Sequence[SigmaPolicy],
+        images: Float[Tensor, " g *shape"],
+        identities: Sequence[int | str],
+        *,
+        plans: Sequence[SamplingPlan] | None = None,
+    ) -> Float[Tensor, "p g"]:
+        """Return sigma(x) of a group of images for each of some policies, float64 on the CPU.
 
         The group is padded to `GROUP` images, so that the arithmetic does not depend on how many there are. Each sigma
         is a float32 number: the noise is scaled in float32, and the certificate must be about the sigma that was used.
 
         Args:
-            policy: the sigma policy; its noise is the stage "sigma" of each image.
+            policies: sigma policies that `SigmaPolicy.together` takes, which draw as many samples in each step; their
+                noise is the stage "sigma" of each image.
             images: at most `GROUP` images.
             identities: what the noise of each image depends on.
+            plans: by which the noise of each image is drawn; None for the sampler's own.
 
         Raises:
-            ModelError: the policy returned a sigma that is not positive and finite.
+            ModelError: a policy returned a sigma that is not positive and finite.
         """
         # A policy may differentiate, which torch refuses in the inference mode that a caller may be in.
         with torch.inference_mode(False), evaluation(self.model), cpu_threads(images.device, 1):
             rows = torch.arange(GROUP).clamp(max=len(images) - 1)
-            padded, names = images[rows.to(images.device)], [identities[int(i)] for i in rows]
-            start = torch.full((GROUP,), policy.sigma0, dtype=torch.float64, device=images.device)
-            draw = _SigmaNoise(self.plan, policy.samples, padded, names)
+            padded = images[rows.to(images.device)]
+            streams = [plan.streams() for plan in plans or [self.plan] * len(images)]
+            sources = [(streams[i], identities[i]) for i in rows.tolist()]
+            start = torch.full((GROUP,), policies[0].sigma0, dtype=torch.float64, device=images.device)
+            draw = _SigmaNoise(sources, policies[0].samples, padded)
             with Replicas(self.model, images.device).lend() as model:
-                sigma = policy(model, padded, start, draw)[: len(images)].to("cpu", torch.float32).to(torch.float64)
+                found = policies[0].together(policies, model, padded, start, draw)
+        sigma = found[:, : len(images)].to("cpu", torch.float32).to(torch.float64)
         if not bool((sigma.isfinite() & (sigma > 0)).all()):
-            raise ModelError(f"sigma policy {type(policy).__name__}: returned {sigma.tolist()}; must be > 0")
+            raise ModelError(f"sigma policy {type(policies[0]).__name__}: returned {sigma.tolist()}; must be > 0")
         return sigma
 
     def count(
@@ -431,13 +452,12 @@ class _SigmaNoise:
     """Step -> standard noise of that step for each image of a group, [samples, b, *shape]."""
 
     def __init__(
-        self, plan: SamplingPlan, samples: int, images: Float[Tensor, " b *shape"], identities: Sequence[int | str]
+        self, sources: Sequence[tuple[NoiseStreams, int | str]], samples: int, images: Float[Tensor, " b *shape"]
     ) -> None:
         size = max(1, samples * prod(images.shape[1:]))
         self.steps = min(100, max(1, _SIGMA_DRAW_ELEMENTS // (GROUP * size)))
         self.samples = samples
-        self.streams = plan.streams()
-        self.sources = [("sigma", identity) for identity in identities]
+        self.sources = sources
         self.shape = images.shape
         self.buffer = images.new_empty(0)
         self.block = -1
@@ -448,8 +468,8 @@ class _SigmaNoise:
             # A new buffer, since a policy may still hold the noise of earlier steps, which lies in the old one.
             size = (len(self.sources), self.steps * self.samples, prod(self.shape[1:]))
             self.buffer = self.buffer.new_empty(size, dtype=torch.float32)
-            for part, source in zip(self.buffer, self.sources, strict=True):
-                self.streams.fill(part.unsqueeze(0), source, block)
+            for part, (streams, identity) in zip(self.buffer, self.sources, strict=True):
+                streams.fill(part.unsqueeze(0), ("sigma", identity), block)
             self.block = block
         rows = self.buffer[:, offset * self.samples : (offset + 1) * self.samples]
         return rows.transpose(0, 1).reshape(self.samples, *self.shape)

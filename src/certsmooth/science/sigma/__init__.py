@@ -8,7 +8,7 @@ may give. Sigma is a vector with one value per example everywhere; a fixed sigma
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -33,18 +33,23 @@ steps in order, each at most once, and has no other randomness."""
 class SigmaPolicy(Member, ABC):
     """Base of the policies: a member defines `sigma0`, `_choose`, and of the rest what is other than here.
 
+    One that has an `extent` also defines `together`.
+
     Attributes:
         label: in the columns Train and Certify of tables; two letters.
         legend: what it stands for there: a sentence without its full stop. Both are literals in the member's file.
         uses_model: whether sigma(x) depends on the base classifier. Where it does not, training evaluates it once
             for each training image, without augmentation, and keeps it.
         uses_training_images: whether sigma(x) depends on the training images; such a policy must be fitted first.
+        extent: the option that says how far a search goes, if more goes on along the same path: then `together` costs
+            no more than the policy that goes farthest. None: nothing is shared.
     """
 
     label: ClassVar[str]
     legend: ClassVar[str]
     uses_model: ClassVar[bool] = False
     uses_training_images: ClassVar[bool] = False
+    extent: ClassVar[str | None] = None
 
     @property
     @abstractmethod
@@ -116,9 +121,38 @@ class SigmaPolicy(Member, ABC):
             ConfigError: ``sigma`` is not one number per image, or the policy cannot be used for these images.
             ModelError: the model returned something else than finite logits [b, k].
         """
+        return self._choose(model, images, self._start(images, sigma), draw)
+
+    def together(
+        self,
+        policies: Sequence[Self],
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> Float[Tensor, "p b"]:
+        """Return the sigma of each image for each of some policies: what calls of these return.
+
+        Policies that differ from this one in `extent` alone share one search. Of others, each asks for the steps of
+        the noise by itself.
+
+        Args:
+            policies: of the class of this one, in any order.
+            model: as in a call, and so are the others.
+            images: likewise.
+            sigma: likewise.
+            draw: likewise.
+
+        Raises:
+            ConfigError, ModelError: as a call.
+        """
+        return torch.stack([policy(model, images, sigma, draw) for policy in policies])
+
+    def _start(self, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+        """Return where to start in float64, or raise if it is not one number per image."""
         if sigma.shape != images.shape[:1]:
             raise ConfigError(f"sigma: shape {list(sigma.shape)}; must be one per image, {list(images.shape[:1])}")
-        return self._choose(model, images, sigma.detach().to(torch.float64), draw)
+        return sigma.detach().to(torch.float64)
 
     @abstractmethod
     def _choose(

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from annotated_types import Ge, Gt, Le, Lt
 from jaxtyping import Float, Float64, Int, Shaped
-from scipy.optimize import brentq
 from scipy.special import logsumexp
 
 from certsmooth._internal.options import AllowInfinity
@@ -144,6 +143,8 @@ class BorderDistanceSigma(Exponential):
         lower, upper = self.lower or 0.0, self.upper or math.inf
         if math.isinf(self.rate):
             return float(np.quantile(distances, (upper - 1) / (upper - lower)))
+        from scipy.optimize import brentq  # here, as it takes a quarter of a second, which a check need not wait for
+
         low, high = math.log(lower) if lower else -math.inf, math.log(upper)
 
         def log_average(m: float) -> float:

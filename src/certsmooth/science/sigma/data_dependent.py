@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
 from annotated_types import Ge, Gt
@@ -67,6 +67,7 @@ class DataDependentSigma(Search):
 
     label: ClassVar[str] = "DS"
     legend: ClassVar[str] = "sigma is searched for each image (data-dependent smoothing)"
+    extent: ClassVar[str] = "iterations"
 
     iterations: Annotated[int, Ge(0)]
     samples: Annotated[int, Ge(1)] = 1
@@ -84,20 +85,48 @@ class DataDependentSigma(Search):
     def _choose(
         self, model: nn.Module, images: Float[Tensor, " b *shape"], sigma: Float[Tensor, " b"], draw: DrawNoise
     ) -> Float[Tensor, " b"]:
-        """Return sigma after K steps of Algorithm 1, float64, in [lower, upper].
+        """Return sigma after K steps of Algorithm 1, float64, in [lower, upper]."""
+        return self._path([self.iterations], model, images, sigma, draw)[self.iterations]
+
+    def together(
+        self,
+        policies: Sequence[Self],
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> Float[Tensor, "p b"]:
+        """Return what calls of some policies return: one path serves those that differ in ``iterations`` alone."""
+        if {replace(each, iterations=0) for each in policies} != {replace(self, iterations=0)}:
+            return super().together(policies, model, images, sigma, draw)
+        path = self._path([each.iterations for each in policies], model, images, self._start(images, sigma), draw)
+        return torch.stack([path[each.iterations] for each in policies])
+
+    def _path(
+        self,
+        kept: Collection[int],
+        model: nn.Module,
+        images: Float[Tensor, " b *shape"],
+        sigma: Float[Tensor, " b"],
+        draw: DrawNoise,
+    ) -> dict[int, Float[Tensor, " b"]]:
+        """Return sigma after some numbers of steps of Algorithm 1, by number: float64, in [lower, upper].
 
         The noise is first that of the draws for the held class, if it is held, then one draw per step. Must not be
         called under ``torch.inference_mode``; ``torch.no_grad`` is fine.
         """
-        sigma = sigma.clamp(self.lower, self.upper)
-        if self.iterations == 0:
-            return sigma
+        path = {0: sigma.clamp(self.lower, self.upper)}
+        if (last := max(kept)) == 0:
+            return path
+        sigma = path[0]
         with evaluation(model):
             ratio, used = self._radius_per_sigma(model, images, sigma, draw)
-            for k in range(self.iterations):
+            for k in range(last):
                 gradient = radius_gradient(model, images, sigma, draw(used + k), ratio)
                 sigma = (sigma + self.step * gradient).clamp(self.lower, self.upper)
-        return sigma
+                if k + 1 in kept:
+                    path[k + 1] = sigma
+        return path
 
     def _radius_per_sigma(
         self,
@@ -162,8 +191,9 @@ def held_class(
 
 def clamped_gap(log_p: Float[Tensor, "b k"]) -> Float[Tensor, " b"]:
     """Return Phi^-1(p_A) - Phi^-1(p_B) of the two largest probabilities, clamped to [0.02, 0.98]."""
-    top: Tensor = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98))
-    return top[:, 0] - top[:, 1]
+    first, second = torch.special.ndtri(log_p.exp().topk(2, dim=1).values.clamp(0.02, 0.98)).unbind(1)
+    gap: Tensor = first - second
+    return gap
 
 
 def probability_gap(log_p: Float[Tensor, "b k"], top: Int[Tensor, " b"]) -> Float[Tensor, " b"]:
