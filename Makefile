@@ -2,6 +2,7 @@
 # make test     the tests                  make lint     ruff and mypy  make lock    pin the dependencies
 # make develop  the environment, with what tests and lint need
 # make test-fast     those that take no program, figure or long search: not what is marked slow (tests/conftest.py)
+# make wheel    sdist and wheel, each tried in an environment that holds nothing else (docs/installing.md)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make cifar10-small   CIFAR-10 on two cores, a small network (docs/results.md)
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
@@ -12,7 +13,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup develop table1 tables test test-fast lint results schema bench lock image test-apptainer test-slurm cifar10-small
+.PHONY: setup develop table1 tables test test-fast lint results schema bench lock wheel image test-apptainer test-slurm cifar10-small
 
 setup: .venv/.installed
 develop: .venv/.developed
@@ -82,6 +83,17 @@ bench: develop
 	python benchmarks/stopping.py
 	[ ! -d ../shared/reference ] || python benchmarks/sequential.py
 
+# The wheel is built from the sdist; that one is installed too, as pip does where there is no wheel.
+wheel: .venv/uv/bin/uv
+	rm -rf build
+	.venv/uv/bin/uv build --quiet --out-dir build/dist
+	@for each in build/dist/*.whl build/dist/*.tar.gz; do \
+	  .venv/uv/bin/uv venv --quiet --clear --python $(PYTHON) build/bare && \
+	  VIRTUAL_ENV=build/bare .venv/uv/bin/uv pip install --quiet --constraint requirements.lock $$each && \
+	  build/bare/bin/python tests/bare.py || exit 1; \
+	done
+	@rm -rf build/bare
+
 VARIANT ?= cpu
 
 # APPTAINER_BUILD: further options of `apptainer build`.
@@ -99,8 +111,9 @@ LOCK := .venv/uv/bin/uv pip compile --quiet --universal --generate-hashes --no-h
 
 # Of what development needs: the part that the workflow needs, and the part that jobs need, which the image gets; and uv.
 lock: .venv/uv/bin/uv
-	$(LOCK) --extra workflow --extra slurm --extra s3 --extra page --extra timm --group dev pyproject.toml --output-file requirements-dev.lock
-	$(LOCK) --constraints requirements-dev.lock --extra workflow --extra slurm --extra s3 --extra page pyproject.toml \
+	$(LOCK) --extra workflow --extra slurm --extra s3 --extra timm --group dev pyproject.toml --output-file requirements-dev.lock
+	$(LOCK) --constraints requirements-dev.lock --extra workflow --extra slurm --extra s3 pyproject.toml \
 	  --output-file requirements.lock
-	$(LOCK) --constraints requirements-dev.lock pyproject.toml --output-file containers/requirements.lock
+	$(LOCK) --constraints requirements-dev.lock --extra attacks --extra data --extra tables pyproject.toml \
+	  --output-file containers/requirements.lock
 	echo uv | $(LOCK) - --output-file containers/installer.lock

@@ -30,6 +30,10 @@ class CountsError(CertsmoothError):
     """A counts or certificates file is corrupt, or belongs to another data set, model or setting."""
 
 
+class MissingLibraryError(CertsmoothError, ImportError):
+    """A library is not installed that an extra of the package brings; the message has the command that installs it."""
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Return a hint that lists the valid names and, where one is close, the one probably meant.
 

@@ -103,7 +103,7 @@ def test_its_sigma_is_chosen_on_the_test_set_and_the_text_says_so():
     assert column(result.values, "chosen_sigma", method="Theirs", selected_on="test", radius=0.5) == [0.5]
     assert set(column(result.more["tests"], "selected_on", method="Theirs")) == {"test"}
     text = render(result)
-    assert "Without validation runs: Theirs. There are no validation images in files that others made" in text
+    assert "Without validation runs, and so below: Theirs. There are no validation images in files that others" in text
     assert "with the settings of both methods chosen **on the test set**" in text
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from certsmooth.analysis.metrics import accuracy_interval, holm, mcnemar, mean_interval
+from certsmooth.analysis.metrics import accuracy_interval, difference_interval, holm, mcnemar, mean_interval
 from certsmooth.artefacts.certificates import read_published_certificates
 from certsmooth.science.metrics import average_certified_radius, certified, certified_accuracy, certified_radii
 from factories import REFERENCE, needs_reference
@@ -97,6 +97,23 @@ def test_mean_interval_covers_about_95_percent_and_depends_on_the_generator_alon
     assert 176 <= covered <= 199
     assert ends[0] == mean_interval(samples[0], rng=np.random.default_rng(0))
     assert mean_interval(np.zeros(9), rng=np.random.default_rng(0)) == (0.0, 0.0)
+
+
+def test_interval_of_a_paired_difference_by_hand():
+    """Bonett and Price: with b, c of n images, (b + 1, c + 1) of n + 2, and Wald's interval of those."""
+    difference = np.array([1.0, 1.0, 1.0, -1.0, *np.zeros(36)])
+    p, q = 4 / 42, 2 / 42
+    half = 1.959964 * ((p + q - (p - q) ** 2) / 42) ** 0.5
+    assert difference_interval(difference) == pytest.approx((p - q - half, p - q + half), abs=1e-6)
+
+
+def test_the_interval_of_a_paired_difference_covers():
+    """At least nearly as often as it says, for two methods that each certify images the other does not."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(2000):
+        lower, upper = difference_interval(rng.choice([1.0, -1.0, 0.0], 60, p=[0.08, 0.03, 0.89]))
+        inside += lower <= 0.05 <= upper
+    assert inside / 2000 > 0.94
 
 
 def test_mcnemar_against_a_binomial_by_hand():

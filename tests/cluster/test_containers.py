@@ -23,7 +23,7 @@ def test_the_images_lock_is_part_of_the_projects():
     assert {name: whole.get(name) for name in part} == part
     assert all(part.values()) and all(locked(CONTAINERS / "installer.lock").values())
     names = {name.split("==")[0] for name in part}
-    assert "torch" in names and not names & {"snakemake", "dvc", "pytest"}
+    assert {"torch", "foolbox", "scikit-learn", "matplotlib"} <= names and not names & {"snakemake", "dvc", "pytest"}
 
 
 def build(folder, *arguments):

@@ -109,6 +109,52 @@ def test_envelope_and_its_band_by_hand():
     assert band.T.tolist() == [list(accuracy_interval(value, 4)) for value in best]
 
 
+def near_and_far():
+    """Two methods of which one certifies one image of 40 more or less, and one that is far away, at two sigmas."""
+    radii = np.linspace(0.01, 1, 40)
+    near = np.where(np.arange(40) == 20, -1.0, radii)
+    return [
+        certified_run(sigma * shown, method=method, sigma=sigma)
+        for sigma in (0.5, 1.0)
+        for method, shown in (("cohen", radii), ("cohen_ds", near), ("nn", radii / 2))
+    ]
+
+
+def test_a_last_panel_is_the_difference_of_curves_that_nearly_coincide():
+    *others, last = curves.certified_curves(near_and_far(), title="T", baseline="Cohen").axes
+    assert [axis.get_title() for axis in others] == ["σ = 0.5", "σ = 1", "Envelope"]
+    assert last.get_title() == "Difference to Cohen"
+    zero, line = last.get_lines()
+    assert line.get_color() == others[0].get_lines()[1].get_color()
+    assert set(zero.get_ydata()) == {0}
+    best = [dict(zip(*each.get_data(), strict=True)) for each in others[2].get_lines()[:2]]
+    for radius, value in zip(*line.get_data(), strict=True):
+        assert value == pytest.approx(best[1][radius] - best[0][radius])
+    assert value == 0 and min(line.get_ydata()) == pytest.approx(-2.5)  # one image of 40
+    assert last.get_ylim()[1] < 20 < others[0].get_ylim()[1]
+
+
+def test_without_curves_that_nearly_coincide_there_is_no_such_panel():
+    far = [run for run in near_and_far() if run.method != "cohen_ds"]
+    assert len(curves.certified_curves(far, title="T", baseline="Cohen").axes) == 3
+    assert len(curves.certified_curves(near_and_far(), title="T").axes) == 3
+
+
+def test_what_a_paper_gives_is_dashed_where_a_method_has_its_name():
+    given = [("Cohen", "best", 0.5, 61.0), ("Cohen", "best", 0.0, 80.0), ("Cohen", "0.5", 0.0, 70.0)]
+    given.append(("Another", "best", 0.0, 1.0))
+    published = [dict(zip(("method", "sigma", "radius", "value"), each, strict=True)) for each in given]
+    figure = curves.certified_curves(near_and_far(), title="T", published=published)
+    found = [lines_of(axis).get("Cohen (published)") for axis in figure.axes]
+    assert [None if line is None else np.transpose(line.get_data()).tolist() for line in found] == [
+        [[0.0, 70.0]],
+        None,
+        [[0.0, 80.0], [0.5, 61.0]],
+    ]
+    assert found[2].is_dashed()
+    assert not any("Another" in name for axis in figure.axes for name in lines_of(axis))
+
+
 def test_runs_without_any_certified_image_can_be_drawn(tmp_path):
     paths = write([certified_run([-1.0, -1.0, -1.0])], tmp_path)
     assert all(path.stat().st_size > 1000 for path in paths)

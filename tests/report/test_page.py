@@ -23,7 +23,7 @@ from PIL import Image
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.overview import curve, hardest, intervals, radii_of
 from certsmooth.analysis.runs import collect
-from certsmooth.errors import CertsmoothError, ConfigError
+from certsmooth.errors import CertsmoothError, MissingLibraryError
 from certsmooth.experiment.config import read_params
 from certsmooth.experiment.resolve import Experiment
 from certsmooth.experiment.runs import table_runs
@@ -36,7 +36,7 @@ from certsmooth.science.sampling.sampler import Sampler, SamplingPlan
 from certsmooth.science.theory.pixel_grid import grid_of
 from factories import ROOT, MadeResults, certified_run
 
-pytest.importorskip("vl_convert", reason="the extra `page` is not installed")
+pytest.importorskip("vl_convert", reason="the extra `workflow` is not installed")
 
 RESULTS = Path("results")
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>&\"'"
@@ -232,7 +232,7 @@ def test_a_damaged_table_is_named(content, tmp_path, monkeypatch):
 
 def test_a_library_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "markdown_it", None)
-    with pytest.raises(ConfigError, match=r"markdown-it-py.*certsmooth\[page\]"):
+    with pytest.raises(MissingLibraryError, match=r"^markdown_it is not .*certsmooth\[workflow\]"):
         markdown.html("x")
 
 
@@ -251,6 +251,14 @@ def test_sections_of_markdown_can_be_left_out():
     text = "# T\n\nfirst\n\n## Best per radius\n\nbest\n\n## Kept\n\nkept\n\n## Provenance\n\n- made\n"
     assert re.findall("first|best|kept|made", markdown.html(text, without=["Best"])) == ["first", "kept"]
     assert re.findall("first|best|kept|made", markdown.provenance(text)) == ["made"]
+
+
+def test_an_appendix_is_folded():
+    text = markdown.html("# T\n\n## A\n\na\n\n## Appendix: b\n\nlong\n\n## Appendix: c\n\nlonger\n\n## D\n\nd\n")
+    assert re.sub(r"\n", "", text) == (
+        "<h4>A</h4><p>a</p><details><summary>Appendix: b</summary><p>long</p></details>"
+        "<details><summary>Appendix: c</summary><p>longer</p></details><h4>D</h4><p>d</p>"
+    )
 
 
 @pytest.mark.parametrize("shape", [(7, 1, 8, 8), (5, 3, 6, 9)])

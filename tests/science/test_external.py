@@ -13,7 +13,7 @@ import torchvision
 from certsmooth._internal.external import ExternalArchitecture, check_trusted, code_of, read_architecture
 from certsmooth.artefacts import checkpoint
 from certsmooth.artefacts.trained import load_classifier
-from certsmooth.errors import CheckpointError, ConfigError
+from certsmooth.errors import CheckpointError, ConfigError, MissingLibraryError
 from certsmooth.experiment.code_hash import architecture_code, source_digest
 from certsmooth.science.models import ModelSpec, Normalisation, build, check_shape
 from factories import checkpoint_header
@@ -120,7 +120,7 @@ def test_a_network_of_timm_takes_the_channels_and_options():
 
 def test_a_library_that_is_missing_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(ConfigError, match=r"timm is not installed; pip install 'certsmooth\[timm\]'"):
+    with pytest.raises(MissingLibraryError, match=r'^timm is not installed, .*: pip install "certsmooth\[timm\]"$'):
         build(spec(ExternalArchitecture("timm", "resnet18"), (3, 32, 32)), seed=0)
 
 

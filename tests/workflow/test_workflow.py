@@ -82,7 +82,7 @@ def test_editing_n_of_one_certification_reruns_that_sampling_its_certificates_an
 
 
 def test_the_page_is_made_of_the_tables_that_are_there(clone):
-    pytest.importorskip("vl_convert", reason="the extra `page` is not installed")
+    pytest.importorskip("vl_convert", reason="the extra `workflow` is not installed")
     page, tables = "results/index.html", clone / "results" / "tables"
 
     def rules(*targets):

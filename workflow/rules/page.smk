@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 PAGE = "results/index.html"
-DRAWS = find_spec("vl_convert") is not None and find_spec("markdown_it") is not None  # the extra `page`
+DRAWS = find_spec("vl_convert") is not None and find_spec("markdown_it") is not None  # of the extra `workflow`
 PAGE_TABLES = [*params.tables, "idrs/table1", *(["idrs/imagenet"] if params.high_dimension else [])]
 
 

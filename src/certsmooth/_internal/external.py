@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Literal, get_args
 
 from certsmooth._internal.checks import check_choice
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.errors import ConfigError, nearest
 
 Library = Literal["import", "timm", "torchvision"]
@@ -161,12 +162,10 @@ def library(name: str) -> Any:  # noqa: ANN401 - a module
     """Return a library of models.
 
     Raises:
-        ConfigError: it is not installed.
+        MissingLibraryError: it is not installed.
     """
-    try:
+    with optional_libraries():
         return importlib.import_module(name)
-    except ImportError as error:
-        raise ConfigError(f"architecture: {name} is not installed; pip install 'certsmooth[{name}]'") from error
 
 
 def code_of(architecture: ExternalArchitecture) -> Path | str:

@@ -4,8 +4,7 @@ What such a table says besides its values: about it, data, norm, radii and basel
 exact test of each method against the baseline at each radius, on the images and with the number of training seeds that
 both have (none for a method without two such images), the p values adjusted (Holm) for all with the same
 ``selected_on``, those chosen on the validation split first. ``memory``: what the memory pass did to each test run that
-had one. ``gains``: what the choice on the test images adds to the one on the validation split. ``without_p_a``: the
-settings of which p_A is not known.
+had one. ``without_p_a``: the settings of which p_A is not known.
 """
 
 from __future__ import annotations
@@ -92,7 +91,7 @@ def certified_table(
         },
         values=values,
         more={"tests": tidy(tests, _TESTS), "memory": tidy(_memory_effects(runs), _MEMORY)},
-        views={"gains": _gains(values), "without_p_a": _without_p_a(values)},
+        views={"without_p_a": _without_p_a(values)},
         sources=[source(run) for run in runs],
     )
 
@@ -146,13 +145,6 @@ def _probabilities(methods: Iterable[Method], norm: str) -> Iterator[Record]:
 def _best(method: Method, judge: Method, radius: float | None) -> Outcome:
     """Return the outcome of ``method`` at the setting where ``judge`` is best."""
     return method.at(judge.best(Outcome.acr if radius is None else lambda outcome: outcome.accuracy(radius)).setting)
-
-
-def _gains(values: pd.DataFrame) -> pd.DataFrame:
-    """Return what the choice on the test images adds to each number chosen on the validation split."""
-    test, validation = (values[values["selected_on"] == split] for split in ("test", "validation"))
-    both = validation.merge(test[["method", "radius", "value"]], on=["method", "radius"], suffixes=("", "_on_test"))
-    return both.assign(gain=both["value_on_test"] - both["value"])
 
 
 def _without_p_a(values: pd.DataFrame) -> pd.DataFrame:

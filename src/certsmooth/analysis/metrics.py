@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.special import ndtri
 
 from certsmooth.analysis import Record
 from certsmooth.science.metrics import certified_radii
@@ -58,6 +59,19 @@ def mean_interval(values: Float[np.ndarray, " n"], *, rng: np.random.Generator) 
         rng=rng,
     )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def difference_interval(difference: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return the 95 % interval of a mean difference of paired proportions (Bonett and Price 2012).
+
+    Two images are added, one for each side: where no image differs, the interval is no point.
+
+    Args:
+        difference: for each image, by how much more often one method succeeds than the other, in [-1, 1].
+    """
+    adjusted = np.append(difference, [1.0, -1.0])
+    half = ndtri((1 + CONFIDENCE) / 2) * adjusted.std() / len(adjusted) ** 0.5
+    return float(adjusted.mean() - half), float(adjusted.mean() + half)
 
 
 def accuracy_record(accuracy: float, images: int, at: float, *, metric: str = "certified_accuracy") -> Record:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from certsmooth._internal.checks import check_choice, check_integer, check_number
+from certsmooth._internal.extras import optional_libraries
 from certsmooth._internal.lazy import load_when_used
 from certsmooth._internal.out_of_memory import is_out_of_memory
 from certsmooth.errors import CertsmoothError, ConfigError
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return 0, 2 after an error that is the user's to mend, or 130 after an interrupt."""
     options = _parser().parse_args(arguments)
     try:
-        with ExitStack() as options.held:
+        with ExitStack() as options.held, optional_libraries():
             options.run(options)
     except (CertsmoothError, OSError) as error:  # of the system: a folder that cannot be made, a full disk
         print(f"certsmooth: {error}", file=sys.stderr)

@@ -34,6 +34,11 @@ def interval(value: float | None, metric: str, lower: float | None = None, upper
     return f"{value:.{digits}f}" + ("" if lower is None else f" [{lower:.{digits}f}, {upper:.{digits}f}]")
 
 
+def unless_same(same: bool, *number: Any) -> str:  # noqa: ANN401 - as `interval`
+    """Return a value with its interval, or = if it stands in the table before."""
+    return "=" if same else interval(*number)
+
+
 def decimal(value: float | None, metric: str) -> str:
     """Return a number of a metric, with one decimal more than in its tables: differences of it are small."""
     return ABSENT if value is None else f"{value:.{_digits(metric) + 1}f}"
@@ -169,6 +174,12 @@ def paper(name: str) -> str:
 def distinct(values: Iterable[object], between: str = ", ") -> str:
     """Return different values in the order in which they first appear."""
     return between.join(dict.fromkeys(map(str, values)))
+
+
+def listed(rows: pd.DataFrame, by: str, column: str) -> str:
+    """Return the values of a column for each of another: ``A (0, 0.25), B (1)``."""
+    found = rows.groupby(by, sort=False)[column]
+    return ", ".join(f"{name} ({distinct(f'{each:g}' for each in values)})" for name, values in found)
 
 
 def promises(*columns: Iterable[str]) -> set[str]:

@@ -19,6 +19,7 @@ from tabulate import tabulate
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import Record
+from certsmooth.analysis.choices import chosen_fairly, chosen_on_test, with_one_setting
 from certsmooth.analysis.result import TableResult, records
 from certsmooth.artefacts.provenance import Image, made_by
 from certsmooth.report import formats
@@ -56,7 +57,7 @@ def fill(template: str, content: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
     )
     named = {name: function for name, function in vars(formats).items() if callable(function)}
-    functions = (rows, grid, records, where, grouped, ordered, united)
+    functions = (rows, grid, records, where, grouped, ordered, united, chosen_fairly, chosen_on_test, with_one_setting)
     named |= {function.__name__: function for function in functions}
     environment.globals |= named
     environment.filters |= named

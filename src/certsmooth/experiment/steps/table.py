@@ -38,7 +38,7 @@ from certsmooth.experiment.steps.certified import Certified
 from certsmooth.experiment.steps.certify import certificate_of
 from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves, p_a_curves
 from certsmooth.report.figures.panels import write_figure
-from certsmooth.report.render import write_table
+from certsmooth.report.render import where, write_table
 from certsmooth.science.certificates import guarantee, linf_radius
 from certsmooth.science.theory.pixel_grid import grid_of
 
@@ -106,8 +106,15 @@ def _certified(certified: Certified, name: str, table: CertifiedTable) -> tuple[
         norm=norm,
         data=dataset,
     )
+    theirs = records(where(result.values, kind="published", metric="certified_accuracy"))
     return result, {
-        "": lambda: certified_curves(runs, title=table.title, norm=norm),
+        "": lambda: certified_curves(
+            runs,
+            title=table.title,
+            norm=norm,
+            baseline=result.about["baseline"],
+            published=[row for row in theirs if row["dataset"] == dataset],
+        ),
         "p_a": lambda: p_a_curves(runs, title=table.title),
     }
 

@@ -11,13 +11,14 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from certsmooth.analysis import CertifiedRun
+from certsmooth.analysis import CertifiedRun, Record
 from certsmooth.analysis.accuracy import Column, Rows, row_labels, rows_by_column
 from certsmooth.analysis.metrics import accuracy_interval
 from certsmooth.analysis.probabilities import band, distribution, label_probability
 from certsmooth.analysis.result import TableResult
 from certsmooth.analysis.runs import Method, Outcome, collect, guarantees
 from certsmooth.errors import ConfigError
+from certsmooth.report.figures.differences import NEAR, draw_differences, nearly_equal
 from certsmooth.report.figures.panels import line, panels_figure
 from certsmooth.report.formats import at_columns, curve
 from certsmooth.report.render import where
@@ -30,17 +31,28 @@ if TYPE_CHECKING:
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 
-def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l2") -> Figure:
+def certified_curves(
+    runs: Sequence[CertifiedRun],
+    *,
+    title: str,
+    norm: str = "l2",
+    baseline: str | None = None,
+    published: Sequence[Record] = (),
+) -> Figure:
     """Draw certified-accuracy curves.
 
-    Each panel shows one sigma, the last one the envelope over all. Where a method has several options at a
+    Each panel shows one sigma, the next one the envelope over all. Where a method has several options at a
     sigma, its line is the best of them at each radius, as in the paper: chosen on the test images, which the
-    bands (95 % Clopper-Pearson, for the finite test set) do not cover.
+    bands (95 % Clopper-Pearson, for the finite test set) do not cover. Where a curve nearly coincides with the
+    baseline's, a last panel shows the difference (`report.figures.differences`).
 
     Args:
         runs: those on the test split are shown; lines are means over training seeds.
         title: above the panels.
         norm: of the radii.
+        baseline: the label of a method; None for no differences.
+        published: certified accuracies that a paper gives for this data set (method, sigma, radius, value), drawn
+            dashed where a method of ours has that name, in the panel of that sigma; ``best`` is the envelope.
 
     Raises:
         ConfigError: there are no runs on the test split, or they are given twice.
@@ -49,26 +61,45 @@ def certified_curves(runs: Sequence[CertifiedRun], *, title: str, norm: str = "l
     methods = collect(runs, "test")
     if not methods:
         raise ConfigError(f"{title}: no runs on the test split; a figure needs at least one")
+    sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
+    near = nearly_equal(methods, baseline)
 
-    def draw(axis: Axes, shown: Collection[float]) -> None:
+    def draw(axis: Axes, panel: tuple[str, Collection[float]]) -> None:
+        name, shown = panel
+        if name == "difference":
+            draw_differences(axis, near, baseline=str(baseline), numbers=[method.label for method in methods])
+            return
         found = [[o for o in method.outcomes if o.setting.sigma in shown] for method in methods]
         radii = _radius_axis(axis, *(o.radius[o.correct] for outcomes in found for o in outcomes))
         for number, (method, outcomes) in enumerate(zip(methods, found, strict=True)):
             if outcomes:
                 label = f"{method.label} ({guarantees(method.outcomes)})"
                 _draw_envelope(axis, outcomes, radii, number=number, label=label)
+                _draw_published(axis, published, method.label, name, number=number)
 
-    sigmas = sorted({outcome.setting.sigma for method in methods for outcome in method.outcomes})
-    panels = [(f"σ = {sigma:g}", [sigma]) for sigma in sigmas]
+    panels = [(f"σ = {sigma:g}", (f"{sigma:g}", [sigma])) for sigma in sigmas]
+    panels += [("Envelope", ("best", sigmas))] if len(sigmas) > 1 else []
+    panels += [(f"Difference to {baseline}", ("difference", sigmas))] if near else []
     return panels_figure(
-        panels if len(sigmas) == 1 else [*panels, ("Envelope", sigmas)],
+        panels,
         draw,
         columns=4,
         size=(2.6, 2.4),
         title=title,
         labels=(rf"$\ell_{{{norm.removeprefix('l')}}}$ radius", "Certified accuracy (%)"),
-        legend="Bands: 95 % intervals for the finite test set. In brackets: what the certificates guarantee.",
+        legend="Bands: 95 % intervals for the finite test set. In brackets: what the certificates guarantee."
+        + (f" Difference: of methods within {100 * NEAR:g} points of {baseline}, paired by images." if near else ""),
+        apart=len(near) > 0,
     )
+
+
+def _draw_published(axis: Axes, published: Sequence[Record], method: str, sigma: str, *, number: int) -> None:
+    """Draw what a paper gives for a method at a sigma: known at its markers."""
+    found = {row["radius"]: row["value"] for row in published if (row["method"], row["sigma"]) == (method, sigma)}
+    if found:
+        style = {**line(number), "linestyle": (0, (4, 3)), "linewidth": 0.9, "marker": "o", "markersize": 3}
+        radii = sorted(found)
+        axis.plot(radii, [found[radius] for radius in radii], **style, label=f"{method} (published)")
 
 
 def p_a_curves(runs: Sequence[CertifiedRun], *, title: str) -> Figure:

@@ -66,6 +66,7 @@ def panels_figure(
     labels: tuple[str, str],
     columns: int = 2,
     legend: str = "",
+    apart: int = 0,
 ) -> Figure:
     """Return a figure of panels with one legend below them.
 
@@ -77,24 +78,27 @@ def panels_figure(
         labels: of the axes, x and y.
         columns: most panels in a row.
         legend: its heading.
+        apart: so many panels, the last ones, have a y axis of their own, which ``draw`` labels.
     """
     from matplotlib.figure import Figure
 
     rows = -(-len(panels) // columns)
     used = -(-len(panels) // rows)
     figure = Figure(figsize=(0.6 + size[0] * used, 1.1 + size[1] * rows), layout="constrained")
-    axes = figure.subplots(rows, used, sharey=True, squeeze=False).flatten()
-    for spare in axes[len(panels) :]:
-        spare.remove()
-    for axis, (heading, shown) in zip(axes, panels, strict=False):
+    for place, (heading, shown) in enumerate(panels):
+        alone = place >= len(panels) - apart
+        axis = figure.add_subplot(rows, used, place + 1, sharey=figure.axes[0] if place and not alone else None)
         draw(axis, shown)
         axis.set_title(heading, fontsize=10)
         axis.set_xlabel(labels[0])
-    for axis in axes[::used]:
-        axis.set_ylabel(labels[1])
+        if not alone and place % used == 0:
+            axis.set_ylabel(labels[1])
+        elif not alone:
+            axis.tick_params(labelleft=False)
     width = figure.get_figwidth()
     figure.suptitle(fill(title, int(width / _TITLE_LETTER)), fontsize=11)
-    handles = {str(line.get_label()): line for axis in figure.axes for line in axis.get_lines()}
+    lines = [line for axis in figure.axes for line in axis.get_lines()]
+    handles = {label: line for line in lines if not (label := str(line.get_label())).startswith("_")}
     entry = _ENTRY + _LETTER * max(map(len, handles), default=0)  # inches
     figure.legend(
         handles=list(handles.values()),

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.analysis.runs import AS_PUBLISHED
-from certsmooth.errors import ConfigError
 from certsmooth.science.certificates import GUARANTEES
 
 PROVENANCE = "Provenance"
+_APPENDIX = re.compile(r"<h4>Appendix: (.*?)</h4>(.*?)(?=<h4>|\Z)", re.DOTALL)
 _SCROLL = '<div class="scroll tall" role="region" tabindex="0" aria-label="Table">'
 _LINK = re.compile(r"\[([^\]]*)\]\(#[^)]*\)")  # within the file: here are other headings
 _ANY = "|".join(map(re.escape, (*GUARANTEES, AS_PUBLISHED)))
@@ -23,19 +24,17 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
     """Return HTML of the Markdown of a table; HTML within it is shown as text.
 
     Headings are two levels lower than in the file, whose first one, the title, and whose provenance are left out:
-    the page has its own.
+    the page has its own. An appendix is folded.
 
     Args:
         markdown: as a template of a table makes it.
         without: beginnings of the headings of further sections that are left out.
 
     Raises:
-        ConfigError: the library that reads Markdown is not installed.
+        MissingLibraryError: the library that reads Markdown is not installed.
     """
-    try:
+    with optional_libraries():
         from markdown_it import MarkdownIt
-    except ImportError:
-        raise missing("markdown-it-py") from None
     parts = re.split(r"^(?=## )", markdown, flags=re.MULTILINE)
     kept = [part for part in parts if not part.startswith(tuple(f"## {each}" for each in (PROVENANCE, *without)))]
     reader = MarkdownIt("commonmark", {"html": False}).enable("table").disable(["image", "link", "autolink"])
@@ -49,6 +48,7 @@ def html(markdown: str, *, without: Sequence[str] = ()) -> Markup:
     text = str(reader.renderer.render(tokens, reader.options, {}))
     text = text.replace(' style="text-align:right"', ' class="number"').replace(' style="text-align:left"', "")
     text = text.replace('<table class="data">', f"{_SCROLL}<table>").replace("</table>", "</table></div>")
+    text = _APPENDIX.sub(r"<details><summary>Appendix: \1</summary>\2</details>", text)
     return Markup(_PROMISE.sub(_badges, text))
 
 
@@ -63,8 +63,3 @@ def _badges(found: re.Match[str]) -> str:
     names = [(re.sub(r"[()]", "", each).replace(" ", "-"), each) for each in found["promise"].split(", ")]
     labels = " ".join(f'<span class="promise promise-{key}">{each}</span>' for key, each in names)
     return f"{found['start']}{labels}</td>"
-
-
-def missing(library: str) -> ConfigError:
-    """Return the error of a library that the page needs and that is not installed."""
-    return ConfigError(f"certsmooth page: {library} is not installed; `pip install 'certsmooth[page]'` brings it")

@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any, cast
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from certsmooth._internal import labels
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.analysis import Record
+from certsmooth.analysis.choices import chosen_fairly, chosen_on_test
 from certsmooth.analysis.overview import PROBABILITIES
+from certsmooth.analysis.result import records
 from certsmooth.report import formats
-from certsmooth.report.page.markdown import html, missing, provenance
+from certsmooth.report.page.markdown import html, provenance
 from certsmooth.report.page.pictures import columns
 
 
@@ -105,7 +109,7 @@ def page_html(page: Page) -> str:
     """Return the page; equal content gives equal text.
 
     Raises:
-        ConfigError: a library that it needs is not installed.
+        MissingLibraryError: a library that it needs is not installed.
     """
     environment = Environment(
         loader=PackageLoader("certsmooth.report.page"),
@@ -115,8 +119,8 @@ def page_html(page: Page) -> str:
         lstrip_blocks=True,
     )
     named = {name: each for name, each in vars(formats).items() if callable(each)}
-    functions = (html, provenance, legend, policies, best_rows, published_rows, cards, place, promises_of, sheet_class)
-    named |= {function.__name__: function for function in functions}
+    functions = (html, provenance, legend, policies, fair_rows, optimistic_rows, published_rows, cards, place)
+    named |= {function.__name__: function for function in (*functions, promises_of, sheet_class)}
     environment.globals |= named
     environment.filters |= named
     return environment.get_template("index.html.j2").render(
@@ -138,10 +142,8 @@ def _asset(name: str) -> Markup:
 
 def _library() -> Markup:
     """Return Vega, Vega-Lite and Vega-Embed as one script."""
-    try:
+    with optional_libraries():
         import vl_convert
-    except ImportError:
-        raise missing("vl-convert-python") from None
     bundle: str = cast(Any, vl_convert).javascript_bundle()  # its types want an argument that it does not need
     return Markup(bundle.replace("</script", r"<\/script"))
 
@@ -188,10 +190,14 @@ def promises_of(guarantee: str | None) -> list[str]:
     return guarantee.split(", ") if guarantee else []
 
 
-def best_rows(content: Mapping[str, Any], selected_on: str) -> list[Record]:
-    """Return the rows of a certified table whose setting was chosen there, each with its cells by radius."""
-    chosen = [row for row in content["values"] if row["selected_on"] == selected_on]
-    return _rows(chosen, lambda row: row["method"])
+def fair_rows(content: Mapping[str, Any]) -> list[Record]:
+    """Return the rows of a certified table that no test image chose, each with its cells by radius."""
+    return _rows(records(chosen_fairly(pd.DataFrame(content["values"]))), lambda row: row["method"])
+
+
+def optimistic_rows(content: Mapping[str, Any]) -> list[Record]:
+    """Return the rows that the test images chose otherwise, likewise; a cell says whether it is the fair one."""
+    return _rows(records(chosen_on_test(pd.DataFrame(content["values"]))), lambda row: row["method"])
 
 
 def published_rows(content: Mapping[str, Any]) -> list[Record]:

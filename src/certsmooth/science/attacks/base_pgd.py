@@ -15,6 +15,7 @@ import torch
 from annotated_types import Gt
 from jaxtyping import Float, Int
 
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.errors import ConfigError
 from certsmooth.science.attacks import L2Attack, Loss
 from certsmooth.science.attacks._gradients import check_differentiable, check_finite
@@ -49,9 +50,9 @@ class BasePGD(L2Attack):
     ) -> Float[Tensor, " b *shape"]:
         if loss is not None:
             raise ConfigError("loss: given; must be None, because foolbox's attack maximises the cross entropy")
-        # Imported here: foolbox takes half a second.
-        from foolbox.attacks.projected_gradient_descent import L2ProjectedGradientDescentAttack
-        from foolbox.models.pytorch import PyTorchModel
+        with optional_libraries():
+            from foolbox.attacks.projected_gradient_descent import L2ProjectedGradientDescentAttack
+            from foolbox.models.pytorch import PyTorchModel
 
         attack = L2ProjectedGradientDescentAttack(
             rel_stepsize=2 / self.steps, abs_stepsize=self.step_size, steps=self.steps, random_start=False

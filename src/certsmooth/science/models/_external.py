@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from certsmooth._internal.external import ExternalArchitecture, imported, library
-from certsmooth.errors import ConfigError, nearest
+from certsmooth.errors import ConfigError, MissingLibraryError, nearest
 
 if TYPE_CHECKING:
     from certsmooth.science.models import BaseClassifier
@@ -21,6 +21,7 @@ def build_external(architecture: ExternalArchitecture, image_shape: tuple[int, .
     Raises:
         ConfigError: there is no such model, its function fails, or what it returns is no network that gives one logit
             a class for images of that shape.
+        MissingLibraryError: the library is not installed.
     """
     options = {name: list(value) if isinstance(value, tuple) else value for name, value in architecture.options.items()}
     try:
@@ -30,7 +31,7 @@ def build_external(architecture: ExternalArchitecture, image_shape: tuple[int, .
             network = _of_timm(architecture.name, image_shape, num_classes, options)
         else:
             network = _of_torchvision(architecture.name, num_classes, options)
-    except ConfigError:
+    except (ConfigError, MissingLibraryError):
         raise
     except Exception as error:
         raise ConfigError(f"architecture: {architecture} cannot be built: {error!r}") from error

@@ -9,6 +9,7 @@ from typing import Final
 
 from torch import nn
 
+from certsmooth._internal.extras import optional_libraries
 from certsmooth.science.models import check_images
 
 IMAGES: Final = {"smallest": 32, "channels": 3}
@@ -17,7 +18,8 @@ IMAGES: Final = {"smallest": 32, "channels": 3}
 def build(image_shape: tuple[int, ...], num_classes: int) -> nn.Module:
     """Build it for (3, h, w) images of at least 32x32 pixels."""
     check_images("resnet18_ddrs", image_shape, **IMAGES)
-    from torchvision.models import resnet18  # here, as torchvision takes seconds
+    with optional_libraries():
+        from torchvision.models import resnet18  # here, as it takes seconds
 
     network: nn.Module = resnet18(num_classes=num_classes)
     network.bn1 = nn.Identity()
