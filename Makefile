@@ -5,6 +5,7 @@
 # make wheel    sdist and wheel, each tried in an environment that holds nothing else (docs/installing.md)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
 # make cifar10-small   CIFAR-10 on two cores, a small network (docs/results.md)
+# make docs     docs/ as a site, in build/site
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
 # make bench    throughput of sampling and training, the search for nearest neighbours, and what stopping rules cost
@@ -13,7 +14,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup develop table1 tables test test-fast lint results schema bench lock wheel image test-apptainer test-slurm cifar10-small
+.PHONY: setup develop table1 tables test test-fast lint docs results schema bench lock wheel image test-apptainer test-slurm cifar10-small
 
 setup: .venv/.installed
 develop: .venv/.developed
@@ -66,6 +67,10 @@ lint: develop
 	ruff check .
 	ruff format --check .
 	mypy
+
+# The build says that the theme's authors go on in another program: not to be repeated each time.
+docs: develop
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet
 
 results: develop
 	python -m certsmooth.report.results_page results/tables
