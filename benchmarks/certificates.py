@@ -12,8 +12,8 @@ import platform
 import time
 
 import numpy as np
-from tabulate import tabulate
 
+from _rows import Rows
 from certsmooth._internal.registry import member, names
 from certsmooth.science.certificates import Smoothing
 
@@ -32,7 +32,8 @@ def main() -> None:
     probabilities[:, 0] += leading
     selection, estimation = rng.multinomial(N0, probabilities), rng.multinomial(N, probabilities)
     sigma = rng.uniform(0.1, 1, options.rows)
-    table = []
+    print(f"{platform.machine()}, Python {platform.python_version()}; {options.rows} rows, best of {options.rounds}")
+    rows = Rows("certificate", "r", "seconds", "mean radius")
     for name in names("certificates"):
         certificate = member("certificates", name)()
         semi_elasticity = 0.01 if certificate.max_semi_elasticity else 0.0
@@ -42,9 +43,7 @@ def main() -> None:
             start = time.perf_counter()
             bound = certificate(selection, estimation, smoothing, alpha=ALPHA)
             seconds.append(time.perf_counter() - start)
-        table.append((name, semi_elasticity, min(seconds), float(bound.radius.mean())))
-    print(f"{platform.machine()}, Python {platform.python_version()}; {options.rows} rows, best of {options.rounds}")
-    print(tabulate(table, headers=("certificate", "r", "seconds", "mean radius"), floatfmt=".3f"))
+        rows.add(name, f"{semi_elasticity:g}", f"{min(seconds):.3f}", f"{float(bound.radius.mean()):.3f}")
 
 
 if __name__ == "__main__":

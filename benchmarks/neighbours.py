@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
-from tabulate import tabulate
 
+from _rows import Rows
 from certsmooth import NearestNeighbourSigma
 from certsmooth.science import datasets
 from certsmooth.science.sampling.sampler import GROUP
@@ -81,12 +81,9 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
     images = training_images(options.source)
-    rows = [
-        (way, count, f"{seconds:.2f}", f"{processor:.2f}", f"{seconds / count * len(images):,.0f}")
-        for way, count, seconds, processor in measure(images, options.queries, options.rounds, device)
-    ]
-    headers = ("way", "queries", "s", "processor s", f"s for {len(images):,}")
-    print(tabulate(rows, headers=headers, stralign="right"))
+    rows = Rows("way", "queries", "s", "processor s", f"s for {len(images):,}")
+    for way, count, seconds, processor in measure(images, options.queries, options.rounds, device):
+        rows.add(way, count, f"{seconds:.2f}", f"{processor:.2f}", f"{seconds / count * len(images):,.0f}")
 
 
 if __name__ == "__main__":

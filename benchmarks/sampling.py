@@ -19,8 +19,8 @@ from functools import partial
 
 import numpy as np
 import torch
-from tabulate import tabulate
 
+from _rows import Rows
 from certsmooth.science.models import BaseClassifier, ModelSpec, build
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.science.theory.pixel_grid import PixelGrid
@@ -132,27 +132,13 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
-    rows = []
+    print("d/b: time of noise on the grid over that of float32 noise; d/e: off the grid.")
+    rates = ("(a)/s", "(b)/s", "(c)/s", "(d)/s", "(e)/s", "b/a", "b/c", "d/b", "d/e")
+    rows = Rows("base classifier", "batch of (a)", *rates)
     for case in (case for case in cases(device) if options.only in case.name):
         best, size = measure(case, device, options.rounds)
         ratios = (f"{best[x] / best[y]:.2f}" for x, y in ("ba", "bc", "db", "de"))
-        rows.append((case.name, size, *(f"{value:,.0f}" for value in best.values()), *ratios))
-        print(f"{case.name}: done")
-    headers = (
-        "base classifier",
-        "batch of (a)",
-        "(a)/s",
-        "(b)/s",
-        "(c)/s",
-        "(d)/s",
-        "(e)/s",
-        "b/a",
-        "b/c",
-        "d/b",
-        "d/e",
-    )
-    print(tabulate(rows, headers=headers, stralign="right"))
-    print("d/b: time of noise on the grid over that of float32 noise; d/e: off the grid.")
+        rows.add(case.name, size, *(f"{value:,.0f}" for value in best.values()), *ratios)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ import numpy as np
 import scipy
 from scipy.special import ndtri
 from scipy.stats import ncx2
-from tabulate import tabulate
 
+from _rows import Rows
 from certsmooth.science.theory.worst_case import constant_radius, semi_elastic_radius
 
 SIZES = ((3072, "3,072"), (150_528, "150,528"))
@@ -77,9 +77,11 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, of series that did not converge
     print(f"numpy {np.__version__}, scipy {scipy.__version__}, Python {platform.python_version()}; ms per example")
-    rows = [(name, *measure(dimension, r, options)) for dimension, name in SIZES for r in SEMI_ELASTICITIES]
     headers = ("N", "r", "(a) ms", "(b) ms", "(a) radius", "(b) radius", "(b) failed", "(a) / constant sigma")
-    print(tabulate(rows, headers=headers, stralign="right", disable_numparse=True))
+    rows = Rows(*headers, first=10)
+    for dimension, name in SIZES:
+        for r in SEMI_ELASTICITIES:
+            rows.add(name, *measure(dimension, r, options))
 
 
 if __name__ == "__main__":

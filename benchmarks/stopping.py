@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from tabulate import tabulate
 
+from _rows import Rows
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.certificates.cohen import CohenCertificate
 from certsmooth.science.models import ModelSpec, build
@@ -97,13 +97,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    rows = []
+    print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    rows = Rows("base classifier", "fixed n, samples/s", "stopped, samples/s", "ratio")
     for case in CASES:
         fixed, stopped = measure(case, options.rounds)
-        rows.append((case.name, f"{fixed:,.0f}", f"{stopped:,.0f}", f"{stopped / fixed:.2f}"))
-        print(f"{case.name}: done", flush=True)
-    print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
-    print(tabulate(rows, headers=("base classifier", "fixed n, samples/s", "stopped, samples/s", "ratio")))
+        rows.add(case.name, f"{fixed:,.0f}", f"{stopped:,.0f}", f"{stopped / fixed:.2f}")
 
 
 if __name__ == "__main__":

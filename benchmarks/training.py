@@ -21,10 +21,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tabulate import tabulate
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from _rows import Rows
 from certsmooth.artefacts.training_state import StateFile
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
@@ -147,12 +147,10 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
-    rows = []
+    rows = Rows("training", "(a) ours/s", "(b) plain/s", "a/b")
     for case in (case for case in cases(device) if options.only in case.name):
         a, b = measure(case, device, options.rounds)
-        rows.append((case.name, f"{a:,.0f}", f"{b:,.0f}", f"{a / b:.2f}"))
-        print(f"{case.name}: done")
-    print(tabulate(rows, headers=("training", "(a) ours/s", "(b) plain/s", "a/b"), stralign="right"))
+        rows.add(case.name, f"{a:,.0f}", f"{b:,.0f}", f"{a / b:.2f}")
 
 
 if __name__ == "__main__":
