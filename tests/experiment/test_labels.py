@@ -12,6 +12,7 @@ from certsmooth._internal.labels import legend, policy_label, uses_noise
 from certsmooth.errors import ConfigError
 from certsmooth.experiment.config import parse_params
 from certsmooth.experiment.labels import labels_of
+from certsmooth.science import certificates
 from factories import shipped_content
 
 CONTENT = shipped_content()
@@ -80,13 +81,41 @@ def test_the_legend_names_what_is_shown_once_and_nothing_else():
     assert legend([]) == ""
 
 
-def test_a_file_without_a_label_is_named(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ("legend = 'said without a type'", r"no label; must be a class attribute, label: ClassVar"),
+        ("label = 'SI'", r"no label; must be a class attribute, label: ClassVar"),
+        ("label: ClassVar[str] = 'S' + letter", r"label: 'S' \+ letter; must be a literal$"),
+    ],
+)
+def test_a_file_without_a_label_is_named(said, message, tmp_path, monkeypatch):
     (tmp_path / "sigma").mkdir()
-    (tmp_path / "sigma" / "silent.py").write_text("class Silent:\n    legend = 'said without a type'\n")
+    (tmp_path / "sigma" / "silent.py").write_text(f"class Silent:\n    {said}\n")
     monkeypatch.setattr(registry, "_FOLDER", tmp_path)
     monkeypatch.setattr(registry, "names", registry.names.__wrapped__)  # which remembers the real ones
-    with pytest.raises(ConfigError, match=r"sigma/silent\.py: no label; must be a class attribute, label: ClassVar"):
+    with pytest.raises(ConfigError, match=rf"sigma/silent\.py: {message}"):
         policy_label("silent")
+
+
+def test_a_member_is_what_its_file_is_read_as(tmp_path, monkeypatch):
+    """Counts are sampled with the noise that the file says: the noise of a class that it inherits from is not seen."""
+    code = """
+from dataclasses import dataclass
+from certsmooth.science.certificates.l1 import L1Certificate
+
+@dataclass(frozen=True)
+class Inherits(L1Certificate):
+    pass
+"""
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / "certificates" / "inherits.py").write_text(code)
+    monkeypatch.setattr(certificates, "__path__", [*certificates.__path__, str(tmp_path / "certificates")])
+    monkeypatch.setattr(registry, "_FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "names", registry.names.__wrapped__)
+    message = r"inherits\.py: Inherits: noise reads 'gaussian'; must be .*, noise: ClassVar\[\.\.\.\] = 'uniform'$"
+    with pytest.raises(ConfigError, match=message):
+        registry.member("certificates", "inherits")
 
 
 def test_a_method_cannot_say_a_label_itself():

@@ -1,15 +1,80 @@
-"""docs/add_an_objective.md, followed to the letter in a copy of this repository."""
+"""The pages of docs/ that add a file, followed to the letter in a copy of this repository."""
 
 import re
+from dataclasses import dataclass
 
 import pytest
 
 from factories import ROOT
 from followed_page import FILES, Clone, blocks, commands, with_entries
 
-FIRST_HALF, SECOND_HALF = (ROOT / "docs" / "add_an_objective.md").read_text().split("\n## Rows without code\n")
-
 pytestmark = pytest.mark.workflow
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page that adds a file, and what comes of it.
+
+    name: of the page.
+    contract: how its first command runs the tests of the new file.
+    passed: at least so many of them.
+    table: that the last command makes.
+    row: its cells before the numbers.
+    broken: text of the new file, and other text in its place, of which ``certsmooth check`` says what ``lacks`` says.
+    """
+
+    name: str
+    contract: str
+    passed: int
+    table: str
+    row: tuple[str, ...]
+    broken: tuple[str, str]
+    lacks: str
+
+    @property
+    def parts(self):
+        """What goes as far as the table, and the rest."""
+        first, _, second = (ROOT / "docs" / self.name).read_text().partition("\n## Rows without code\n")
+        return first, second
+
+    @property
+    def first(self):
+        return self.parts[0]
+
+
+OBJECTIVE = Page(
+    "add_an_objective.md",
+    contract="tests/science/test_objectives_contract.py -k logit_squeezing",
+    passed=10,
+    table="trainings",
+    row=("Logit squeezing", "FS", "FS", "global"),
+    broken=("def __call__(", "def called("),
+    lacks="LogitSqueezing lacks __call__; must define what TrainingObjective asks for",
+)
+POLICY = Page(
+    "add_a_sigma_policy.md",
+    contract="tests/science/test_sigma_contract.py -k contrast",
+    passed=15,
+    table="policies",
+    row=("Contrast", "FS", "CO", "global"),
+    broken=("    label: ", "    title: "),
+    lacks="no label; must be a class attribute, label: ClassVar",
+)
+CERTIFICATE = Page(
+    "add_a_certificate.md",
+    contract="tests/science/test_certificates_contract.py tests/science/test_certificates_coverage.py -k hoeffding",
+    passed=30,
+    table="bounds",
+    row=("Hoeffding", "FS", "FS", "global"),
+    broken=("def _certify(", "def certify("),
+    lacks="HoeffdingCertificate lacks _certify; must define what Certificate asks for",
+)
+PAGES = (OBJECTIVE, POLICY, CERTIFICATE)
+
+
+def added(page):
+    """Return the name and the content of what the page adds: a file, and what it puts at the end of others."""
+    return [re.fullmatch(r"# (\S+)\n(.*)", code, re.DOTALL).groups() for code in blocks(page.first, "python")]
 
 
 def cut_down(files):
@@ -25,64 +90,85 @@ def cut_down(files):
     return result
 
 
+@pytest.fixture(scope="module", params=PAGES, ids=lambda page: page.name)
+def page(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def clone(tmp_path_factory):
-    """The clone with the Python of the page: the new file, and the naive version at the end of the contract test."""
+def clone(page, tmp_path_factory):
+    """The clone with the Python of the page: a file that the package lacks, and ends of files that it has."""
     clone = Clone(tmp_path_factory.mktemp("docs") / "clone")
-    added, naive = blocks(FIRST_HALF, "python")
-    for code, mode in ((added, "x"), (naive, "a")):  # x: the page adds a file that the package lacks
-        name, code = re.fullmatch(r"# (\S+)\n(.*)", code, re.DOTALL).groups()
-        with (clone.folder / name).open(mode) as file:
-            file.write(code if mode == "x" else f"\n\n{code}")
+    (new, content), *ends = added(page)
+    with (clone.folder / new).open("x") as file:
+        file.write(content)
+    for name, end in ends:
+        with (clone.folder / name).open("a") as file:
+            file.write(f"\n\n{end}")
     return clone
 
 
 @pytest.fixture(scope="module")
-def made(clone):
-    """The clone after the last command of the first half: the table with the new row."""
-    clone.write(with_entries(cut_down(FILES), FIRST_HALF))
-    clone.call(commands(FIRST_HALF)[-1])
+def made(page, clone):
+    """The clone after the last command of the page's first part: the table with the new row."""
+    clone.write(with_entries(cut_down(FILES), page.first))
+    clone.call(commands(page.first)[-1])
     return clone
 
 
-def test_the_commands_are_those_that_are_tested_here():
-    assert commands(FIRST_HALF) == [
-        "pytest tests/science/test_objectives_contract.py -k logit_squeezing",
+def test_the_commands_are_those_that_are_tested_here(page):
+    assert commands(page.first) == [
+        f"pytest {page.contract}",
         "certsmooth check",
-        "snakemake --cores all results/trainings.md",
+        f"snakemake --cores all results/{page.table}.md",
     ]
-    assert all(command.startswith("snakemake --cores all results/") for command in commands(SECOND_HALF))
 
 
-def test_the_new_objective_passes_the_contract(clone):
-    text = clone.call(commands(FIRST_HALF)[0])
-    assert int(re.search(r"(\d+) passed, \d+ deselected", text)[1]) >= 10
+def test_the_new_file_passes_the_contract(page, clone):
+    text = clone.call(commands(page.first)[0])
+    assert int(re.search(r"(\d+) passed, .*\d+ deselected", text)[1]) >= page.passed
+    names = " ".join(name for name, _ in added(page))
     for check in ("ruff check", "ruff format --check"):
-        clone.call(
-            f"{check} src/certsmooth/science/objectives/logit_squeezing.py tests/science/test_objectives_contract.py"
-        )
+        clone.call(f"{check} {names}")
 
 
-def test_every_entry_is_valid_next_to_those_of_params_yaml(clone):
-    clone.write(with_entries(FILES, FIRST_HALF + SECOND_HALF))
-    assert re.fullmatch(r"params\.yaml: .*: ok\n", clone.call(commands(FIRST_HALF)[1]))
+def test_every_entry_is_valid_next_to_those_of_params_yaml(page, clone):
+    clone.write(with_entries(FILES, "".join(page.parts)))
+    assert re.fullmatch(r"params\.yaml: .*: ok\n", clone.call(commands(page.first)[1]))
 
 
-def test_the_table_has_the_new_row(made):
-    text = (made.folder / "results" / "trainings.md").read_text()
+def test_the_check_names_what_the_new_file_lacks(page, clone):
+    clone.write(with_entries(FILES, page.first))
+    name, content = added(page)[0]
+    assert content.count(page.broken[0]) == 1
+    (clone.folder / name).write_text(content.replace(*page.broken))
+    try:
+        text = clone.call(commands(page.first)[1], code=2)
+    finally:
+        (clone.folder / name).write_text(content)
+    assert re.fullmatch(rf"certsmooth: params\.yaml: \S*/{name}: {page.lacks}.*\n", text)
+
+
+def test_the_table_has_the_new_row(page, made):
+    text = (made.folder / "results" / f"{page.table}.md").read_text()
     _, rows, tests, *_ = re.split(r"^## .*$", text, flags=re.MULTILINE)
-    (row,) = re.findall(r"^\| Logit squeezing +\| FS +\| FS +\| global +\|(.*)\|$", rows, re.MULTILINE)
+    label, *_ = page.row
+    start = "".join(rf"\| {cell} +" for cell in page.row)
+    (row,) = re.findall(rf"^{start}\|(.*)\|$", rows, re.MULTILINE)
     *accuracies, acr = (float(cell.split("[")[0]) for cell in row.split("|"))
     assert len(accuracies) == 9
     assert 100 >= accuracies[0] >= accuracies[-1] >= 0
     assert acr > 0
     # With a row of its own, or among those with p = 1.
-    assert re.search(r"^\| Logit squeezing +\| +0\.1 \||Logit squeezing \(", tests, re.MULTILINE)
+    assert re.search(rf"^\| {label} +\| +0\.1 \||{label} \(", tests, re.MULTILINE)
 
 
-def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(made):
-    made.write(with_entries(cut_down(FILES), FIRST_HALF + SECOND_HALF))
-    targets = [command.removeprefix("snakemake --cores all ") for command in commands(SECOND_HALF)]
+@pytest.mark.parametrize("page", [OBJECTIVE], ids=lambda page: page.name, indirect=True)
+def test_snakemake_plans_the_rows_without_code_and_makes_nothing_twice(page, made):
+    made.write(with_entries(cut_down(FILES), "".join(page.parts)))
+    asked = commands(page.parts[1])
+    assert all(command.startswith("snakemake --cores all results/") for command in asked)
+    targets = [command.removeprefix("snakemake --cores all ") for command in asked]
     plan = made.call(f"snakemake --dry-run {' '.join(targets)}")
     runs = re.findall(r"output: results/checkpoints/(\S+)/sigma=0.25/seed=0/(\S+)/model.safetensors", plan)
     assert sorted(runs) == [

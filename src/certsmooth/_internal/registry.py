@@ -20,6 +20,9 @@ from certsmooth.errors import ConfigError, nearest
 
 _FOLDER = Path(__file__).parents[1] / "science"
 
+_LITERALS = {"certificates": ("noise",), "objectives": ("uses_noise",), "sigma": ("label", "legend")}
+"""Class attributes that are read with `literal` as well, where the member's libraries need not be there."""
+
 
 @cache
 def names(family: str) -> tuple[str, ...]:
@@ -43,11 +46,21 @@ def member(family: str, name: str) -> type[Any]:
 
     Raises:
         ConfigError: the family has no such member (the message names the nearest one); or its module does not define
-            exactly one subclass of the family's base class, or that one lacks something (the message names the file).
+            exactly one subclass of the family's base class, or that one lacks something, or says something else than
+            `literal` reads (the message names the file).
     """
     module = _module(family, name)
     base = importlib.import_module(f"certsmooth.science.{family}").BASE
-    return member_class(module, base)
+    cls = member_class(module, base)
+    for attribute in _LITERALS.get(family, ()):
+        said, is_really = (
+            literal(family, name, attribute, default=getattr(base, attribute, None)),
+            getattr(cls, attribute),
+        )
+        if said != is_really:
+            right = f"must be a literal in its body, {attribute}: ClassVar[...] = {is_really!r}"
+            raise ConfigError(f"{module.__file__}: {cls.__name__}: {attribute} reads {said!r}; {right}")
+    return cls
 
 
 def function(family: str, name: str, attribute: str) -> Callable[..., Any]:
@@ -79,19 +92,26 @@ def literal(family: str, name: str, attribute: str, *, default: object = None) -
         default: where the file does not give it; None if it must.
 
     Raises:
-        ConfigError: the family has no such member, or its file does not give the attribute.
+        ConfigError: the family has no such member, or its file does not give the attribute, or as no literal.
     """
     _check_name(family, name)
     path = _FOLDER / family / f"{name}.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path)):
         if isinstance(node, ast.ClassDef | ast.Module):
             for each in node.body:
                 target = getattr(each, "target", None)
                 if isinstance(each, ast.AnnAssign) and isinstance(target, ast.Name) and target.id == attribute:
-                    return ast.literal_eval(each.value) if each.value is not None else default
+                    return _evaluated(each.value, f"{path}: {attribute}") if each.value is not None else default
     if default is None:
         raise ConfigError(f"{path}: no {attribute}; must be a class attribute, {attribute}: ClassVar[...] = ...")
     return default
+
+
+def _evaluated(value: ast.expr, where: str) -> object:
+    try:
+        return ast.literal_eval(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {ast.unparse(value)}; must be a literal") from error
 
 
 def member_class(module: ModuleType, base: type) -> type[Any]:

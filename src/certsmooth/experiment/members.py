@@ -11,6 +11,7 @@ from typing import Annotated, Any, cast
 import numpy as np
 from pydantic import ConfigDict, Field, create_model
 
+from certsmooth._internal.labels import legend
 from certsmooth._internal.options import make, option_descriptions, option_types
 from certsmooth._internal.registry import member
 from certsmooth.analysis.published import published_numbers, published_rows
@@ -112,9 +113,10 @@ def check_members(params: Params) -> None:
     """Build every member that params.yaml names, so that what cannot work is found before anything runs.
 
     Raises:
-        ConfigError: an option is unknown, missing or bad, members do not go together, or there is no such published
-            table.
+        ConfigError: an option is unknown, missing or bad, members do not go together, there is no such published
+            table, or the file of a sigma policy does not say what tables call it.
     """
+    legend(())  # as every table does, it reads the files of all policies
     for name, dataset in params.datasets.items():
         key = f"datasets.{name}"
         under(f"{key}.options", datasets.member, dataset.member or name, dataset.options)
