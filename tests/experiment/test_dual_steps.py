@@ -254,8 +254,10 @@ def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificate
     folds = [spec.fold for spec in found.models("dual") if spec.fold is not None]
     assert len(folds) == FOLDS * len(SIGMAS)
     router = CertificationRun("digits", "dual", 0.5, 0, (), 0)
-    parts = found.certify(router, "test").parts
-    assert [part.alpha for part in parts] == [ALPHA, *[pytest.approx(ALPHA * (1 - ROUTER - OTHERS))] * 2]
+    spec = found.certify(router, "test")
+    assert [part.alpha for part in spec.parts] == [ALPHA] * 3
+    assert [part.sampled.base.sigma for part in spec.parts] == [0.5, *SIGMAS]
+    assert (spec.router.router_share, spec.router.others_share) == (ROUTER, OTHERS)
 
 
 @pytest.mark.parametrize(

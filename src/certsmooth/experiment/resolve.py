@@ -31,7 +31,6 @@ from certsmooth.experiment.specs import (
     TrainSpec,
     counts_paths,
 )
-from certsmooth.science.theory.dual import shares
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -201,9 +200,11 @@ class Experiment:
             return None
         found = [self.certify(each, split) for each in runs.expert_runs(self.params, run)]
         alpha = self.params.certification(run.dataset, run.method).alpha
-        own, of_chosen, of_others = shares(alpha, chosen.router_share, chosen.others_share, len(found))
-        experts = tuple(replace(each, alpha=of_chosen) for each in found)
-        return RouterSpec(experts=experts, alpha=own, alpha_others=of_others)
+        return RouterSpec(
+            experts=tuple(replace(each, alpha=alpha) for each in found),
+            router_share=chosen.router_share,
+            others_share=chosen.others_share,
+        )
 
     def attack(self, table: str, attack: str, run: CertificationRun) -> AttackSpec:
         """Return what an attack of a table on a run is."""

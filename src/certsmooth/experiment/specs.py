@@ -346,14 +346,14 @@ class RouterSpec(Spec):
     """What a router chooses between (dual smoothing; `certsmooth.science.dual`).
 
     Attributes:
-        experts: in the order of the router's classes; alpha is what they may err with where the router chooses them.
-        alpha: what the router may err with.
-        alpha_others: what each expert may err with where it is used that all of them agree.
+        experts: in the order of the router's classes; alpha is that of router and experts together.
+        router_share: of alpha, that the router may err with.
+        others_share: of alpha, that experts may err with where it is used that all of them agree.
     """
 
     experts: tuple[CertifySpec, ...]
-    alpha: float
-    alpha_others: float
+    router_share: float
+    others_share: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -131,9 +131,9 @@ def _said(spec: CertifySpec) -> dict[str, Any]:
 
 
 def _routing(router: RouterSpec) -> dict[str, Any]:
-    """Return what a router chooses between, and what of alpha is its own, as tables say it."""
+    """Return what a router chooses between, and the shares of alpha, as tables say it."""
     experts = [f"{each.sampled.base.training}, sigma {each.sampled.base.sigma:g}" for each in router.experts]
-    return {"experts": experts, "alpha": router.alpha, "alpha_others": router.alpha_others}
+    return {"experts": experts, "router_share": router.router_share, "others_share": router.others_share}
 
 
 def _stopped(spec: CertifySpec, part: CertificatesPart) -> dict[str, Any]:

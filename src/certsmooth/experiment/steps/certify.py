@@ -32,7 +32,7 @@ from certsmooth.science.certificates import (
     linf_radius,
 )
 from certsmooth.science.memory import memory_pass, shuffled_order
-from certsmooth.science.theory.dual import dual_certificates, others_matter
+from certsmooth.science.theory.dual import dual_certificates, others_matter, shares
 from certsmooth.science.theory.pixel_grid import grid_of
 
 
@@ -135,10 +135,10 @@ def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -
     """
     router = spec.router
     assert router is not None
-    own = _by_itself(replace(spec, alpha=router.alpha), counted, record)
+    alphas = shares(spec.alpha, router.router_share, router.others_share, len(router.experts))
+    own = _by_itself(replace(spec, alpha=alphas[0]), counted, record)
     experts, others = (
-        [_by_itself(replace(each, alpha=alpha or each.alpha), counted, record) for each in router.experts]
-        for alpha in (None, router.alpha_others)
+        [_by_itself(replace(each, alpha=alpha), counted, record) for each in router.experts] for alpha in alphas[1:]
     )
     for place, each in zip(router.experts, experts, strict=True):
         if not np.array_equal(each.gathered.counts.index, own.gathered.counts.index):
