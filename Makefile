@@ -8,7 +8,7 @@
 # make docs     docs/ as a site, in build/site
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
-# make bench    throughput of sampling and training, the search for nearest neighbours, and what stopping rules cost
+# make bench    throughput of sampling and training, nearest neighbours, what stopping rules cost: ten minutes
 SHELL := /bin/bash
 BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
@@ -79,13 +79,13 @@ schema: develop
 	python -m certsmooth.experiment.schema
 
 bench: develop
-	python benchmarks/sampling.py
-	python benchmarks/training.py
+	python benchmarks/sampling.py --rounds 1
+	python benchmarks/training.py --rounds 1
 	python benchmarks/neighbours.py
 	python benchmarks/semi_elastic.py
-	python benchmarks/shards.py
+	python benchmarks/shards.py --rounds 1
 	python benchmarks/certificates.py
-	python benchmarks/stopping.py
+	python benchmarks/stopping.py --rounds 1
 	[ ! -d ../shared/reference ] || python benchmarks/sequential.py
 
 # The wheel is built from the sdist; that one is installed too, as pip does where there is no wheel.
