@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth._internal.registry import member, names
 from certsmooth.science.certificates import Smoothing
 
@@ -33,7 +33,7 @@ def main() -> None:
     selection, estimation = rng.multinomial(N0, probabilities), rng.multinomial(N, probabilities)
     sigma = rng.uniform(0.1, 1, options.rows)
     print(f"{platform.machine()}, Python {platform.python_version()}; {options.rows} rows, best of {options.rounds}")
-    rows = Rows("certificate", "r", "seconds", "mean radius")
+    head("certificate", "r", "seconds", "mean radius")
     for name in names("certificates"):
         certificate = member("certificates", name)()
         semi_elasticity = 0.01 if certificate.max_semi_elasticity else 0.0
@@ -43,7 +43,7 @@ def main() -> None:
             start = time.perf_counter()
             bound = certificate(selection, estimation, smoothing, alpha=ALPHA)
             seconds.append(time.perf_counter() - start)
-        rows.add(name, f"{semi_elasticity:g}", f"{min(seconds):.3f}", f"{float(bound.radius.mean()):.3f}")
+        row(name, f"{semi_elasticity:g}", f"{min(seconds):.3f}", f"{float(bound.radius.mean()):.3f}")
 
 
 if __name__ == "__main__":

@@ -2,29 +2,37 @@
 
 Experts are trained with Gaussian noise of each sigma. A router learns which of them has the largest radius, from what
 experts say of training images that they were not trained on (cross-fitting; ``--leaky``: from what those trained on all
-say). Rows are about the test images; the last column is the ACR on the validation images, by which one would choose.
+say). Rows are about the test images, but for the two on mean radii of the training images; the last column is the ACR
+on the validation images, by which one would choose.
 
     python benchmarks/dual.py [--n 5000] [--leaky]
+
+``--results FOLDER`` instead prints what the table `dual` was made of: constant sigmas, the best of each image, routers
+with the samples that an image takes, and the labels that a router learns from.
+
+    python benchmarks/dual.py --results results
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from tabulate import tabulate
 
+from _rows import head, row
 from certsmooth import DualSmoothedClassifier, Recipe, SmoothedClassifier, dual_certificates, train
+from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.science.datasets.digits import Digits
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.theory.dual import shares
 from certsmooth.science.theory.worst_case import constant_radius
 
 SIGMAS = (0.12, 0.25, 0.5)
-RADII = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
+RADII = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
 FOLDS, VALIDATION, ALPHA, SCORED = 4, 10, 0.001, 300
 RECIPE = Recipe(
     epochs=40,
@@ -69,6 +77,11 @@ def accuracy(predict: np.ndarray, radius: np.ndarray, labels: np.ndarray) -> lis
     return [*(100 * float((right >= r).mean()) for r in RADII), float(np.maximum(right, 0).mean())]
 
 
+def texts(values: Sequence[float]) -> list[str]:
+    """Return what `accuracy` returns, as it is printed."""
+    return [*(f"{value:.1f}" for value in values[:-1]), f"{values[-1]:.3f}"]
+
+
 def routed(
     dual: DualSmoothedClassifier, data: Arrays, n: int
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -99,6 +112,10 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
     """Yield the rows: constant sigmas, the best sigma of each image, and routers."""
     training, validation, test = split()
     experts = [fitted(training, sigma) for sigma in SIGMAS]
+    known = np.stack([radii_of(*each, training) for each in zip(experts, SIGMAS, strict=True)], 1)
+    scores = known if leaky else crossed(training)
+    for name, of in (("trained on them", known), ("as the router's labels", scores)):
+        yield f"training images, {name}", "", "", *(f"{s}: {m:.3f}" for s, m in zip(SIGMAS, of.mean(0), strict=True))
     options = {"n0": 100, "n": n, "alpha": ALPHA, "seed": 1}
     best = np.zeros((2, max(len(validation[1]), len(test[1]))))
     for sigma, expert in zip(SIGMAS, experts, strict=True):
@@ -109,17 +126,12 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
             shown.append(accuracy(predict, radius, data[1]))
             own = best[place, : len(data[1])]
             np.maximum(own, np.where(predict == data[1], radius, 0.0), out=own)
-        yield f"constant {sigma}", "", "", *shown[1], shown[0][-1]
+        yield f"constant {sigma}", "", "", *texts(shown[1]), f"{shown[0][-1]:.3f}"
     oracle = [
         accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y)
         for b, (_, y) in zip(best, (validation, test), strict=True)
     ]
-    yield "best of each image (no classifier)", "", "", *oracle[1], oracle[0][-1]
-    scores = (
-        np.stack([radii_of(*each, training) for each in zip(experts, SIGMAS, strict=True)], 1)
-        if leaky
-        else crossed(training)
-    )
+    yield "best of each image (no classifier)", "", "", *texts(oracle[1]), f"{oracle[0][-1]:.3f}"
     for places in ((0, 1), (1, 2), (0, 1, 2)):
         value = scores[:, places]
         stake = value.max(1) - np.sort(value, axis=1)[:, -2]  # what the second best would cost
@@ -132,7 +144,30 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
                     used = np.bincount(place + 1, minlength=len(places) + 1)
                     label = f"{name}, {[SIGMAS[k] for k in places]}, sigma_h {sigma}"
                     acr = accuracy(*chosen, validation[1])[-1]
-                    yield label, weighing, " ".join(map(str, used)), *accuracy(*found, test[1]), acr
+                    cells = texts(accuracy(*found, test[1]))
+                    yield label, weighing, " ".join(map(str, used)), *cells, f"{acr:.3f}"
+
+
+def of_results(results: Path) -> Iterator[Sequence[object]]:
+    """Yield the rows of what `snakemake results/dual.md` left: test images of digits, the first training seed."""
+    best = 0.0
+    for method in ("cohen", "dual"):
+        for part in read_certificates(results / "certificates" / "digits" / method / "seed=0.parquet"):
+            sampled, frame = part.spec["sampled"], part.frame
+            if sampled["split"] != "test":
+                continue
+            predict, radius, labels = (frame[key].to_numpy() for key in ("predict", "radius", "label"))
+            used = " ".join(f"{s:.2f}: {n}" for s, n in frame["sigma"].value_counts().items())
+            name = f"{method}, sigma {sampled['base']['sigma']}"
+            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels))
+            if method == "cohen":
+                best = np.maximum(best, np.where(predict == labels, radius, 0.0))
+    yield "best of each image (no classifier)", "", "", *texts(accuracy(np.where(best > 0, labels, -1), best, labels))
+    routes = json.loads((results / "checkpoints" / "digits" / "router" / "seed=0" / "routes.json").read_text())
+    routed, stakes = np.asarray(routes["labels"]), np.asarray(routes["stakes"])
+    for expert in range(routed.max() + 1):
+        mine = routed == expert
+        yield f"expert {expert} is best at {mine.sum()} training images, by {stakes[mine].sum():.1f} in all"
 
 
 def main() -> None:
@@ -140,14 +175,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--leaky", action="store_true")
+    parser.add_argument("--results", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    heads = ["", "labels weigh", "abstains, routes", *(f"r={r}" for r in RADII), "ACR", "ACR (validation)"]
-    print(
-        tabulate(
-            rows(options.n, leaky=options.leaky), heads, floatfmt=("", "", "", *[".1f"] * len(RADII), ".3f", ".3f")
-        )
-    )
+    about = ("samples", "sigma: images") if options.results else ("labels weigh", "abstains, routes")
+    found = of_results(options.results) if options.results else rows(options.n, leaky=options.leaky)
+    last = () if options.results else ("ACR (validation)",)
+    head("", *about, *(f"r={r}" for r in RADII), "ACR", *last)
+    for cells in found:
+        row(*cells)
 
 
 if __name__ == "__main__":

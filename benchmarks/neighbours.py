@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth import NearestNeighbourSigma
 from certsmooth.science import datasets
 from certsmooth.science.sampling.sampler import GROUP
@@ -81,9 +81,9 @@ def main() -> None:
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
     images = training_images(options.source)
-    rows = Rows("way", "queries", "s", "processor s", f"s for {len(images):,}")
+    head("way", "queries", "s", "processor s", f"s for {len(images):,}")
     for way, count, seconds, processor in measure(images, options.queries, options.rounds, device):
-        rows.add(way, count, f"{seconds:.2f}", f"{processor:.2f}", f"{seconds / count * len(images):,.0f}")
+        row(way, count, f"{seconds:.2f}", f"{processor:.2f}", f"{seconds / count * len(images):,.0f}")
 
 
 if __name__ == "__main__":

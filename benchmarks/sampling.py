@@ -20,7 +20,7 @@ from functools import partial
 import numpy as np
 import torch
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth.science.models import BaseClassifier, ModelSpec, build
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.science.theory.pixel_grid import PixelGrid
@@ -134,11 +134,11 @@ def main() -> None:
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
     print("d/b: time of noise on the grid over that of float32 noise; d/e: off the grid.")
     rates = ("(a)/s", "(b)/s", "(c)/s", "(d)/s", "(e)/s", "b/a", "b/c", "d/b", "d/e")
-    rows = Rows("base classifier", "batch of (a)", *rates)
+    head("base classifier", "batch of (a)", *rates)
     for case in (case for case in cases(device) if options.only in case.name):
         best, size = measure(case, device, options.rounds)
         ratios = (f"{best[x] / best[y]:.2f}" for x, y in ("ba", "bc", "db", "de"))
-        rows.add(case.name, size, *(f"{value:,.0f}" for value in best.values()), *ratios)
+        row(case.name, size, *(f"{value:,.0f}" for value in best.values()), *ratios)
 
 
 if __name__ == "__main__":

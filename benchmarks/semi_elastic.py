@@ -19,7 +19,7 @@ import scipy
 from scipy.special import ndtri
 from scipy.stats import ncx2
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth.science.theory.worst_case import constant_radius, semi_elastic_radius
 
 SIZES = ((3072, "3,072"), (150_528, "150,528"))
@@ -78,10 +78,10 @@ def main() -> None:
     warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, of series that did not converge
     print(f"numpy {np.__version__}, scipy {scipy.__version__}, Python {platform.python_version()}; ms per example")
     headers = ("N", "r", "(a) ms", "(b) ms", "(a) radius", "(b) radius", "(b) failed", "(a) / constant sigma")
-    rows = Rows(*headers, first=10)
+    head(*headers)
     for dimension, name in SIZES:
         for r in SEMI_ELASTICITIES:
-            rows.add(name, *measure(dimension, r, options))
+            row(name, *measure(dimension, r, options))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ import pandas as pd
 from scipy.special import ndtr
 from scipy.stats import binom
 
+from _rows import head, row
 from certsmooth.report.figures.panels import line, panels_figure, write_figure
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.certificates.cohen import CohenCertificate
@@ -159,16 +160,6 @@ def outcomes_of(sigma, files, rules, radii):
         each.name: {name: outcome(each, slice(end - len(each.p), end), samples, radius, name, radii) for name in rules}
         for each, end in zip(files, ends, strict=True)
     }
-
-
-def head(*cells):
-    """Print the head of a Markdown table."""
-    print(f"\n| {' | '.join(cells)} |\n|:--|{'--:|' * (len(cells) - 1)}", flush=True)
-
-
-def row(*cells):
-    """Print one row."""
-    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 def print_tables(sigma, files, outcomes, radii):

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth.experiment.library import read_content
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -85,17 +85,17 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} CPU cores")
     best = dict.fromkeys(CASES, (float("inf"), float("inf")))
-    rows = Rows("", "call / s", "samples / s", first=max(map(len, CASES)))
+    head("", "call / s", "samples / s")
     with tempfile.TemporaryDirectory() as name:
         make_project(Path(name))
         for _ in range(rounds):
             for case, settings in CASES.items():
                 found = sample(Path(name), **settings)
                 best[case] = min(best[case], found)
-                rows.add(case, *(f"{seconds:.1f}" for seconds in found))
-    rows.add("the best of each:", "", "")
+                row(case, *(f"{seconds:.1f}" for seconds in found))
+    row("the best of each:", "", "")
     for case, found in best.items():
-        rows.add(case, *(f"{seconds:.1f}" for seconds in found))
+        row(case, *(f"{seconds:.1f}" for seconds in found))
     (one, work), (two, half), (empty, _), (four, _) = best.values()
     each = (four - empty) / 3
     print(f"speed-up of two shards on two cores: {one / two:.2f} of the call, {work / half:.2f} of the samples alone")

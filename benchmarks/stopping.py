@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth.science.certificates import Smoothing
 from certsmooth.science.certificates.cohen import CohenCertificate
 from certsmooth.science.models import ModelSpec, build
@@ -98,10 +98,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
-    rows = Rows("base classifier", "fixed n, samples/s", "stopped, samples/s", "ratio")
+    head("base classifier", "fixed n, samples/s", "stopped, samples/s", "ratio")
     for case in CASES:
         fixed, stopped = measure(case, options.rounds)
-        rows.add(case.name, f"{fixed:,.0f}", f"{stopped:,.0f}", f"{stopped / fixed:.2f}")
+        row(case.name, f"{fixed:,.0f}", f"{stopped:,.0f}", f"{stopped / fixed:.2f}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
-from _rows import Rows
+from _rows import head, row
 from certsmooth.artefacts.training_state import StateFile
 from certsmooth.science.datasets import Split, array_split
 from certsmooth.science.models import BaseClassifier, ModelSpec, build, numerics
@@ -147,10 +147,10 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     print(f"torch {torch.__version__}, Python {platform.python_version()}, {name}")
-    rows = Rows("training", "(a) ours/s", "(b) plain/s", "a/b")
+    head("training", "(a) ours/s", "(b) plain/s", "a/b")
     for case in (case for case in cases(device) if options.only in case.name):
         a, b = measure(case, device, options.rounds)
-        rows.add(case.name, f"{a:,.0f}", f"{b:,.0f}", f"{a / b:.2f}")
+        row(case.name, f"{a:,.0f}", f"{b:,.0f}", f"{a / b:.2f}")
 
 
 if __name__ == "__main__":

@@ -206,7 +206,7 @@ def test_the_table_has_a_row_that_says_that_a_router_chooses(folder):
     rows = values[values["method"] == "Dual"]
     assert set(rows["certify"]) == {"router"}
     assert set(rows["guarantee"]) == {"global (real arithmetic)"}
-    assert "router: a router, itself certified, chooses the sigma of each image" in Path(
+    assert "router: a router, itself certified, chooses the expert of each image" in Path(
         "results/tables/dual.md"
     ).read_text().replace("\n", " ")
 

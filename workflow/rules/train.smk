@@ -28,7 +28,7 @@ def builds_on(w):
         *filter(None, [spec.start_file, spec.given]),
         *at([spec.start.path] if spec.start else []),
         *at([spec.labels.teacher.path, spec.labels.path] if spec.labels else []),
-        *(at([spec.routes.path]) + derived_from(labelling(spec.routes))["models"] if spec.routes else []),
+        *(at([spec.routes.path]) + derived_from(spec.routes.labelling)["models"] if spec.routes else []),
     ]
 
 
@@ -78,25 +78,17 @@ rule label:
 
 
 def routing(w):
-    """The labels that experts give the training images, for a router at any of its sigmas, which all learn the same."""
-    points = runs.model_grid_points(params, w.dataset, w.training)
-    sigma = params.datasets[w.dataset].sigmas[0]
-    return experiment.routes(runs.ModelRun(w.dataset, w.training, sigma, int(w.seed), points[0]))
-
-
-def labelling(routes):
-    """The certificates of the training images."""
-    return [each for folds in routes.experts for each in folds]
+    return experiment.routes(w.dataset, w.training, int(w.seed))
 
 
 rule route:
     input:
-        unpack(lambda w: derived_from(labelling(routing(w)))),
+        unpack(lambda w: derived_from(routing(w).labelling)),
     output:
         "results/checkpoints/{dataset}/{training}/seed={seed}/routes.json",
     params:
         spec=lambda w: routing(w).identity,
-        code=lambda w: source_digest("experiment.steps.route", *certificate_code(labelling(routing(w)))),
+        code=lambda w: source_digest("experiment.steps.route", *certificate_code(routing(w).labelling)),
     localrule: True
     log:
         "logs/route/{dataset}/{training}/seed={seed}.log",

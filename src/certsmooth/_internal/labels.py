@@ -34,7 +34,7 @@ def uses_noise(objective: str) -> bool:
 
 def legend(labels: Iterable[str]) -> str:
     """Return what labels stand for, one sentence each, in their order; those of no policy here are left out."""
-    known = {NO_NOISE: "training without noise", ROUTED: "a router, itself certified, chooses the sigma of each image"}
+    known = {NO_NOISE: "training without noise", ROUTED: "a router, itself certified, chooses the expert of each image"}
     for name in names("sigma"):
         known.setdefault(policy_label(name), str(literal("sigma", name, "legend")))
     return " ".join(f"{label}: {known[label]}." for label in dict.fromkeys(labels) if label in known)

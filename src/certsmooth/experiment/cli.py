@@ -129,7 +129,7 @@ def _label(options: argparse.Namespace, experiment: Experiment) -> None:
 def _route(options: argparse.Namespace, experiment: Experiment) -> None:
     from certsmooth.experiment.steps.route import route_images
 
-    route_images(experiment.routes(_router(options.name, experiment)), results=options.results)
+    route_images(experiment.routes(*_routers(options.name, experiment)), results=options.results)
 
 
 def _sample(options: argparse.Namespace, experiment: Experiment) -> None:
@@ -272,17 +272,14 @@ def _model_run(name: str, experiment: Experiment) -> runs.ModelRun:
     return runs.ModelRun(dataset, training, check_number("sigma", sigma, minimum=0), int(found["seed"]), grid)
 
 
-def _router(name: str, experiment: Experiment) -> runs.ModelRun:
-    """Return a base classifier of a router's training, at any of its sigmas and grid points, which learn the same."""
+def _routers(name: str, experiment: Experiment) -> tuple[str, str, int]:
+    """Return data set, training and seed of the routers that a name is about."""
     found, params = _BATCH.fullmatch(name), experiment.params
     if found is None or "+" in found["seeds"]:
         raise ConfigError(f"{name!r}: no router's training with a seed; must be as digits/router/seed=0")
     check_choice("data set", found["dataset"], params.datasets)
-    routers = [each for each, training in params.our_trainings.items() if training.routes]
-    check_choice("training", training := found["method"], routers)
-    grid, *_ = runs.model_grid_points(params, found["dataset"], training)
-    sigma = params.datasets[found["dataset"]].sigmas[0]
-    return runs.ModelRun(found["dataset"], training, sigma, int(found["seeds"]), grid)
+    check_choice("training", found["method"], [each for each in params.our_trainings if params.routes_of(each)])
+    return found["dataset"], found["method"], int(found["seeds"])
 
 
 def _batch(name: str) -> tuple[str, str, tuple[int, ...]]:

@@ -483,11 +483,6 @@ class Experts:
         ),
     )
 
-    def __post_init__(self) -> None:
-        if self.router_share + self.others_share >= 1:
-            found = self.router_share + self.others_share
-            raise ValueError(f"router_share + others_share: {found}; must be below 1, the rest is the expert's")
-
 
 @dataclass(frozen=True, kw_only=True, config=_STRICT)
 class Method:

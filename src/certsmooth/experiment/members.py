@@ -41,6 +41,7 @@ from certsmooth.science.certificates import (
 from certsmooth.science.models import Normalisation
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.stopping import StoppingRule, check_can_stop
+from certsmooth.science.theory.dual import shares
 from certsmooth.science.training.recipe import Recipe
 
 
@@ -147,8 +148,7 @@ def check_toy(params: Params) -> None:
     if toy is None:
         return
     for key, name in (("toy.constant", toy.constant), ("toy.input_dependent", toy.input_dependent)):
-        _check_shown(key, params, [name])
-        _check_alone(key, params, [name])
+        _check_rows(key, params, [name], alone=True)
     (*_, constant), (dependent,) = runs.toy_runs(params)
     policy = policy_of(params, constant)
     if policy.semi_elasticity != 0 or policy.sigma0 != constant.sigma:
@@ -175,8 +175,7 @@ def check_pictures(params: Params) -> None:
         ConfigError: it is constant.
     """
     for run in runs.picture_runs(params):
-        _check_shown("pictures.method", params, [run.method])
-        _check_alone("pictures.method", params, [run.method])
+        _check_rows("pictures.method", params, [run.method], alone=True)
         if policy_of(params, run).semi_elasticity == 0:
             raise ConfigError(f"pictures.method: {run.method!r}; must have a sigma that differs between images")
 
@@ -191,8 +190,7 @@ def check_high_dimension(params: Params) -> None:
         _check_l2("high_dimension.published", params, params.high_dimension.published)
     key = "high_dimension.method"
     for run in runs.high_dimension_runs(params):
-        _check_shown(key, params, [run.method])
-        _check_alone(key, params, [run.method])
+        _check_rows(key, params, [run.method], alone=True)
         _check_l2(key, params, [run.method])
         if policy_of(params, run).semi_elasticity != 0:
             raise ConfigError(f"{key}: {run.method!r}; must have a constant sigma")
@@ -206,16 +204,14 @@ def _check_l2(key: str, params: Params, methods: Iterable[str]) -> None:
             raise ConfigError(f"{key}: {name!r} certifies in {norm}; must be l2")
 
 
-def _check_shown(key: str, params: Params, methods: Iterable[str]) -> None:
+def _check_rows(key: str, params: Params, methods: Iterable[str], *, alone: bool) -> None:
+    """Check that methods certify what is shown; ``alone``: what is attacked, or drawn, is one smoothed classifier."""
     for name in methods:
-        if name in params.our_methods and params.our_methods[name].folds:
+        if (method := params.our_methods.get(name)) is None:
+            continue
+        if method.folds:
             raise ConfigError(f"{key}: {name!r} certifies training images, for a router; must have no folds")
-
-
-def _check_alone(key: str, params: Params, methods: Iterable[str]) -> None:
-    """Check that what is attacked, or drawn, is one smoothed classifier."""
-    for name in methods:
-        if params.our_methods[name].experts:
+        if alone and method.experts:
             raise ConfigError(f"{key}: {name!r} has experts; must be one smoothed classifier")
 
 
@@ -232,9 +228,7 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
             if runs.has_no_choice(params, about.dataset, table.baseline):
                 found = f"{table.baseline!r} has fewer than two experts on {about.dataset}"
                 raise ConfigError(f"{key}.baseline: {found}; must have two or more, methods times sigmas")
-    _check_shown(f"{key}.methods", params, rows)
-    if isinstance(table, EmpiricalTable | SoundnessTable):
-        _check_alone(f"{key}.methods", params, rows)
+    _check_rows(f"{key}.methods", params, rows, alone=isinstance(table, EmpiricalTable | SoundnessTable))
     if isinstance(table, CertifiedTable):
         norms = {name: _norm_of(params, name) for name in rows}
         if table.norm is None and len(set(norms.values())) > 1:
@@ -305,6 +299,9 @@ def _check_method(params: Params, dataset: str, name: str) -> None:
 def _check_experts(params: Params, router: runs.CertificationRun) -> None:
     """Check that a router and its experts make certificates together: `certsmooth.science.theory.dual`."""
     key, experts = f"methods.{router.method}", runs.expert_runs(params, router)
+    if (asked := params.our_methods[router.method].experts) is not None:
+        alpha = params.certification(router.dataset, router.method).alpha
+        under(f"{key}.experts", shares, alpha, asked.router_share, asked.others_share, len(experts))
     norm = certificate_of(params, router.method).norm
     for run in (router, *experts):
         certificate, memory = certificate_of(params, run.method), params.our_methods[run.method].memory

@@ -109,7 +109,7 @@ class Experiment:
             grid=run.grid,
             denoiser=MemberSpec(training.denoiser.name, training.denoiser.options) if training.denoiser else None,
             fold=runs.fold_of(run),
-            routes=self.routes(run) if training.routes else None,
+            routes=self.routes(run.dataset, run.training, run.seed) if training.routes else None,
         )
 
     def _given(self, run: ModelRun) -> TrainSpec:
@@ -146,17 +146,17 @@ class Experiment:
             raise ConfigError(f"datasets.{teacher.dataset}.unlabelled: null; must give a share or a source")
         return LabelSpec(teacher=self.train(teacher), source=unlabelled.source)
 
-    def routes(self, router: ModelRun) -> RoutesSpec:
-        """Return what the labels of the training images are for a router.
+    def routes(self, dataset: str, training: str, seed: int) -> RoutesSpec:
+        """Return what the labels of the training images are for the routers of a training.
 
         Raises:
             ConfigError: a training or policy of an expert has several grid points.
         """
-        found = runs.routing_runs(self.params, router)
+        found = runs.routing_runs(self.params, dataset, training, seed)
         return RoutesSpec(
-            data=self.data(router.dataset),
-            training=router.training,
-            seed=router.seed,
+            data=self.data(dataset),
+            training=training,
+            seed=seed,
             experts=tuple(tuple(self.certify(each, "training") for each in folds) for folds in found),
         )
 

@@ -454,25 +454,24 @@ def expert_runs(params: Params, run: CertificationRun) -> tuple[CertificationRun
     return tuple(found)
 
 
-def routing_runs(params: Params, run: ModelRun) -> tuple[tuple[CertificationRun, ...], ...]:
+def routing_runs(params: Params, dataset: str, training: str, seed: int) -> tuple[tuple[CertificationRun, ...], ...]:
     """Return the certifications of the training images that label them for a router: by expert, one a fold.
 
-    There are none for a training that is no router's.
+    They are the same at all sigmas and grid points of the router's training. There are none for a training that is no
+    router's.
 
     Raises:
         ConfigError: a training or policy has several grid points.
     """
-    if (routes := params.routes_of(run.training)) is None:
+    if (routes := params.routes_of(training)) is None:
         return ()
     found = []
-    for name, sigma in _routed(params, run.dataset, routes.methods, routes):
-        points, folds = grid_points(params, run.dataset, name), params.our_methods[name].folds
+    for name, sigma in _routed(params, dataset, routes.methods, routes):
+        points, folds = grid_points(params, dataset, name), params.our_methods[name].folds
         if len(points) != folds:
-            key = f"trainings.{run.training}.routes"
-            raise ConfigError(f"{key}: {name!r} has {len(points)} grid points on {run.dataset}; must have one a fold")
-        found.append(
-            tuple(CertificationRun(run.dataset, name, sigma, run.seed, point, params.seed) for point in points)
-        )
+            key = f"trainings.{training}.routes"
+            raise ConfigError(f"{key}: {name!r} has {len(points)} grid points on {dataset}; must have one a fold")
+        found.append(tuple(CertificationRun(dataset, name, sigma, seed, point, params.seed) for point in points))
     return tuple(found)
 
 
@@ -493,7 +492,8 @@ def demanded(params: Params) -> Iterator[Demand]:
         found[demand] = None
         used = replace(demand, shown=False)
         found |= dict.fromkeys(replace(used, run=run) for run in expert_runs(params, demand.run))
-        labelling = routing_runs(params, model_run(params, demand.run))
+        run = demand.run
+        labelling = routing_runs(params, run.dataset, params.our_methods[run.method].training, run.seed)
         found |= dict.fromkeys(replace(used, run=run, split="training") for folds in labelling for run in folds)
     return iter(found)
 

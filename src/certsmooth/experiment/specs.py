@@ -252,6 +252,11 @@ class RoutesSpec(Spec):
     experts: tuple[tuple[CertifySpec, ...], ...]
 
     @property
+    def labelling(self) -> tuple[CertifySpec, ...]:
+        """All certificates of the training images."""
+        return tuple(each for folds in self.experts for each in folds)
+
+    @property
     def path(self) -> Path:
         """Of the labels, below the folder of the results."""
         return Path("checkpoints", self.data.dataset, self.training, f"seed={self.seed}", "routes.json")

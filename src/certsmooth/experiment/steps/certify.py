@@ -135,36 +135,38 @@ def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -
     """
     router = spec.router
     assert router is not None
-    alphas = shares(spec.alpha, router.router_share, router.others_share, len(router.experts))
-    own = _by_itself(replace(spec, alpha=alphas[0]), counted, record)
-    experts, others = (
-        [_by_itself(replace(each, alpha=alpha), counted, record) for each in router.experts] for alpha in alphas[1:]
-    )
+    of_router, of_chosen, of_others = shares(spec.alpha, router.router_share, router.others_share, len(router.experts))
+    own = _by_itself(replace(spec, alpha=of_router), counted, record)
+    experts = [_by_itself(replace(each, alpha=of_chosen), counted, record) for each in router.experts]
     for place, each in zip(router.experts, experts, strict=True):
         if not np.array_equal(each.gathered.counts.index, own.gathered.counts.index):
             raise CountsError(f"{place.counts[0]}: of other images than those of the router; sample again")
+    others = [
+        each.gathered.bound(certificate_of(place), alpha=of_others, image_shape=record["image_shape"])
+        for place, each in zip(router.experts, experts, strict=True)
+    ]
     route, route_radius = own.bound.predict, own.bound.radius
     rows, first = np.arange(len(route)), np.where(route == ABSTAIN, 0, route)
-    chosen = np.arange(len(experts)) == route[:, None]
+    is_chosen = np.arange(len(experts)) == route[:, None]
 
-    def said(key: str, found: Sequence[object]) -> npt.NDArray[Any]:
+    def each_of(found: Sequence[object], key: str) -> npt.NDArray[Any]:
         return np.stack([getattr(each, key) for each in found], axis=1)
 
-    bounds, less = ([each.bound for each in found] for found in (experts, others))
+    chosen = [each.bound for each in experts]
     predict, radius = dual_certificates(
         route,
         route_radius,
-        *(np.where(chosen, said(key, bounds), said(key, less)) for key in ("predict", "radius")),
+        *(np.where(is_chosen, each_of(chosen, key), each_of(others, key)) for key in ("predict", "radius")),
     )
-    matter = others_matter(route, route_radius, np.where(chosen, said("radius", bounds), 0.0).max(axis=1))
-    used = chosen | matter[:, None]
+    matter = others_matter(route, route_radius, np.where(is_chosen, each_of(chosen, "radius"), 0.0).max(axis=1))
+    used = is_chosen | matter[:, None]
     return replace(
         own,
-        bound=Bound(predict, radius, *(said(key, bounds)[rows, first] for key in ("p_a_lower", "p_b_upper"))),
+        bound=Bound(predict, radius, *(each_of(chosen, key)[rows, first] for key in ("p_a_lower", "p_b_upper"))),
         promise=max((each.promise for each in (own, *experts)), key=GUARANTEES.index),
-        sigma=said("sigma", experts)[rows, first],
-        n=own.n + (said("n", experts) * used).sum(axis=1),
-        seconds=own.seconds + (said("seconds", experts) * used).sum(axis=1),
+        sigma=each_of(experts, "sigma")[rows, first],
+        n=own.n + (each_of(experts, "n") * used).sum(axis=1),
+        seconds=own.seconds + (each_of(experts, "seconds") * used).sum(axis=1),
         experts=[each.gathered for each in experts],
     )
 

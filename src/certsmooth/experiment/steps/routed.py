@@ -26,11 +26,10 @@ def sources_of(spec: RoutesSpec, record: Mapping[str, Any], results: Path) -> di
     Raises:
         DataError: an expert's file is not there.
     """
-    models = [each.sampled.base.path for folds in spec.experts for each in folds]
     return {
         "spec": spec.identity,
         "fingerprint": record["parts"]["training"]["fingerprint"],
-        "experts": [file_digest(results / model, error=DataError) for model in models],
+        "experts": [file_digest(results / each.sampled.base.path, error=DataError) for each in spec.labelling],
     }
 
 

@@ -194,7 +194,7 @@ def _noise_of(identity: Mapping[str, Any]) -> str:
 
 def _chosen(spec: SampleSpec, images: int) -> npt.NDArray[np.int64]:
     """Return the positions of the images of a split that are sampled: of training images, those of the fold."""
-    if spec.base.fold is not None:
+    if spec.split == "training" and spec.base.fold is not None:
         return spec.base.fold.positions(images)
     last = images - 1 if spec.last is None else spec.last
     for key, found in (("first", spec.first), ("last", last)):
