@@ -167,7 +167,7 @@ def of_results(results: Path) -> Iterator[Sequence[object]]:
     routed, stakes = np.asarray(routes["labels"]), np.asarray(routes["stakes"])
     for expert in range(routed.max() + 1):
         mine = routed == expert
-        yield f"expert {expert} is best at {mine.sum()} training images, by {stakes[mine].sum():.1f} in all"
+        yield f"training images where expert {expert} is best", mine.sum(), f"by {stakes[mine].sum():.1f} in all"
 
 
 def main() -> None:

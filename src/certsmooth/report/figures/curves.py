@@ -89,7 +89,7 @@ def certified_curves(
         labels=(rf"$\ell_{{{norm.removeprefix('l')}}}$ radius", "Certified accuracy (%)"),
         legend="Bands: 95 % intervals for the finite test set. In brackets: what the certificates guarantee."
         + (f" Difference: of methods within {100 * NEAR:g} points of {baseline}, paired by images." if near else ""),
-        apart=len(near) > 0,
+        apart=1 if near else 0,
     )
 
 
