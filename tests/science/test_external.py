@@ -158,7 +158,7 @@ def test_what_is_no_architecture_is_refused(value, said):
     [
         ("import", "models.mine:buidl", "its module has no such function"),
         ("import", "models.mine:value", "its module has no such function"),
-        ("import", "models.other:build", "cannot be imported: ModuleNotFoundError"),
+        ("import", "models.other:build", "models.other:build' cannot be imported: ModuleNotFoundError"),
         ("import", "models.mine:no_network", "returned function; must be a torch.nn.Module"),
         ("import", "models.mine:probabilities_of_two", r"gives torch.float32 \[1, 2\] for one image; must be \[1, 3\]"),
         ("torchvision", "resnet19", "architecture.torchvision: unknown 'resnet19'; did you mean"),

@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args
 
 from certsmooth._internal.checks import check_choice
 from certsmooth._internal.extras import optional_libraries
+from certsmooth._internal.imports import import_code
 from certsmooth.errors import ConfigError, nearest
 
 Library = Literal["import", "timm", "torchvision"]
@@ -149,10 +150,8 @@ def imported(architecture: ExternalArchitecture) -> Callable[..., Any]:
     package, function = architecture.packages[0], architecture.name.partition(":")[2]
     if package == FOLDER:
         _open_folder()
-    try:
-        found = getattr(importlib.import_module(architecture.module), function, None)
-    except Exception as error:
-        raise ConfigError(f"architecture.import: {architecture.name!r} cannot be imported: {error!r}") from error
+    module = import_code(architecture.module, f"architecture.import: {architecture.name!r}")
+    found = getattr(module, function, None)
     if not callable(found):
         raise ConfigError(f"architecture.import: {architecture.name!r}; its module has no such function")
     return found  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from certsmooth._internal.imports import failure, import_code
 from certsmooth.errors import ConfigError, nearest
 
 _FOLDER = Path(__file__).parents[1] / "science"
@@ -96,7 +97,11 @@ def literal(family: str, name: str, attribute: str, *, default: object = None) -
     """
     _check_name(family, name)
     path = _FOLDER / family / f"{name}.py"
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), path)):
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"), path)
+    except SyntaxError as error:
+        raise ConfigError(f"{family}: {name!r} cannot be imported: {failure(error)}") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef | ast.Module):
             for each in node.body:
                 target = getattr(each, "target", None)
@@ -145,4 +150,4 @@ def _check_name(family: str, name: str) -> None:
 
 def _module(family: str, name: str) -> ModuleType:
     _check_name(family, name)
-    return importlib.import_module(f"certsmooth.science.{family}.{name}")
+    return import_code(f"certsmooth.science.{family}.{name}", f"{family}: {name!r}")
