@@ -4,7 +4,8 @@ What such a table says besides its values: about it, data, norm, radii and basel
 exact test of each method against the baseline at each radius, on the images and with the number of training seeds that
 both have (none for a method without two such images), the p values adjusted (Holm) for all with the same
 ``selected_on``, those chosen on the validation split first. ``memory``: what the memory pass did to each test run that
-had one. ``without_p_a``: the settings of which p_A is not known.
+had one. ``ceiling``: the baseline with the best setting at each image (`analysis.ceiling`). ``without_p_a``: the
+settings of which p_A is not known.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from itertools import product
 import pandas as pd
 
 from certsmooth.analysis import CertifiedRun, Record
+from certsmooth.analysis.ceiling import ceiling_records
 from certsmooth.analysis.metrics import accuracy_record, acr_record, holm, mcnemar
 from certsmooth.analysis.probabilities import METRIC, quantile_records
 from certsmooth.analysis.published import published_rows
@@ -32,6 +34,7 @@ _TESTS = (
     *("method", "baseline", "radius", "selected_on", "images", "seeds", "difference", "method_only", "baseline_only"),
     *("p_value", "p_holm"),
 )
+_CEILING = ("method", "choice", "metric", "radius", "value", "lower", "upper", "unit")
 _MEMORY = (
     *("method", "sigma", "grid", "seed", "order", "images", "conflicts", "capped", "repredicted", "changed"),
     *("largest_loss", "acr_before", "acr"),
@@ -90,7 +93,11 @@ def certified_table(
             "baseline": test[baseline_method].label,
         },
         values=values,
-        more={"tests": tidy(tests, _TESTS), "memory": tidy(_memory_effects(runs), _MEMORY)},
+        more={
+            "tests": tidy(tests, _TESTS),
+            "memory": tidy(_memory_effects(runs), _MEMORY),
+            "ceiling": tidy(ceiling_records(test[baseline_method], radii, norm), _CEILING),
+        },
         views={"without_p_a": _without_p_a(values)},
         sources=[source(run) for run in runs],
     )
