@@ -254,8 +254,8 @@ def test_a_run_killed_midway_gives_the_same_bytes(folder, unbroken, monkeypatch)
 
 def test_the_nearest_image_is_of_another_class(folder, monkeypatch):
     spec = certified(make_experiment())
-    images_of, (counts, certificates) = split(spec), bound(spec)
-    certified_images = step._Certified.of(images_of, counts, certificates, 1)
+    images_of, found = split(spec), certify.certificates_of(spec, Counted(RESULTS), record(spec))
+    certified_images = step._Certified.of(images_of, found, 1)
     group = certified_images.attacked[:50]
     balls = certified_images.balls(group, "l2", CPU)
     images = images_of.batch(certified_images.positions).flatten(1).to(torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -292,11 +293,52 @@ def test_what_cannot_be_routed_is_refused_before_anything_runs(key, value, messa
         check_members(parse_params(changed(content(), key, value)))
 
 
-def test_attacks_on_a_dual_classifier_are_refused():
-    promises = small_content()["tables"]["promises"] | {"methods": ["dual"]}
+def with_audits(**changes):
+    audits = {"kind": "soundness", "title": "Audits", "methods": ["cohen", "dual"], "stride": 5, "shuffles": 2}
     whole = content()
-    with pytest.raises(ConfigError, match=r"tables\.promises\.methods: 'dual' has experts; must be one"):
-        check_members(parse_params(whole | {"tables": whole["tables"] | {"promises": promises}}))
+    return whole | {"tables": whole["tables"] | {"audits": audits | {"predict": {"n": 100, "alpha": 0.01}} | changes}}
+
+
+@pytest.mark.slow
+def test_its_certificates_are_attacked_and_a_memory_for_them_is_priced(folder):
+    write_params(folder, with_audits())
+    for method in ("cohen", "dual"):
+        for verb in ("order-cost", "break-certificates"):
+            assert main([verb, f"digits/{method}/seed=0", "--table", "audits"]) == 0
+    assert main(["table", "audits"]) == 0
+    found = json.loads(Path("results/tables/audits.json").read_text())
+    rows = {(row["method"], row["sigma"]): row for row in found["runs"]}
+    certificates = pd.read_csv("results/certificates/digits/dual/sigma=0.5/seed=0/default/test.tsv", sep="\t")
+    attacked = np.flatnonzero((certificates["predict"] >= 0) & (certificates["radius"] > 0))
+    dual = rows["Dual", 0.5]
+    assert dual["before"] == dual["after"] == rows["Cohen", 0.5]["before"]
+    assert dual["images"] == len(certificates)
+    assert dual["certificates"] == (attacked % 5 == 0).sum() > 5
+    assert dual["broken"] == 0
+    assert dual["candidates"] == 2 * (1 + 2 + 2 + 2)
+
+
+@pytest.mark.slow
+def test_an_attack_of_other_experts_is_refused(folder, capsys):
+    write_params(folder, with_audits(methods=["dual"]))
+    for verb in ("order-cost", "break-certificates"):
+        assert main([verb, "digits/dual/seed=0", "--table", "audits"]) == 0
+    models = Path("results/checkpoints/digits/gaussian")
+    shutil.rmtree(models / "sigma=0.25/seed=0/default")
+    write_params(folder, changed(with_audits(methods=["dual"]), "datasets.digits.recipe.epochs", 5))
+    assert main(["train", "digits/gaussian/sigma=0.25/seed=0/default"]) == 0
+    write_params(folder, with_audits(methods=["dual"]))
+    assert main(["break-certificates", "digits/dual/seed=0", "--table", "audits"]) == 2
+    assert "sample it again" in capsys.readouterr().err
+    assert main(["table", "audits"]) == 2
+    assert re.search(r"checkpoint is .*gaussian/sigma=0\.25/.*; sample and certify again", capsys.readouterr().err)
+
+
+def test_an_attack_that_sees_one_network_is_refused():
+    whole = content()
+    empirical = small_content()["tables"]["empirical"] | {"methods": ["dual"]}
+    with pytest.raises(ConfigError, match=r"tables\.empirical\.methods: 'dual' has experts; must be one"):
+        check_members(parse_params(whole | {"tables": whole["tables"] | {"empirical": empirical}}))
 
 
 def test_with_one_expert_there_is_no_router_to_show():

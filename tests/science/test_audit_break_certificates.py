@@ -18,8 +18,8 @@ from certsmooth.science.audit.break_certificates import (
     KINDS,
     Balls,
     BreakPlan,
+    SmoothedTarget,
     break_group,
-    candidates,
     inside,
 )
 from certsmooth.science.certificates import ABSTAIN, Smoothing, cohen
@@ -30,6 +30,7 @@ from certsmooth.science.sigma.fixed import FixedSigma
 from factories import half_space
 
 ALPHA = 0.001
+OF_ONE = [kind for kind in KINDS if "route" not in kind and kind != "expert"]
 
 
 class UnitDisk(nn.Module):
@@ -99,12 +100,12 @@ def test_a_data_dependent_certificate_of_the_disk_is_broken():
     assert bound.radius[0] > 60  # it "certifies" the centre of the disk, 50 away
     # Once with the centre among the images of the run, once without.
     balls = make_balls([FAR, FAR], 0, bound.radius[0], sigma[0], [ORIGIN, FAR])
-    found = break_group(DISK, balls, num_classes=2, policy=OPTIMIZE, reached=(float(sigma[1]), 40.0), plan=plan())
+    found = break_group(SmoothedTarget(DISK, 2, OPTIMIZE, (float(sigma[1]), 40.0)), balls, plan=plan())
     assert broken(found).all()
     assert ((found.distance > 49) & (found.distance < min(51.1, bound.radius[0]))).all()
     assert (found.sigma_there < 1).all()
     assert KINDS[found.kind[1]] != "nearest"
-    assert (found.candidates == (len(KINDS) - 1) * len(FRACTIONS)).all()  # sigma(x) is the largest
+    assert (found.candidates == (len(OF_ONE) - 1) * len(FRACTIONS)).all()  # sigma(x) is the largest
 
 
 @pytest.mark.parametrize("sigma", [0.25, 40.0])
@@ -112,7 +113,7 @@ def test_no_certificate_of_the_disk_with_a_fixed_sigma_is_broken(sigma):
     policy = FixedSigma(sigma)
     _, bound = certified(DISK, policy, [FAR, ORIGIN])
     balls = make_balls([FAR, ORIGIN], bound.predict, bound.radius, sigma, [ORIGIN, FAR])
-    found = break_group(DISK, balls, num_classes=2, policy=policy, reached=(sigma, sigma), plan=plan())
+    found = break_group(SmoothedTarget(DISK, 2, policy, (sigma, sigma)), balls, plan=plan())
     assert not broken(found).any()
     assert (found.candidates == 3 * len(FRACTIONS)).all()  # own, nearest, random
 
@@ -121,7 +122,7 @@ def test_a_wrong_certificate_with_a_fixed_sigma_is_broken():
     """Twice the radius that holds: the far side of the half-space is inside."""
     model, policy = half_space([3.0, 4.0], 0.0), FixedSigma(0.5)
     balls = make_balls([[0.6, 0.8]], 1, [2.0], 0.5)
-    found = break_group(model, balls, num_classes=2, policy=policy, reached=(0.5, 0.5), plan=plan())
+    found = break_group(SmoothedTarget(model, 2, policy, (0.5, 0.5)), balls, plan=plan())
     assert broken(found).all()
     assert KINDS[found.kind[0]] == "own"
     # Straight across the border, to one unit beyond it.
@@ -157,10 +158,12 @@ def test_candidates_lie_inside_and_each_kind_has_its_aim(norm):
     model, radius = half_space([3.0, 4.0], 0.0), np.array([0.3, 0.4])
     balls = make_balls([[0.6, 0.8], [0.7, 0.7]], 1, radius, 0.5, [[-1.0, 0.0], [0.65, 0.7]])
     found = {
-        (name, fraction): points
-        for name, fraction, points in candidates(model, balls, start=0.25, reached=(0.1, 0.9), plan=plan(norm=norm))
+        (kind, float(name.removeprefix(f"{kind}/"))): points
+        for kind, name, points in SmoothedTarget(model, 2, FixedSigma(0.25), (0.1, 0.9)).candidates(
+            balls, plan(norm=norm)
+        )
     }
-    assert set(found) == {(name, fraction) for name in KINDS for fraction in FRACTIONS}
+    assert set(found) == {(kind, fraction) for kind in OF_ONE for fraction in FRACTIONS}
     images = balls.images.to(torch.float64)
     for (name, fraction), points in found.items():
         distance = torch.linalg.vector_norm(points.to(torch.float64) - images, ord=1 if norm == "l1" else 2, dim=1)
@@ -181,9 +184,9 @@ def test_points_are_found_where_sigma_is_drawn_up_or_down():
     model = half_space([3.0, 4.0], 0.0)
     balls = make_balls([[0.6, 0.8]], 1, [0.5], 0.5)
     found = {
-        name: float(points @ torch.tensor([3.0, 4.0]))
-        for name, fraction, points in candidates(model, balls, start=0.5, reached=(0.1, 0.9), plan=plan())
-        if fraction == 1.0
+        kind: float(points @ torch.tensor([3.0, 4.0]))
+        for kind, name, points in SmoothedTarget(model, 2, FixedSigma(0.5), (0.1, 0.9)).candidates(balls, plan())
+        if name == f"{kind}/1.0"
     }
     assert found["down"] < 5 < found["up"]
 
@@ -194,11 +197,11 @@ def test_a_result_depends_on_its_image_alone(monkeypatch):
     policy = DataDependent(sigma=0.5, iterations=2, step=0.05, variant="class_held", class_samples=1)
     points = np.random.default_rng(0).random((3, 2)) + 0.5
     balls = make_balls(points, 1, np.linspace(0.5, 1, 3), np.linspace(0.4, 0.6, 3), points[::-1].copy())
-    options = {"num_classes": 2, "policy": policy, "reached": (0.4, 0.6), "plan": plan(n=200)}
-    together = break_group(model, balls, **options)
+    target, draws = SmoothedTarget(model, 2, policy, (0.4, 0.6)), plan(n=200)
+    together = break_group(target, balls, plan=draws)
     monkeypatch.setattr("certsmooth.science.audit.break_certificates._CPU_BATCH_ELEMENTS", 1)
     for row in range(3):
-        alone = break_group(model, balls.part(slice(row, row + 1)), **options)
+        alone = break_group(target, balls.part(slice(row, row + 1)), plan=draws)
         for name in ("index", "predict", "radius", "kind", "distance", "sigma_there", "counts"):
             # A vector unit and the rest that it leaves may differ in the last bit of a float32 pixel.
             rtol = 2e-7 if name == "distance" else 1e-12
@@ -215,13 +218,13 @@ def test_what_is_chosen_is_asked_again_with_noise_that_nothing_else_has_seen(mon
 
     monkeypatch.setattr("certsmooth.science.audit.break_certificates.Sampler", Spy)
     balls = make_balls([[0.6, 0.8]], 1, [0.3], 0.5)
-    options = {"num_classes": 2, "policy": FixedSigma(0.5), "reached": (0.5, 0.5), "plan": plan()}
-    break_group(half_space([3.0, 4.0], 0.0), balls, **options)
+    target = SmoothedTarget(half_space([3.0, 4.0], 0.0), 2, FixedSigma(0.5), (0.5, 0.5))
+    break_group(target, balls, plan=plan())
     assert [draws.n0 + draws.n for draws in drawn] == [200] * 6 + [500]
     assert len({draws.dataset for draws in drawn}) == 7
     assert drawn[-1] == plan().draws("predict", 500)
 
-    places = [plan().draws(f"screen/{kind}/{f}", 200) for kind in KINDS for f in FRACTIONS]
+    places = [plan().draws(f"screen/{kind}/{f}", 200) for kind in OF_ONE for f in FRACTIONS]
     every = [*places, plan().draws("predict", 500), SamplingPlan(1, 1, 1, "toy/test")]
     stages = ("selection", "estimation", "sigma", "search", "random")
     names = {s.dataset for s in every} | {"toy/break", "toy"}
@@ -251,7 +254,7 @@ def test_sigma_is_searched_for_the_points_of_all_candidates_in_full_groups(monke
     points = np.random.default_rng(0).random((7, 2)) + 0.5
     balls = make_balls(points, 1, np.linspace(0.5, 1, 7), 0.5, points[::-1].copy())
     model = half_space([3.0, 4.0], 0.0)
-    break_group(model, balls, num_classes=2, policy=policy, reached=(0.5, 0.5), plan=plan(n=200))
+    break_group(SmoothedTarget(model, 2, policy, (0.5, 0.5)), balls, plan=plan(n=200))
     assert searched == [42, 7]
     for draws, images, sigma in counted:  # each as if it had been searched for by itself
         alone = Sampler(model, num_classes=2, plan=draws).sigmas(policy, images, balls.identities)
@@ -267,7 +270,7 @@ def test_a_model_without_a_gradient_is_refused():
 
     balls = make_balls([FAR], 0, [60.0], 40.0)
     with pytest.raises(ModelError, match="not differentiable"):
-        break_group(Hard(), balls, num_classes=2, policy=FixedSigma(40.0), reached=(40.0, 40.0), plan=plan())
+        break_group(SmoothedTarget(Hard(), 2, FixedSigma(40.0), (40.0, 40.0)), balls, plan=plan())
 
 
 # --- files
@@ -275,9 +278,8 @@ def test_a_model_without_a_gradient_is_refused():
 
 def test_files_hold_every_number(tmp_path):
     balls = make_balls([[0.6, 0.8], [1 / 3, 0.8]], 1, [0.3, 1 / 7], 0.5)
-    answers = break_group(
-        half_space([3.0, 4.0], 0.0), balls, num_classes=2, policy=FixedSigma(0.5), reached=(0.5, 0.5), plan=plan()
-    )
+    target = SmoothedTarget(half_space([3.0, 4.0], 0.0), 2, FixedSigma(0.5), (0.5, 0.5))
+    answers = break_group(target, balls, plan=plan())
     found = Broken(**vars(answers))
     parts = [(Broken.from_lists([]), {"seed": 4}), (Broken.from_lists([found.lists(), found.lists()]), {"seed": 5})]
     for name, some in (("both", parts), ("some", parts[1:]), ("none", parts[:1])):

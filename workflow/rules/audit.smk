@@ -15,15 +15,19 @@ def broken(w):
     return experiment.breakings(w.table, w.dataset, w.method)
 
 
+def certificates_in(batch):
+    return [spec.certified for spec in batch.parts]
+
+
 rule order_cost:
     input:
-        unpack(lambda w: derived_from([spec.certified for spec in ordered(w).parts])),
+        unpack(lambda w: derived_from(with_experts(certificates_in(ordered(w))))),
     output:
         "results/audits/{table}/{dataset}/{method}/seed={seeds}/order.json",
     params:
         spec=lambda w: ordered(w).identity,
         code=lambda w: source_digest(
-            "experiment.steps.order_cost", *certificate_code([spec.certified for spec in ordered(w).parts])
+            "experiment.steps.order_cost", *certificate_code(with_experts(certificates_in(ordered(w))))
         ),
     wildcard_constraints:
         table=AUDITED,
@@ -38,7 +42,7 @@ rule order_cost:
 
 rule break_certificates:
     input:
-        unpack(lambda w: derived_from([spec.certified for spec in broken(w).parts])),
+        unpack(lambda w: derived_from(with_experts(certificates_in(broken(w))))),
     output:
         found="results/audits/{table}/{dataset}/{method}/seed={seeds}/broken.parquet",
         log="results/audits/{table}/{dataset}/{method}/seed={seeds}/broken.log.json",
@@ -46,8 +50,8 @@ rule break_certificates:
         spec=lambda w: broken(w).identity,
         code=lambda w: source_digest(
             "experiment.steps.break_certificates",
-            *certificate_code([spec.certified for spec in broken(w).parts]),
-            *sample_code([spec.certified.sampled for spec in broken(w).parts]),
+            *certificate_code(with_experts(certificates_in(broken(w)))),
+            *sample_code([spec.sampled for spec in with_experts(certificates_in(broken(w)))]),
         ),
     wildcard_constraints:
         table=AUDITED,

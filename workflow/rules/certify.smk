@@ -2,11 +2,6 @@ def certified(w):
     return experiment.certify_batch(w.dataset, w.method, seeds(w))
 
 
-def with_experts(certified):
-    """Certificates, and those that a router chooses between."""
-    return [part for spec in certified for part in spec.parts]
-
-
 rule certify:
     input:
         unpack(lambda w: derived_from(with_experts(certified(w).parts))),

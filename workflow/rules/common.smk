@@ -112,6 +112,11 @@ def derived_from(certified):
     return {**bases([spec.sampled for spec in certified]), "counts": at(counts)}
 
 
+def with_experts(certified):
+    """Certificates, and those that a router chooses between."""
+    return [part for spec in certified for part in spec.parts]
+
+
 def certificates(demanded):
     """The files that hold the certificates of runs, each once."""
     return at(dict.fromkeys(specs.certificates_path(experiment.certificates(run).name) for run in demanded))

@@ -17,6 +17,7 @@ from math import ceil, isclose
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from certsmooth._internal.checks import check_alpha
 from certsmooth.analysis import CertifiedRun, Record
@@ -59,6 +60,7 @@ class AuditedRun:
         order: what a memory's order costs.
         broken: what the attack on the certificates without a memory found.
         provenance: how it was made: its identity, and ``seconds``.
+        router_alpha: of PREDICT's alpha, what the router had that chose who was asked; the counts have the rest.
     """
 
     run: CertifiedRun
@@ -67,6 +69,7 @@ class AuditedRun:
     order: OrderCost
     broken: Broken
     provenance: Mapping[str, Any]
+    router_alpha: float = 0.0
 
 
 def soundness_table(runs: Sequence[AuditedRun], *, name: str, title: str, alpha: float) -> TableResult:
@@ -149,7 +152,7 @@ def _row(audited: AuditedRun, alpha: float) -> Record:
     """Return what is known about the certificates of one run."""
     broken, run = audited.broken, audited.run
     images, count = ceil(len(run.frame) / audited.provenance["stride"]), len(broken)
-    answers = cohen.predict(broken.counts, alpha=alpha) if count else np.zeros(0, np.int64)
+    answers = _answers(broken.counts, alpha=alpha - audited.router_alpha)
     other = (answers != ABSTAIN) & (answers != broken.predict)
     total = int(other.sum())
     lower, upper = accuracy_interval(total / count, count) if count else (0.0, 1.0)
@@ -166,6 +169,14 @@ def _row(audited: AuditedRun, alpha: float) -> Record:
             {"kind": kind, "broken": int((other & (broken.kind == place)).sum())} for place, kind in enumerate(KINDS)
         ],
     }
+
+
+def _answers(counts: Int[np.ndarray, "N k"], *, alpha: float) -> Int[np.ndarray, " N"]:
+    """Return what PREDICT answers; where a router abstained, nobody was asked."""
+    answers = np.full(len(counts), ABSTAIN)
+    if (asked := counts.any(axis=1)).any():
+        answers[asked] = cohen.predict(counts[asked], alpha=alpha)
+    return answers
 
 
 def _values(audited: AuditedRun, row: Record) -> Iterator[Record]:

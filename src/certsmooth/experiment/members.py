@@ -228,7 +228,7 @@ def _check_table(key: str, params: Params, name: str, table: AnyTable) -> None:
             if runs.has_no_choice(params, about.dataset, table.baseline):
                 found = f"{table.baseline!r} has fewer than two experts on {about.dataset}"
                 raise ConfigError(f"{key}.baseline: {found}; must have two or more, methods times sigmas")
-    _check_rows(f"{key}.methods", params, rows, alone=isinstance(table, EmpiricalTable | SoundnessTable))
+    _check_rows(f"{key}.methods", params, rows, alone=isinstance(table, EmpiricalTable))
     if isinstance(table, CertifiedTable):
         norms = {name: _norm_of(params, name) for name in rows}
         if table.norm is None and len(set(norms.values())) > 1:

@@ -232,9 +232,13 @@ class Experiment:
 
     def breaking(self, table: str, run: CertificationRun) -> BreakSpec:
         """Return what the attack of a table on a run's certificates is."""
-        chosen = self.params.of_kind(SoundnessTable)[table]
+        chosen, certified = self.params.of_kind(SoundnessTable)[table], self.certify(run, "test")
         return BreakSpec(
-            certified=self.certify(run, "test"), n=chosen.predict.n, stride=chosen.stride, seed=self.params.seed
+            certified=certified,
+            n=chosen.predict.n,
+            stride=chosen.stride,
+            seed=self.params.seed,
+            router_alpha=chosen.predict.alpha * certified.router.router_share if certified.router else None,
         )
 
     @cached_property

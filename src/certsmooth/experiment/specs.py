@@ -412,12 +412,14 @@ class BreakSpec(Spec):
         n: samples of PREDICT.
         stride: every stride-th of the sampled images.
         seed: of all noise.
+        router_alpha: that PREDICT of a router may err with, if there is one.
     """
 
     certified: CertifySpec
     n: int
     stride: int
     seed: int
+    router_alpha: float | None = field(default=None, metadata={LATER: None})
 
 
 S = TypeVar("S", bound=Spec)

@@ -14,16 +14,16 @@ from scipy.spatial.distance import cdist
 
 from certsmooth.artefacts.audits import Broken
 from certsmooth.experiment.code_hash import source_digest
-from certsmooth.experiment.specs import Batch, BreakSpec, audit_path
-from certsmooth.experiment.steps.certify import certified_by
-from certsmooth.experiment.steps.gathered import Counted
+from certsmooth.experiment.specs import Batch, BreakSpec, SampleSpec, audit_path
+from certsmooth.experiment.steps.certify import Found, certificates_of
+from certsmooth.experiment.steps.gathered import Counted, Gathered
 from certsmooth.experiment.steps.grouped import Asked, Rows, attack_in_groups
 from certsmooth.experiment.steps.loaded import Loaded
-from certsmooth.science.audit.break_certificates import Balls, BreakPlan, break_group
+from certsmooth.science.audit.break_certificates import Balls, BreakPlan, SmoothedTarget, Target, break_group
+from certsmooth.science.audit.break_dual import DualTarget
 from certsmooth.science.audit.order import METRICS
-from certsmooth.science.certificates import ABSTAIN, Bound, Norm
+from certsmooth.science.certificates import ABSTAIN, Norm
 from certsmooth.science.datasets import Split
-from certsmooth.science.sampling.counts import Counts
 from certsmooth.science.theory.pixel_grid import grid_of
 
 _COLUMNS = 512  # images per block of distances
@@ -52,33 +52,41 @@ def break_batch(table: str, batch: Batch[BreakSpec], *, results: Path, device: t
 
 def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> Asked:
     sampled, base = spec.certified.sampled, spec.certified.sampled.base
-    record, about = loaded.record(base.data), loaded.identity(sampled)
-    gathered, certificate, bound = certified_by(spec.certified, counted, record)
-    certified = _Certified.of(loaded.split(base.data, sampled.split), gathered.counts, bound, spec.stride)
+    found = certificates_of(spec.certified, counted, loaded.record(base.data))
+    certified = _Certified.of(loaded.split(base.data, sampled.split), found, spec.stride)
     plan = BreakPlan(
         n=spec.n,
         seed=spec.seed,
         dataset=base.data.dataset,
-        noise=certificate.noise,
+        noise=sampled.noise,
         grid=grid_of(sampled.step),
-        norm=certificate.norm,
+        norm=found.norm,
     )
 
     def attack(rows: Rows) -> Iterator[Broken]:
-        classifier = loaded.classifier(base)
-        answers = break_group(
-            classifier,
-            certified.balls(rows, plan.norm, loaded.device),
-            num_classes=classifier.spec.num_classes,
-            policy=loaded.policy(sampled),
-            reached=(float(certified.sigma.min()), float(certified.sigma.max())),
-            plan=plan,
-        )
-        yield Broken(**vars(answers))
+        balls = certified.balls(rows, plan.norm, loaded.device)
+        yield Broken(**vars(break_group(_target(spec, found, loaded), balls, plan=plan)))
 
-    code = source_digest("experiment.steps.break_certificates", f"science.noise.{plan.noise}")
+    noises = {f"science.noise.{each.sampled.noise}" for each in spec.certified.parts}
+    code = source_digest("experiment.steps.break_certificates", *sorted(noises))
+    about = {**loaded.identity(sampled), **found.of_experts}
     identity = {**about, "spec": spec.identity, "plan": asdict(plan), "code": code}
     return Asked(name=base.name, base=base, identity=identity, rows=certified.attacked, attack=attack)
+
+
+def _target(spec: BreakSpec, found: Found, loaded: Loaded) -> Target:
+    """Return what is attacked."""
+    gathered = found.gathered, *found.experts
+    targets = [_smoothed(each.sampled, part, loaded) for each, part in zip(spec.certified.parts, gathered, strict=True)]
+    if spec.router_alpha is None:
+        return targets[0]
+    return DualTarget(targets[0], targets[1:], spec.router_alpha)
+
+
+def _smoothed(sampled: SampleSpec, gathered: Gathered, loaded: Loaded) -> SmoothedTarget:
+    classifier, sigma = loaded.classifier(sampled.base), gathered.counts.sigma
+    reached = float(sigma.min()), float(sigma.max())
+    return SmoothedTarget(classifier, classifier.spec.num_classes, loaded.policy(sampled), reached)
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,7 @@ class _Certified:
         positions: of the images in it.
         predict: the certified classes.
         radius: the certified radii.
-        sigma: sigma(x).
+        sigma: sigma(x); that of the expert that a router chooses.
         attacked: rows of these that are attacked.
     """
 
@@ -102,12 +110,12 @@ class _Certified:
     attacked: Int[np.ndarray, " a"]
 
     @classmethod
-    def of(cls, split: Split, counts: Counts, bound: Bound, stride: int) -> _Certified:
-        """Return the certificates of some counts; every stride-th image is attacked if it has one."""
-        positions = split.positions(counts.index)
+    def of(cls, split: Split, found: Found, stride: int) -> _Certified:
+        """Return what was certified; every stride-th image is attacked if it has a certificate."""
+        positions, bound = split.positions(found.gathered.counts.index), found.bound
         (answered,) = np.nonzero((bound.predict != ABSTAIN) & (bound.radius > 0))
         (rows,) = np.nonzero(answered % stride == 0)
-        radius, sigma = bound.radius[answered], counts.sigma[answered]
+        radius, sigma = bound.radius[answered], found.sigma[answered]
         return cls(split, positions[answered], bound.predict[answered], radius, sigma, rows)
 
     def balls(self, group: Int[np.ndarray, " g"], norm: Norm, device: torch.device) -> Balls:

@@ -60,7 +60,7 @@ def certify_batch(batch: Batch[CertifySpec], *, results: Path) -> None:
 
 def _certify(spec: CertifySpec, counted: Counted, results: Path) -> CertificatesPart:
     record = read_record(results / spec.sampled.base.data.path, spec=spec.sampled.base.data.identity)
-    found = _by_itself(spec, counted, record) if spec.router is None else _by_router(spec, counted, record)
+    found = certificates_of(spec, counted, record)
     gathered, final, report = found.gathered, found.bound, None
     if spec.memory:
         images = images_at(spec.sampled, record, gathered.counts.index)
@@ -86,14 +86,14 @@ def _certify(spec: CertifySpec, counted: Counted, results: Path) -> Certificates
         "sampled_by": _makers([*gathered.logs, *(log for each in found.experts for log in each.logs)]),
         "memory": report,
         **({N_BEFORE: gathered.identity[N_BEFORE]} if N_BEFORE in gathered.identity else {}),
-        **({"experts": [each.identity["checkpoint"] for each in found.experts]} if found.experts else {}),
+        **found.of_experts,
     }
     return CertificatesPart(frame, spec.identity, provenance)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """What certificates files say of a run, before any memory pass.
+class Found:
+    """What files of certificates say of a run, before any memory pass.
 
     Attributes:
         gathered: its counts; those of a router, if there is one.
@@ -115,16 +115,31 @@ class _Found:
     seconds: npt.NDArray[np.float64]
     experts: Sequence[Gathered] = ()
 
+    @property
+    def of_experts(self) -> dict[str, list[str]]:
+        """What identifies the experts, if there are any: their checkpoints."""
+        return {"experts": [each.identity["checkpoint"] for each in self.experts]} if self.experts else {}
 
-def _by_itself(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> _Found:
+
+def certificates_of(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> Found:
+    """Return the certificates of a run, of one smoothed classifier or of a router's, before any memory pass.
+
+    Raises:
+        ConfigError: as `certificate_of`.
+        CountsError: as `Counted.gather`; or counts of an expert are of other images than the router's.
+    """
+    return _by_itself(spec, counted, record) if spec.router is None else _by_router(spec, counted, record)
+
+
+def _by_itself(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> Found:
     gathered, certificate, bound = certified_by(spec, counted, record)
     promise = guarantee(certificate, gathered.identity["semi_elasticity"], grid_of(spec.sampled.step))
     counts, seconds = gathered.counts, [s for log in gathered.logs for s in log.seconds]
     n = counts.estimation.sum(axis=1)
-    return _Found(gathered, bound, certificate.norm, promise, counts.sigma, n, np.asarray(seconds, dtype=np.float64))
+    return Found(gathered, bound, certificate.norm, promise, counts.sigma, n, np.asarray(seconds, dtype=np.float64))
 
 
-def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> _Found:
+def _by_router(spec: CertifySpec, counted: Counted, record: Mapping[str, Any]) -> Found:
     """Return the certificates of the classifier that a router and its experts make together.
 
     Of an image that the router abstains at, sigma, p_A and p_B are those of the first expert. Samples and seconds are
@@ -227,7 +242,7 @@ def _remember(
     return replace(bound, predict=result.predict, radius=result.radius), report
 
 
-def _frame(found: _Found, final: Bound, *, alpha: float) -> pd.DataFrame:
+def _frame(found: Found, final: Bound, *, alpha: float) -> pd.DataFrame:
     counts = found.gathered.counts
     return pd.DataFrame(
         {

@@ -9,7 +9,7 @@ from certsmooth.artefacts.audits import OrderPart, write_order_costs
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import CountsError
 from certsmooth.experiment.specs import Batch, OrderSpec, audit_path
-from certsmooth.experiment.steps.certify import arrival, certified_by, images_at
+from certsmooth.experiment.steps.certify import arrival, certificates_of, images_at
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.science.audit.order import order_cost
 
@@ -33,7 +33,8 @@ def cost_orders(table: str, batch: Batch[OrderSpec], *, results: Path) -> None:
 def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
     certified, sampled = spec.certified, spec.certified.sampled
     record = read_record(results / sampled.base.data.path, spec=sampled.base.data.identity)
-    gathered, certificate, bound = certified_by(certified, counted, record)
+    found = certificates_of(certified, counted, record)
+    gathered, bound = found.gathered, found.bound
     cost = order_cost(
         images_at(sampled, record, gathered.counts.index),
         bound.predict,
@@ -43,7 +44,7 @@ def _cost(spec: OrderSpec, counted: Counted, results: Path) -> OrderPart:
         radii=spec.radii,
         shuffles=spec.shuffles,
         seed=certified.seed,
-        norm=certificate.norm,
+        norm=found.norm,
     )
     about = {key: gathered.identity[key] for key in ("fingerprint", "checkpoint")}
-    return OrderPart(cost, {"spec": spec.identity, **about})
+    return OrderPart(cost, {"spec": spec.identity, **about, **found.of_experts})

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import CertifiedRun
@@ -39,7 +39,7 @@ from certsmooth.experiment.steps.certify import certificate_of
 from certsmooth.report.figures.curves import accuracy_curves, certified_curves, empirical_curves, p_a_curves
 from certsmooth.report.figures.panels import write_figure
 from certsmooth.report.render import where, write_table
-from certsmooth.science.certificates import guarantee, linf_radius
+from certsmooth.science.certificates import Certificate, Guarantee, guarantee, linf_radius
 from certsmooth.science.theory.pixel_grid import grid_of
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def _provenance(spec: AttackSpec | BreakSpec, identity: Mapping[str, Any], log: 
 
 def _source(run: CertifiedRun) -> dict[str, Any]:
     """Return what attacks on certificates and the certificates must both be of."""
-    return {key: run.provenance[key] for key in ("fingerprint", "checkpoint")}
+    return {key: run.provenance[key] for key in ("fingerprint", "checkpoint", "experts") if key in run.provenance}
 
 
 def _soundness(certified: Certified, name: str, table: SoundnessTable) -> tuple[TableResult, Draws]:
@@ -228,7 +228,6 @@ def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedR
     """Read the certificates of a run and what its audits found."""
     found, experiment = certified.run(run, "test"), certified.experiment
     certificate = certificate_of(experiment.certify(run, "test"))
-    semi_elasticity, grid = found.provenance["semi_elasticity"], grid_of(found.provenance["step"])
     folder = experiment.breakings(name, run.dataset, run.method).name
     path, order = (certified.results / audit_path(name, folder, file) for file in ("broken.parquet", "order.json"))
     spec, source = experiment.breaking(name, run), _source(found)
@@ -237,11 +236,20 @@ def _audited(certified: Certified, name: str, run: CertificationRun) -> AuditedR
     return AuditedRun(
         run=found,
         norm=certificate.norm,
-        before=guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity), grid),
+        before=_before_memory(found, certificate),
         order=read_order_cost(order, expect=expect),
         broken=broken,
         provenance=_provenance(spec, identity, read_logs(path)[place]),
+        router_alpha=spec.router_alpha or 0.0,
     )
+
+
+def _before_memory(run: CertifiedRun, certificate: Certificate) -> Guarantee:
+    """Return what the certificates of a run promise before any memory pass."""
+    if run.provenance["memory"] is None:
+        return cast(Guarantee, run.frame["guarantee"].iloc[0])
+    semi_elasticity, grid = run.provenance["semi_elasticity"], grid_of(run.provenance["step"])
+    return guarantee(certificate, None if semi_elasticity is None else float(semi_elasticity), grid)
 
 
 def _write_metrics(result: TableResult, results: Path) -> None:

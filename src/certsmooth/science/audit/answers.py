@@ -21,7 +21,8 @@ class Answers:
         kind: int64 [N], that of the chosen one, in `certsmooth.science.audit.break_certificates.KINDS`.
         distance: float64 [N], of the chosen one from the image, below the radius and in its norm.
         sigma_there: float64 [N], sigma(x') of the chosen one, that PREDICT smoothed with.
-        counts: int64 [N, k], PREDICT's class counts, of noise that the search has not seen.
+        counts: int64 [N, k], PREDICT's class counts, of noise that the search has not seen; none where a router
+            abstained.
         batch_size: int64 [N], rows per forward pass.
     """
 

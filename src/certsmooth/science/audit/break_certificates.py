@@ -20,6 +20,9 @@ Steps are normalised in the certificate's norm, and shrink from R to R / 1000 (`
 inside the ball are found as well. What leaves the ball is drawn back along the line to x. Pixels are not clipped to
 [0, 1]: a certificate is about all points of its ball.
 
+What is attacked, a `Target`, says where its candidates are, and how it answers; those of the classifiers that a router
+chooses between are in `certsmooth.science.audit.break_dual`.
+
 The candidate with the largest lead of another class over c in few samples is then asked again with new noise: first
 sigma(x'), then PREDICT. So the choice among candidates, and a lucky sigma(x'), cannot make a certificate look broken:
 PREDICT is asked once per certificate, and errs with probability at most its alpha.
@@ -28,9 +31,10 @@ PREDICT is asked once per certificate, and errs with probability at most its alp
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -50,13 +54,14 @@ from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 from certsmooth.science.theory.pixel_grid import PixelGrid
 
-KINDS = ("own", "start", "lowest", "highest", "up", "down", "nearest", "random")
+KINDS = ("own", "start", "lowest", "highest", "up", "down", "nearest", "random", "route", "expert", "route and expert")
 """Of candidates; a result refers to them by their place here."""
 
 FRACTIONS = (0.5, 1.0)
 """Of the largest distance, at which each kind of candidate is made."""
 
-_INSIDE = 0.999  # of a radius: float32 pixels must not lie beyond it
+INSIDE = 0.999
+"""Of a radius, as far as candidates go: float32 pixels must not lie beyond it."""
 _DECAY = 1e-3
 # Pixels of the noisy images of one backward pass, whose activations are all kept.
 _CPU_BATCH_ELEMENTS = 64_000
@@ -136,23 +141,58 @@ class Balls:
         return Balls(self.images[rows], self.identities[rows], *(tensor[rows] for tensor in tensors))
 
 
-def break_group(
-    model: nn.Module,
-    balls: Balls,
-    *,
-    num_classes: int,
-    policy: SigmaPolicy,
-    reached: tuple[float, float],
-    plan: BreakPlan,
-) -> Answers:
+class Candidate(NamedTuple):
+    """Points to try.
+
+    Attributes:
+        kind: one of `KINDS`.
+        name: that its noise depends on, of its own.
+        points: float32, strictly inside their balls: the distance of the float32 pixels is below the radius.
+    """
+
+    kind: str
+    name: str
+    points: Float[Tensor, " g *shape"]
+
+
+class Asked(NamedTuple):
+    """What a classifier answers at some points.
+
+    Attributes:
+        sigma: float64, that it smoothed with.
+        counts: of classes.
+        batch_size: rows per forward pass.
+    """
+
+    sigma: Float[np.ndarray, " g"]
+    counts: Int[np.ndarray, "g k"]
+    batch_size: Int[np.ndarray, " g"]
+
+
+class Target(Protocol):
+    """A classifier whose certificates are attacked."""
+
+    def candidates(self, balls: Balls, plan: BreakPlan) -> Iterator[Candidate]:
+        """Yield the points to try, at each of `FRACTIONS` of the radii."""
+        ...
+
+    def ask(
+        self, points: Sequence[Float[Tensor, " g *shape"]], identities: Sequence[int], plans: Sequence[SamplingPlan]
+    ) -> Iterator[Asked]:
+        """Yield what it answers at the points of each of some candidates, drawing what the plan of each says."""
+        ...
+
+    def predict(self, points: Float[Tensor, " g *shape"], identities: Sequence[int], plan: SamplingPlan) -> Asked:
+        """Return the counts of PREDICT: none of an image at which it abstains already."""
+        ...
+
+
+def break_group(target: Target, balls: Balls, *, plan: BreakPlan) -> Answers:
     """Attack the certificates of a group of images.
 
     Args:
-        model: base classifier, on the device of the images.
+        target: whose certificates they are; its models on the device of the images.
         balls: at most `certsmooth.science.sampling.sampler.GROUP`.
-        num_classes: number of classes.
-        policy: sigma(x).
-        reached: the least and the largest sigma that the policy chose for an image of the run.
         plan: how they are attacked.
 
     Returns:
@@ -161,21 +201,14 @@ def break_group(
     classes = balls.predict.cpu().numpy()
     best, kind = np.full(len(classes), -plan.screen - 1), np.zeros(len(classes), np.int64)
     chosen = balls.images
-    predict = plan.draws("predict", plan.n)
-    sampler = Sampler(model, num_classes=num_classes, plan=predict)
-    tried = list(candidates(model, balls, start=policy.sigma0, reached=reached, plan=plan))
-    screens = [plan.draws(f"screen/{name}/{fraction}", plan.screen) for name, fraction, _ in tried]
-    sigmas = _sigmas(sampler, policy, [points for *_, points in tried], balls.identities, screens)
-    for (name, _, points), screen, sigma in zip(tried, screens, sigmas, strict=True):
-        sampler = sampler.drawing(screen)
-        counts, _ = _count(sampler, points, sigma, balls.identities)
-        lead = _lead(counts, classes)
-        better = torch.from_numpy(lead > best).to(points.device)
-        chosen = torch.where(per_example(better, points).bool(), points, chosen)
-        kind, best = np.where(lead > best, KINDS.index(name), kind), np.maximum(lead, best)
-    sampler = sampler.drawing(predict)
-    sigma = sampler.sigmas(policy, chosen, balls.identities)
-    counts, batch_size = _count(sampler, chosen, sigma, balls.identities)
+    tried = list(target.candidates(balls, plan))
+    screens = [plan.draws(f"screen/{each.name}", plan.screen) for each in tried]
+    for each, asked in zip(tried, target.ask([each.points for each in tried], balls.identities, screens), strict=True):
+        lead = _lead(asked.counts, classes)
+        better = torch.from_numpy(lead > best).to(chosen.device)
+        chosen = torch.where(per_example(better, chosen).bool(), each.points, chosen)
+        kind, best = np.where(lead > best, KINDS.index(each.kind), kind), np.maximum(lead, best)
+    final = target.predict(chosen, balls.identities, plan.draws("predict", plan.n))
     return Answers(
         index=np.asarray(balls.identities, dtype=np.int64),
         predict=classes,
@@ -183,36 +216,71 @@ def break_group(
         sigma=balls.sigma.cpu().numpy(),
         candidates=np.full(len(classes), len(tried)),
         kind=kind,
-        distance=_distances(chosen, balls.images, plan.norm).cpu().numpy(),
-        sigma_there=sigma.numpy(),
-        counts=counts,
-        batch_size=batch_size,
+        distance=distances(chosen, balls.images, plan.norm).cpu().numpy(),
+        sigma_there=final.sigma,
+        counts=final.counts,
+        batch_size=final.batch_size,
     )
 
 
-def candidates(
-    model: nn.Module, balls: Balls, *, start: float, reached: tuple[float, float], plan: BreakPlan
-) -> Iterator[tuple[str, float, Float[Tensor, " g *shape"]]]:
-    """Yield kind, fraction and points, each strictly inside its ball: the distance of the float32 pixels is below it.
+@dataclass(frozen=True)
+class SmoothedTarget:
+    """One smoothed classifier.
 
-    A kind that is the same as an earlier one, as several are for a constant sigma, is left out. ``start`` is the sigma
-    where the policy starts; the other arguments are those of `break_group`.
+    Attributes:
+        model: base classifier.
+        num_classes: number of classes.
+        policy: sigma(x).
+        reached: the least and the largest sigma that the policy chose for an image of the run.
     """
-    low, high = reached
-    goals = {"own": _Goal(None)}
-    for name, sigma in (("start", start), ("lowest", low), ("highest", high)):
-        if bool((balls.sigma != sigma).any()) and all(goal.sigma != sigma for goal in goals.values()):
-            goals[name] = _Goal(sigma)
-    if low < high:
-        goals |= {"up": _Goal(high, low), "down": _Goal(low, high)}
-    for fraction in FRACTIONS:
-        limit = balls.radius * (_INSIDE * fraction)
-        for name, goal in goals.items():
-            yield name, fraction, _searched(model, balls, limit, goal, plan)
-        yield "nearest", fraction, inside(balls.nearest, balls, limit, plan.norm)
-        noise = plan.standard_noise("random", 1, balls.identities, balls.images)[0]
-        far = balls.images + per_example(limit, noise) * _direction(noise, plan.norm)
-        yield "random", fraction, inside(far, balls, limit, plan.norm)
+
+    model: nn.Module
+    num_classes: int
+    policy: SigmaPolicy
+    reached: tuple[float, float]
+
+    def candidates(self, balls: Balls, plan: BreakPlan) -> Iterator[Candidate]:
+        """Yield them; a kind that is the same as an earlier one, as several are for a constant sigma, is left out."""
+        low, high = self.reached
+        goals = {"own": Goal(self.model, balls, balls.sigma)}
+        for name, sigma in (("start", self.policy.sigma0), ("lowest", low), ("highest", high)):
+            known = [goal.sigma for goal in goals.values()]
+            if all(bool((each != sigma).any()) for each in known):
+                goals[name] = Goal(self.model, balls, torch.full_like(balls.sigma, sigma))
+        if low < high:
+            ends = torch.full_like(balls.sigma, low), torch.full_like(balls.sigma, high)
+            goals |= {"up": Goal(self.model, balls, *reversed(ends)), "down": Goal(self.model, balls, *ends)}
+        for fraction in FRACTIONS:
+            limit = balls.radius * (INSIDE * fraction)
+            for name, goal in goals.items():
+                yield Candidate(name, f"{name}/{fraction}", searched([goal], balls, limit, plan))
+            yield from undirected(balls, fraction, plan)
+
+    def ask(
+        self, points: Sequence[Float[Tensor, " g *shape"]], identities: Sequence[int], plans: Sequence[SamplingPlan]
+    ) -> Iterator[Asked]:
+        """Yield its counts; sigma is chosen afresh at each point."""
+        sampler = Sampler(self.model, num_classes=self.num_classes, plan=plans[0])
+        sigmas = _sigmas(sampler, self.policy, points, identities, plans)
+        for some, plan, sigma in zip(points, plans, sigmas, strict=True):
+            sampler = sampler.drawing(plan)
+            rows = list(sampler.count(some, sigma, identities))
+            counts = np.stack([row.selection + row.estimation for row in rows])
+            yield Asked(sigma.numpy(), counts, np.asarray([row.batch_size for row in rows]))
+
+    def predict(self, points: Float[Tensor, " g *shape"], identities: Sequence[int], plan: SamplingPlan) -> Asked:
+        """Return its counts: nothing is abstained from before they are seen."""
+        (asked,) = self.ask([points], identities, [plan])
+        return asked
+
+
+def undirected(balls: Balls, fraction: float, plan: BreakPlan) -> Iterator[Candidate]:
+    """Yield the candidates that ask no model, at a fraction of the radii."""
+    limit = balls.radius * (INSIDE * fraction)
+    yield Candidate("nearest", f"nearest/{fraction}", inside(balls.nearest, balls, limit, plan.norm))
+    noise = plan.standard_noise("random", 1, balls.identities, balls.images)[0]
+    far = balls.images + per_example(limit, noise) * _direction(noise, plan.norm)
+    yield Candidate("random", f"random/{fraction}", inside(far, balls, limit, plan.norm))
 
 
 def inside(
@@ -224,67 +292,82 @@ def inside(
     """
     centre = balls.images.to(torch.float64)
     delta = points.to(torch.float64) - centre
-    shrink = (limit / _distances(points, balls.images, norm)).clamp(max=1)
+    shrink = (limit / distances(points, balls.images, norm)).clamp(max=1)
     drawn = (centre + delta * per_example(shrink, delta)).to(torch.float32)
-    within = _distances(drawn, balls.images, norm) * (1 + 1e-9) < balls.radius  # 1e-9: beyond what the sum can err
+    within = distances(drawn, balls.images, norm) * (1 + 1e-9) < balls.radius  # 1e-9: beyond what the sum can err
     return torch.where(per_example(within, drawn).bool(), drawn, balls.images)
 
 
-class _Goal(NamedTuple):
-    """What gradient ascent climbs: the log odds against c at one sigma, or what the radius gains between two.
+@dataclass(frozen=True)
+class Goal:
+    """What gradient ascent climbs: the log odds against c at a sigma, or what the radius gains between two.
 
-    Log odds, not the cross entropy -log G_c: far from every other class that has no gradient left in float64. A sigma
-    is the same for all balls, or None for the one of each.
+    Log odds, not the cross entropy -log G_c: far from every other class that has no gradient left in float64.
+
+    Attributes:
+        model: base classifier.
+        balls: c is their class.
+        sigma: float64, of each ball.
+        other: float64, likewise, to which the radius is compared; None for the log odds.
     """
 
-    sigma: float | None
-    other: float | None = None
+    model: nn.Module
+    balls: Balls
+    sigma: Float[Tensor, " g"]
+    other: Float[Tensor, " g"] | None = None
 
     def __call__(
-        self, model: nn.Module, balls: Balls, points: Float[Tensor, " g *shape"], noise: Float[Tensor, "m g *shape"]
-    ) -> Float[Tensor, " g"]:
-        def log_p(sigma: Float[Tensor, " g"]) -> Float[Tensor, "g k"]:
-            found = mean_log_probabilities(noisy_logits(model, points, scaled(noise, sigma)))
+        self, rows: slice, points: Float[Tensor, " b *shape"], noise: Float[Tensor, "m b *shape"]
+    ) -> Float[Tensor, " b"]:
+        """Return it for some of the balls, at points in them."""
+        classes = self.balls.predict[rows]
+
+        def log_p(sigma: Float[Tensor, " b"]) -> Float[Tensor, "b k"]:
+            found = mean_log_probabilities(noisy_logits(self.model, points, scaled(noise, sigma)))
             check_differentiable(found)
             return found
 
-        def radius(sigma: Float[Tensor, " g"]) -> Float[Tensor, " g"]:
-            return sigma / 2 * quantile_gap(log_p(sigma), balls.predict)
+        def radius(sigma: Float[Tensor, " b"]) -> Float[Tensor, " b"]:
+            return sigma / 2 * quantile_gap(log_p(sigma), classes)
 
-        sigma = balls.sigma if self.sigma is None else torch.full_like(balls.sigma, self.sigma)
+        sigma = self.sigma[rows]
         if self.other is None:
-            every, column = log_p(sigma), balls.predict.unsqueeze(1)
+            every, column = log_p(sigma), classes.unsqueeze(1)
             return every.scatter(1, column, -torch.inf).logsumexp(1) - every.gather(1, column).squeeze(1)
-        return radius(sigma) - radius(torch.full_like(sigma, self.other))
+        return radius(sigma) - radius(self.other[rows])
 
 
-def _searched(
-    model: nn.Module, balls: Balls, limit: Float[Tensor, " g"], goal: _Goal, plan: BreakPlan
+def searched(
+    goals: Sequence[Goal], balls: Balls, limit: Float[Tensor, " g"], plan: BreakPlan
 ) -> Float[Tensor, " g *shape"]:
-    """Return where gradient ascent ends; a backward pass holds as many images as memory is meant to hold."""
+    """Return where gradient ascent of the sum of goals ends; a backward pass holds as many images as memory should."""
     device = balls.images.device
     elements = _CPU_BATCH_ELEMENTS if device.type == "cpu" else _GPU_BATCH_ELEMENTS
     size = max(1, elements // (prod(balls.images.shape[1:]) * plan.samples))
     found = []
-    with evaluation(model), cpu_threads(device, 1):  # the arithmetic must not depend on the number of cores
+    with ExitStack() as stack:
+        stack.enter_context(cpu_threads(device, 1))  # the arithmetic must not depend on the number of cores
+        for goal in goals:
+            stack.enter_context(evaluation(goal.model))
         for first in range(0, len(balls.images), size):
-            rows = slice(first, first + size)
-            found.append(_climb(model, balls.part(rows), limit[rows], goal, plan))
+            found.append(_climb(goals, balls, slice(first, first + size), limit, plan))
     return torch.cat(found)
 
 
 def _climb(
-    model: nn.Module, balls: Balls, limit: Float[Tensor, " g"], goal: _Goal, plan: BreakPlan
-) -> Float[Tensor, " g *shape"]:
-    noise = plan.standard_noise("search", plan.samples, balls.identities, balls.images)
-    points = balls.images
+    goals: Sequence[Goal], balls: Balls, rows: slice, limit: Float[Tensor, " g"], plan: BreakPlan
+) -> Float[Tensor, " b *shape"]:
+    some, limit = balls.part(rows), limit[rows]
+    noise = plan.standard_noise("search", plan.samples, some.identities, some.images)
+    points = some.images
     for step in range(plan.steps):
         with torch.enable_grad():
             variable = points.detach().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(goal(model, balls, variable, noise).sum(), variable)
+            total = torch.stack([goal(rows, variable, noise).sum() for goal in goals]).sum()
+            (gradient,) = torch.autograd.grad(total, variable)
         length = limit * _DECAY ** (step / (plan.steps - 1))
         moved = points + per_example(length, points) * _direction(check_finite(gradient), plan.norm)
-        points = inside(moved, balls, limit, plan.norm)
+        points = inside(moved, some, limit, plan.norm)
     return points
 
 
@@ -295,7 +378,7 @@ def _direction(vectors: Float[Tensor, " g *shape"], norm: Norm) -> Float[Tensor,
     return directions / per_example(torch.where(lengths > 0, lengths, 1), directions)
 
 
-def _distances(
+def distances(
     points: Float[Tensor, " g *shape"], images: Float[Tensor, " g *shape"], norm: Norm
 ) -> Float[Tensor, " g"]:
     """Return distances in float64."""
@@ -324,14 +407,6 @@ def _sigmas(
     groups = [slice(first, first + GROUP) for first in range(0, len(points), GROUP)]
     found = [sampler.sigmas(policy, points[some], names[some], plans=drawn[some]) for some in groups]
     return torch.cat(found).view(len(candidates), -1)
-
-
-def _count(
-    sampler: Sampler, points: Float[Tensor, " g *shape"], sigma: Float[Tensor, " g"], identities: Sequence[int]
-) -> tuple[Int[np.ndarray, "g k"], Int[np.ndarray, " g"]]:
-    """Return class counts under noise of sigma, and the rows per forward pass."""
-    rows = list(sampler.count(points, sigma, identities))
-    return np.stack([row.selection + row.estimation for row in rows]), np.asarray([row.batch_size for row in rows])
 
 
 def _lead(counts: Int[np.ndarray, "g k"], classes: Int[np.ndarray, " g"]) -> Int[np.ndarray, " g"]:
