@@ -125,6 +125,25 @@ def test_each_training_image_is_asked_of_classifiers_that_were_not_trained_on_it
 
 
 @pytest.mark.slow
+def test_a_router_can_start_from_a_classifier_of_the_data(folder):
+    """It has the weights of that one but for the last layer, whose classes are experts."""
+    still = {"router": {"recipe": {"learning_rate": 1e-12}}}
+    started = changed(content(), "trainings.router.start", {"training": "gaussian"})
+    write_params(folder, changed(started, "datasets.digits.trainings", still))
+    shutil.rmtree(Path("results/checkpoints/digits/router/sigma=0.5"))
+    assert main(["train", "digits/router/sigma=0.5/seed=0/default"]) == 0
+    first, router = (
+        load(Path(f"results/checkpoints/digits/{name}/sigma=0.5/seed=0/default/model.safetensors"))[0]
+        for name in ("gaussian", "router")
+    )
+    theirs, own = first.state_dict(), router.state_dict()
+    differing = {name for name in own if own[name].shape != theirs[name].shape}
+    assert {name.rpartition(".")[2] for name in differing} == {"weight", "bias"}
+    for name in own.keys() - differing:
+        torch.testing.assert_close(own[name], theirs[name], rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
 def test_the_folds_of_a_classifier_are_trained_on_different_images(folder):
     seen = set()
     for grid in ("default", *(f"fold={fold}-of-{FOLDS}" for fold in range(FOLDS))):
@@ -284,7 +303,7 @@ def test_a_table_asks_for_the_counts_of_experts_and_folds_and_for_no_certificate
         ("methods.held-out.folds", None, r"trainings\.router\.routes\.methods: unknown 'held-out'"),
         ("methods.cohen.memory", "shuffled", r"'cohen' has the guarantee 'memory'; must be global"),
         ("tables.dual.methods", ["cohen", "held-out"], r"'held-out' certifies training images"),
-        ("trainings.router.start", {"training": "gaussian"}, r"start must be null"),
+        ("trainings.router.teacher", "gaussian", r"teacher: 'gaussian'; must be null for a router"),
         ("methods.dual.experts.methods", ["cohen", "standard"], r"'standard'\]; must be as many as label"),
     ],
 )  # fmt: skip

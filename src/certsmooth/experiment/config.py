@@ -428,9 +428,8 @@ class Training:
     )
 
     def __post_init__(self) -> None:
-        if self.routes is not None and (self.teacher or self.start):
-            key = "teacher" if self.teacher else "start"
-            raise ValueError(f"routes: a router is trained from nothing; {key} must be null")
+        if self.routes is not None and self.teacher:
+            raise ValueError(f"teacher: {self.teacher!r}; must be null for a router, whose labels are ``routes``")
         if self.denoiser is not None:
             if self.start is None:
                 raise ValueError(f"denoiser: {self.denoiser.name!r}; needs start, the classifier behind it")
