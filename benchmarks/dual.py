@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from _rows import head, row
+from _rows import accuracy, head, row, texts
 from certsmooth import DualSmoothedClassifier, Recipe, SmoothedClassifier, dual_certificates, train
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.science.datasets.digits import Digits
@@ -71,17 +71,6 @@ def crossed(data: Arrays) -> np.ndarray:
     return found
 
 
-def accuracy(predict: np.ndarray, radius: np.ndarray, labels: np.ndarray) -> list[float]:
-    """Return certified accuracy at each radius in percent, and the ACR."""
-    right = np.where(predict == labels, radius, -1.0)
-    return [*(100 * float((right >= r).mean()) for r in RADII), float(np.maximum(right, 0).mean())]
-
-
-def texts(values: Sequence[float]) -> list[str]:
-    """Return what `accuracy` returns, as it is printed."""
-    return [*(f"{value:.1f}" for value in values[:-1]), f"{values[-1]:.3f}"]
-
-
 def routed(
     dual: DualSmoothedClassifier, data: Arrays, n: int
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -123,12 +112,12 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
         for place, data in enumerate((validation, test)):
             found = expert.certify(data[0], **options)
             predict, radius = found["predict"].to_numpy(), found["radius"].to_numpy()
-            shown.append(accuracy(predict, radius, data[1]))
+            shown.append(accuracy(predict, radius, data[1], RADII))
             own = best[place, : len(data[1])]
             np.maximum(own, np.where(predict == data[1], radius, 0.0), out=own)
         yield f"constant {sigma}", "", "", *texts(shown[1]), f"{shown[0][-1]:.3f}"
     oracle = [
-        accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y)
+        accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y, RADII)
         for b, (_, y) in zip(best, (validation, test), strict=True)
     ]
     yield "best of each image (no classifier)", "", "", *texts(oracle[1]), f"{oracle[0][-1]:.3f}"
@@ -143,8 +132,8 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
                 for (name, *found, place), (_, *chosen, _) in shown:
                     used = np.bincount(place + 1, minlength=len(places) + 1)
                     label = f"{name}, {[SIGMAS[k] for k in places]}, sigma_h {sigma}"
-                    acr = accuracy(*chosen, validation[1])[-1]
-                    cells = texts(accuracy(*found, test[1]))
+                    acr = accuracy(*chosen, validation[1], RADII)[-1]
+                    cells = texts(accuracy(*found, test[1], RADII))
                     yield label, weighing, " ".join(map(str, used)), *cells, f"{acr:.3f}"
 
 
@@ -159,10 +148,15 @@ def of_results(results: Path) -> Iterator[Sequence[object]]:
             predict, radius, labels = (frame[key].to_numpy() for key in ("predict", "radius", "label"))
             used = " ".join(f"{s:.2f}: {n}" for s, n in frame["sigma"].value_counts().items())
             name = f"{method}, sigma {sampled['base']['sigma']}"
-            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels))
+            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels, RADII))
             if method == "cohen":
                 best = np.maximum(best, np.where(predict == labels, radius, 0.0))
-    yield "best of each image (no classifier)", "", "", *texts(accuracy(np.where(best > 0, labels, -1), best, labels))
+    yield (
+        "best of each image (no classifier)",
+        "",
+        "",
+        *texts(accuracy(np.where(best > 0, labels, -1), best, labels, RADII)),
+    )
     routes = json.loads((results / "checkpoints" / "digits" / "router" / "seed=0" / "routes.json").read_text())
     routed, stakes = np.asarray(routes["labels"]), np.asarray(routes["stakes"])
     for expert in range(routed.max() + 1):
