@@ -21,6 +21,8 @@ from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.render import fill, where
 
 COMMITTED = Path("docs", "results", "digits")
+CIFAR10 = Path("docs", "results", "cifar10-small")
+"""The table `cifar10` of ``make cifar10-small``, whose certificates and counts are committed too."""
 MADE_BY = "made_by.json"
 """Beside them: the commit and the versions of the run."""
 
@@ -106,7 +108,12 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
         CertsmoothError: a number is not there.
         ConfigError: README has not the two lines that a part stands between.
     """
-    content = {"number": results.number, "rows_of": results.rows, "made_by": made_by}
+    content = {
+        "number": results.number,
+        "rows_of": results.rows,
+        "cifar10": Results(CIFAR10).number,
+        "made_by": made_by,
+    }
     for part, template in PARTS.items():
         before, first, rest = readme.partition(begin(part))
         _, last, after = rest.partition(end(part))
