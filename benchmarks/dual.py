@@ -7,8 +7,8 @@ on the validation images, by which one would choose.
 
     python benchmarks/dual.py [--n 5000] [--leaky]
 
-``--results FOLDER`` instead prints what the table `dual` was made of: constant sigmas, the best of each image, routers
-with the samples that an image takes, and the labels that a router learns from.
+``--results FOLDER`` instead prints what the table `dual` does not say: the samples that an image takes, the experts
+that images go to, and the labels that a router learns from.
 
     python benchmarks/dual.py --results results
 """
@@ -23,10 +23,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from _rows import accuracy, head, row, texts
+from _rows import head, row
 from certsmooth import DualSmoothedClassifier, Recipe, SmoothedClassifier, dual_certificates, train
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.science.datasets.digits import Digits
+from certsmooth.science.metrics import average_certified_radius, certified_accuracy
 from certsmooth.science.models import ModelSpec, build
 from certsmooth.science.theory.dual import shares
 from certsmooth.science.theory.worst_case import constant_radius
@@ -71,6 +72,17 @@ def crossed(data: Arrays) -> np.ndarray:
     return found
 
 
+def accuracy(predict: np.ndarray, radius: np.ndarray, labels: np.ndarray) -> list[float]:
+    """Return certified accuracy at each radius in percent, and the ACR."""
+    right, radius = (predict == labels)[None], radius[None]
+    return [*(100 * certified_accuracy(right, radius, r) for r in RADII), average_certified_radius(right, radius)]
+
+
+def texts(values: Sequence[float]) -> list[str]:
+    """Return what `accuracy` returns, as it is printed."""
+    return [*(f"{value:.1f}" for value in values[:-1]), f"{values[-1]:.3f}"]
+
+
 def routed(
     dual: DualSmoothedClassifier, data: Arrays, n: int
 ) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -112,12 +124,12 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
         for place, data in enumerate((validation, test)):
             found = expert.certify(data[0], **options)
             predict, radius = found["predict"].to_numpy(), found["radius"].to_numpy()
-            shown.append(accuracy(predict, radius, data[1], RADII))
+            shown.append(accuracy(predict, radius, data[1]))
             own = best[place, : len(data[1])]
             np.maximum(own, np.where(predict == data[1], radius, 0.0), out=own)
         yield f"constant {sigma}", "", "", *texts(shown[1]), f"{shown[0][-1]:.3f}"
     oracle = [
-        accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y, RADII)
+        accuracy(np.where(b[: len(y)] > 0, y, -1), b[: len(y)], y)
         for b, (_, y) in zip(best, (validation, test), strict=True)
     ]
     yield "best of each image (no classifier)", "", "", *texts(oracle[1]), f"{oracle[0][-1]:.3f}"
@@ -132,14 +144,13 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
                 for (name, *found, place), (_, *chosen, _) in shown:
                     used = np.bincount(place + 1, minlength=len(places) + 1)
                     label = f"{name}, {[SIGMAS[k] for k in places]}, sigma_h {sigma}"
-                    acr = accuracy(*chosen, validation[1], RADII)[-1]
-                    cells = texts(accuracy(*found, test[1], RADII))
+                    acr = accuracy(*chosen, validation[1])[-1]
+                    cells = texts(accuracy(*found, test[1]))
                     yield label, weighing, " ".join(map(str, used)), *cells, f"{acr:.3f}"
 
 
 def of_results(results: Path) -> Iterator[Sequence[object]]:
     """Yield the rows of what `snakemake results/dual.md` left: test images of digits, the first training seed."""
-    best = 0.0
     for method in ("cohen", "dual"):
         for part in read_certificates(results / "certificates" / "digits" / method / "seed=0.parquet"):
             sampled, frame = part.spec["sampled"], part.frame
@@ -148,15 +159,7 @@ def of_results(results: Path) -> Iterator[Sequence[object]]:
             predict, radius, labels = (frame[key].to_numpy() for key in ("predict", "radius", "label"))
             used = " ".join(f"{s:.2f}: {n}" for s, n in frame["sigma"].value_counts().items())
             name = f"{method}, sigma {sampled['base']['sigma']}"
-            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels, RADII))
-            if method == "cohen":
-                best = np.maximum(best, np.where(predict == labels, radius, 0.0))
-    yield (
-        "best of each image (no classifier)",
-        "",
-        "",
-        *texts(accuracy(np.where(best > 0, labels, -1), best, labels, RADII)),
-    )
+            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels))
     routes = json.loads((results / "checkpoints" / "digits" / "router" / "seed=0" / "routes.json").read_text())
     routed, stakes = np.asarray(routes["labels"]), np.asarray(routes["stakes"])
     for expert in range(routed.max() + 1):

@@ -68,6 +68,13 @@ def audited(answers="brb", *, method="cohen_ds", before="none", after="memory", 
     return dataclasses.replace(AuditedRun(run, "l2", before, cost, broken, attack), **changes)
 
 
+def with_counts(*counts, **changes):
+    """As `audited`, of the class 0 each, with these counts."""
+    found = audited("r" * len(counts))
+    given = dataclasses.replace(found.broken, counts=np.array(counts), predict=np.zeros(len(counts), dtype=np.int64))
+    return dataclasses.replace(found, broken=given, **changes)
+
+
 def fixed(**changes):
     values = {"method": "cohen", "before": "global", "after": "global", "points": APART}
     return audited("rra", **values | changes)
@@ -190,3 +197,19 @@ def test_no_runs_and_runs_given_twice_are_refused():
         build([audited(), audited()])
     with pytest.raises(ConfigError, match="alpha"):
         build([audited()], alpha=1.0)
+
+
+def test_the_counts_of_an_expert_have_what_the_router_left_of_alpha():
+    """12 of 12 samples: p = 2^-11 for the two-sided test, between a half and the whole of alpha."""
+    counts = [0, 12]
+    p_value = 2 * 0.5**12
+    for router_alpha, broken in ((0.0, 1), (0.4 * p_value, 1), (0.6 * p_value, 0)):
+        found = row(build([with_counts(counts, router_alpha=router_alpha)], alpha=1.5 * p_value).more["runs"])
+        assert (found["broken"], found["abstained"]) == (broken, 1 - broken)
+        assert found["false_alarms"] == pytest.approx(1.5 * p_value)  # of both together
+
+
+def test_where_a_router_abstained_nothing_broke():
+    found = row(build([with_counts([0, 0], [0, 400], [0, 0])]).more["runs"])
+    assert (found["certificates"], found["broken"], found["abstained"]) == (3, 1, 2)
+    assert row(build([with_counts([0, 0])]).more["runs"])["abstained"] == 1

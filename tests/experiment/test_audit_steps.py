@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from functools import partial
@@ -300,3 +301,15 @@ def test_the_cost_of_the_order_is_that_of_the_certificates(folder):
     after = memory_pass(images, certificates.predict, certificates.radius, order=order)
     assert found.conflicts == after.conflicts
     assert found.given.acr == pytest.approx(np.where(after.predict == counts.label, after.radius, 0).mean())
+
+
+@pytest.mark.parametrize(("memory", "after"), [(None, "none"), ("shuffled", "memory")])
+def test_a_table_says_what_certificates_promise_before_a_memory_and_after(memory, after, folder, monkeypatch):
+    monkeypatch.setitem(METHODS, "ds", METHODS["ds"] | {"memory": memory})
+    experiment = make_experiment(methods=["ds"])
+    assert main(["certify", "digits/ds/seed=0"]) == 0
+    assert main(["order-cost", "digits/ds/seed=0", "--table", "audits"]) == 0
+    attack(experiment, monkeypatch)
+    assert main(["table", "audits"]) == 0
+    (found,) = json.loads(Path("results/tables/audits.json").read_text())["runs"]
+    assert (found["before"], found["after"]) == ("none", after)

@@ -57,6 +57,13 @@ def test_the_border_of_the_router_is_found_if_the_other_expert_errs_there():
     assert (found.distance < 1.5).all()
 
 
+def test_the_router_is_climbed_against_its_own_choice():
+    """The first expert is chosen, and its class is 1: the border is where the router's class 1 begins, not ends."""
+    found, broken = attack(dual(ACROSS, YES, NO), [[-0.5, 0.0]], 1.5)
+    assert broken.all()
+    assert "route" in KINDS[found.kind[0]]
+
+
 def test_the_border_of_the_router_is_no_border_if_the_experts_agree():
     assert not attack(dual(ACROSS, YES, YES), [[0.5, 0.0], [-0.5, 3.0]], 1.5)[1].any()
 

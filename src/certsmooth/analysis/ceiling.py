@@ -1,6 +1,7 @@
-"""What a method would reach if its setting were chosen anew for each image: what a sigma(x) can gain at most.
+"""What a method would reach if one of its settings were chosen for each image: the ceiling of such a choice.
 
-No classifier has these certificates: the choice is made at the image alone, and looks at what was certified there.
+No classifier has these certificates: the choice is made at the image alone, and looks at what was certified there. A
+sigma(x) that takes values between the settings, as the search of DDRS does, may reach more.
 """
 
 from __future__ import annotations

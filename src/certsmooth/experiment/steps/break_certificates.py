@@ -63,9 +63,10 @@ def _asked(spec: BreakSpec, loaded: Loaded, counted: Counted) -> Asked:
         norm=found.norm,
     )
 
+    target = _target(spec, found, loaded)
+
     def attack(rows: Rows) -> Iterator[Broken]:
-        balls = certified.balls(rows, plan.norm, loaded.device)
-        yield Broken(**vars(break_group(_target(spec, found, loaded), balls, plan=plan)))
+        yield Broken(**vars(break_group(target, certified.balls(rows, plan.norm, loaded.device), plan=plan)))
 
     noises = {f"science.noise.{each.sampled.noise}" for each in spec.certified.parts}
     code = source_digest("experiment.steps.break_certificates", *sorted(noises))

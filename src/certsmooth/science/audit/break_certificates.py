@@ -260,7 +260,7 @@ class SmoothedTarget:
         self, points: Sequence[Float[Tensor, " g *shape"]], identities: Sequence[int], plans: Sequence[SamplingPlan]
     ) -> Iterator[Asked]:
         """Yield its counts; sigma is chosen afresh at each point."""
-        sampler = Sampler(self.model, num_classes=self.num_classes, plan=plans[0])
+        sampler = self._sampler(plans[0])
         sigmas = _sigmas(sampler, self.policy, points, identities, plans)
         for some, plan, sigma in zip(points, plans, sigmas, strict=True):
             sampler = sampler.drawing(plan)
@@ -272,6 +272,15 @@ class SmoothedTarget:
         """Return its counts: nothing is abstained from before they are seen."""
         (asked,) = self.ask([points], identities, [plan])
         return asked
+
+    def sigma(
+        self, points: Float[Tensor, " g *shape"], identities: Sequence[int], plan: SamplingPlan
+    ) -> Float[Tensor, " g"]:
+        """Return sigma at each point, float64, on the device of the points."""
+        return self._sampler(plan).sigmas(self.policy, points, identities).to(points.device)
+
+    def _sampler(self, plan: SamplingPlan) -> Sampler:
+        return Sampler(self.model, num_classes=self.num_classes, plan=plan)
 
 
 def undirected(balls: Balls, fraction: float, plan: BreakPlan) -> Iterator[Candidate]:

@@ -7,7 +7,9 @@ climb, beside those of `undirected`:
 - ``expert``: the log odds of each expert against the certified class;
 - ``route and expert``: the sum of both, for each expert.
 
-Each point is asked as an image is: the router first, and then the expert that it chooses there.
+Each point is asked as an image is: the router first, and then the expert that it chooses there. With alpha_h for
+PREDICT of the router and alpha_g for that of the expert, the answer is another class than the classifier's with
+probability at most alpha_h + alpha_g, by the union bound, though both see the same noise.
 """
 
 from __future__ import annotations
@@ -52,13 +54,13 @@ class DualTarget:
 
     def candidates(self, balls: Balls, plan: BreakPlan) -> Iterator[Candidate]:
         """Yield them, with a sigma of each smoothed classifier that is the one of the image itself."""
-        (at_images,) = self.router.ask([balls.images], balls.identities, [plan.draws("route", plan.screen)])
-        route = torch.from_numpy(at_images.counts.argmax(axis=1)).to(balls.images.device)
-        against = Goal(self.router.model, replace(balls, predict=route), self._sigma(at_images, balls))
-        wrong = []
-        for k, expert in enumerate(self.experts):
-            (asked,) = expert.ask([balls.images], balls.identities, [plan.draws(f"expert/{k}", plan.screen)])
-            wrong.append(Goal(expert.model, balls, self._sigma(asked, balls)))
+        draws = plan.draws("image", plan.screen)
+        (routed,) = self.router.ask([balls.images], balls.identities, [draws])
+        route, sigma = (
+            torch.from_numpy(each).to(balls.sigma.device) for each in (routed.counts.argmax(1), routed.sigma)
+        )
+        against = Goal(self.router.model, replace(balls, predict=route), sigma)
+        wrong = [Goal(each.model, balls, each.sigma(balls.images, balls.identities, draws)) for each in self.experts]
         goals = [("route", "route", [against])]
         goals += [("expert", f"expert/{k}", [goal]) for k, goal in enumerate(wrong)]
         goals += [("route and expert", f"route and expert/{k}", [against, goal]) for k, goal in enumerate(wrong)]
@@ -97,7 +99,3 @@ class DualTarget:
                 (asked,) = expert.ask([points[rows]], [identities[row] for row in rows.tolist()], [plan])
                 sigma[rows], counts[rows], batch_size[rows] = asked
         return Asked(sigma, counts, batch_size)
-
-    @staticmethod
-    def _sigma(asked: Asked, balls: Balls) -> Float[Tensor, " g"]:
-        return torch.from_numpy(asked.sigma).to(balls.sigma)
