@@ -186,6 +186,35 @@ def test_curves_go_through_the_numbers_of_the_table(page):
 
 
 @slow
+def test_differences_are_of_the_same_images_against_the_baseline_at_its_setting(small, page):
+    experiment = small[2].experiment
+    (panel,) = json.loads(page.scripts["data"])["tables"]["memory"]["curves"]["panels"]
+    runs = [(run, Certified(experiment, RESULTS).run(run, "test")) for run in table_runs(experiment.params, "memory")]
+    holds = {}
+    for run, certified in runs:
+        frame = certified.frame.set_index("idx").sort_index()
+        key = certified.label, run.sigma, " ".join(f"{name}={value}" for name, value in run.grid)
+        holds[key] = [(frame["correct"] == 1) & (frame["radius"] >= radius) for radius in panel["radii"]]
+    assert panel["baseline"] == HOSTILE
+    (picked,) = (line for line in panel["lines"] if line["chosen"] and line["method"] == HOSTILE)
+    compared = 0
+    for line in panel["lines"]:
+        ours = holds[line["method"], line["sigma"], line["grid"]]
+        others = {"same": line["sigma"], **({"chosen": picked["sigma"]} if line["chosen"] else {})}
+        assert set(line["gains"]) == (set() if line["method"] == HOSTILE else set(others))
+        for name, (values, lower, upper) in line["gains"].items():
+            theirs = holds[HOSTILE, others[name], ""]
+            for i, (first, second) in enumerate(zip(ours, theirs, strict=True)):
+                more, less, n = (first & ~second).sum(), (second & ~first).sum(), len(first) + 2
+                mean = (more - less) / n  # Bonett and Price 2012, equation 3 with one more on each side
+                half = 1.959964 * ((more + less + 2) / n - mean**2) ** 0.5 / n**0.5
+                expected = 100 * (more - less) / len(first), 100 * (mean - half), 100 * (mean + half)
+                assert (values[i], lower[i], upper[i]) == pytest.approx(expected, abs=0.0501)
+                compared += values[i] != 0
+    assert compared > 20
+
+
+@slow
 def test_what_is_said_of_an_image_is_its_certificate(small, page):
     galleries = json.loads(gzip.decompress(base64.b64decode(page.scripts["images"])))
     gallery, experiment = galleries["digits"], small[2].experiment
@@ -378,6 +407,7 @@ def test_a_browser_draws_it_without_an_error_or_a_request(small, tmp_path):
     told.sections = shown();
     told.lines = document.querySelectorAll("#memory [data-chart=curves] svg .mark-line path").length;
     told.alike = document.querySelectorAll("#memory [data-methods] input:checked").length;
+    told.gains = document.querySelectorAll("#memory [data-chart=gains] svg .mark-line path").length;
     told.p_a = document.querySelectorAll("#memory [data-chart=p_a] svg").length;
     location.hash = "rates"; await wait(500);
     told.then = shown();
@@ -391,7 +421,7 @@ def test_a_browser_draws_it_without_an_error_or_a_request(small, tmp_path):
         assert console == []
         assert found["lines"] == found["alike"] == 3
         assert found | {"lines": 3, "alike": 3} == {
-            **{"sections": ["memory"], "lines": 3, "alike": 3, "p_a": 1},
+            **{"sections": ["memory"], "lines": 3, "alike": 3, "gains": 2, "p_a": 1},
             **{"then": ["rates"], "current": "#rates", "loaded": [], "wide": False},
         }
 

@@ -13,10 +13,11 @@ import numpy as np
 from jaxtyping import Float
 
 from certsmooth.analysis import CertifiedRun, Record
-from certsmooth.analysis.metrics import accuracy_interval
+from certsmooth.analysis.metrics import accuracy_interval, difference_interval
 from certsmooth.analysis.probabilities import band, label_probability
-from certsmooth.analysis.runs import Method, Outcome, guarantees
+from certsmooth.analysis.runs import Method, Outcome, guarantees, paired
 from certsmooth.science.certificates import ABSTAIN
+from certsmooth.science.metrics import certified
 
 PROBABILITIES = np.linspace(0.5, 1, 101)
 """Where the distribution of p_A is given."""
@@ -36,6 +37,31 @@ def curve(outcome: Outcome, radii: Float[np.ndarray, " r"]) -> list[int]:
     """Return how many of all certificates, of every seed, are right and have at least each radius."""
     held = np.sort(outcome.radius[outcome.correct])
     return [int(number) for number in len(held) - np.searchsorted(held, radii, side="left")]
+
+
+def gain_at(ours: Outcome, theirs: Outcome, radius: float) -> tuple[float, float, float]:
+    """Return how much more of the same images, as a fraction, are certified at a radius, and the 95 % interval.
+
+    Args:
+        ours: as `certsmooth.analysis.runs.paired` returns it.
+        theirs: likewise.
+        radius: at which.
+    """
+    better = certified(ours.correct, ours.radius, radius) - certified(theirs.correct, theirs.radius, radius)
+    return (float(better.mean()), *difference_interval(better))
+
+
+def gains(outcome: Outcome, baseline: Outcome, radii: Float[np.ndarray, " r"]) -> list[list[float]] | None:
+    """Return `gain_at` of the images that both have, in points of percent with one decimal.
+
+    Returns:
+        At each radius, the values, the lower ends and the upper ends; None without two such images.
+    """
+    if len(np.intersect1d(outcome.idx, baseline.idx)) < 2:
+        return None
+    ours, theirs = paired(outcome, baseline)
+    found = [gain_at(ours, theirs, radius) for radius in radii.tolist()]
+    return [[round(100 * each, 1) + 0.0 for each in column] for column in zip(*found, strict=True)]
 
 
 def distribution(outcome: Outcome) -> Record | None:

@@ -11,9 +11,9 @@ from typing import Any
 
 from certsmooth._internal.storage import atomic_write
 from certsmooth.analysis import CertifiedRun
-from certsmooth.analysis.overview import curve, distribution, intervals, radii_of, setting_record
+from certsmooth.analysis.overview import curve, distribution, gains, intervals, radii_of, setting_record
 from certsmooth.analysis.result import source
-from certsmooth.analysis.runs import Method, collect, guarantees, options_text
+from certsmooth.analysis.runs import Method, Outcome, collect, guarantees, options_text
 from certsmooth.artefacts.provenance import made_by
 from certsmooth.artefacts.records import read_record
 from certsmooth.errors import CertsmoothError
@@ -229,6 +229,7 @@ def _panel(
 ) -> dict[str, Any]:
     """Return the curves of one data set, and add the intervals of their numbers to those that were found."""
     radii, chosen = radii_of(methods, shown.radii), shown.chosen
+    baseline = next((method for method in methods if method.label == shown.content.get("baseline")), None)
     lines = []
     for method in methods:
         for outcome in method.outcomes:
@@ -236,12 +237,34 @@ def _panel(
             known = found.setdefault(f"{of}/{outcome.images}", {})
             known |= intervals(set(numbers) - known.keys(), of=of, images=outcome.images)
             setting = method.label, outcome.setting.sigma, outcome.setting.options
+            compared = _opposite(outcome, setting in chosen, baseline, chosen) if method is not baseline else {}
             lines.append(
                 {
                     **dict(zip(("method", "sigma", "grid"), setting, strict=True)),
                     **{"kind": outcome.runs[0].kind, "guarantee": guarantees([outcome]), "chosen": setting in chosen},
                     **{"images": outcome.images, "of": of, "held": numbers, "p_a": distribution(outcome)},
+                    "gains": {name: gains(outcome, other, radii) for name, other in compared.items()},
                 }
             )
     norm = "linf" if shown.content.get("norm") == "linf" else str(methods[0].outcomes[0].runs[0].provenance["norm"])
-    return {"dataset": dataset, "norm": norm, "radii": [float(radius) for radius in radii], "lines": lines}
+    about = {"dataset": dataset, "norm": norm, "baseline": baseline and baseline.label}
+    return {**about, "radii": [float(radius) for radius in radii], "lines": lines}
+
+
+def _opposite(
+    outcome: Outcome, is_chosen: bool, baseline: Method | None, chosen: set[tuple[str, float, str]]
+) -> dict[str, Outcome]:
+    """Return the settings of the baseline that a setting is compared with.
+
+    Returns:
+        ``same``: the one of its sigma, and ``chosen``, of one that was chosen: the chosen one. Nothing for what the
+        baseline has not, or has several of.
+    """
+    if baseline is None:
+        return {}
+    settings = [(each, (baseline.label, each.setting.sigma, each.setting.options)) for each in baseline.outcomes]
+    found = {
+        "same": [each for each, _ in settings if each.setting.sigma == outcome.setting.sigma],
+        "chosen": [each for each, key in settings if is_chosen and key in chosen],
+    }
+    return {name: each[0] for name, each in found.items() if len(each) == 1}

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
-from certsmooth.analysis.metrics import difference_interval
+from certsmooth.analysis.overview import gain_at
 from certsmooth.analysis.runs import Method, Outcome, paired
 from certsmooth.report.figures.panels import line
-from certsmooth.science.metrics import certified
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,9 +51,9 @@ def differences(method: Method, base: Method, radii: Float[np.ndarray, " r"]) ->
         key = str(best[0].setting), str(best[1].setting)
         if key not in pairs:
             pairs[key] = paired(*best)
-        ours, theirs = (certified(each.correct, each.radius, radius) for each in pairs[key])
-        values.append((ours - theirs).mean())
-        bands.append(difference_interval(ours - theirs))
+        value, *ends = gain_at(*pairs[key], radius)
+        values.append(value)
+        bands.append(ends)
     return radii, np.array(values), np.array(bands).T
 
 
