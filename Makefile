@@ -4,7 +4,8 @@
 # make test-fast     those that take no program, figure or long search: not what is marked slow (tests/conftest.py)
 # make wheel    sdist and wheel, each tried in an environment that holds nothing else (docs/installing.md)
 # make image    the container image that jobs can run in; VARIANT=cuda: for GPUs (docs/containers.md)
-# make cifar10-small   CIFAR-10 on two cores, a small network (docs/results.md)
+# make mnist-small     MNIST, and
+# make cifar10-small   CIFAR-10, with small networks on two cores (docs/results.md)
 # make docs     docs/ as a site, in build/site
 # make results  of results/tables, what README and docs/results.md say: their numbers, and the files that these are of
 # make schema   config/schema.json and docs/parameters.md, after an edit of the types of params.yaml
@@ -14,7 +15,7 @@ BIN := $(CURDIR)/.venv/bin
 export PATH := $(BIN):$(PATH)
 PYTHON ?= python3
 
-.PHONY: setup develop table1 tables test test-fast lint docs results schema bench lock wheel image test-apptainer test-slurm cifar10-small
+.PHONY: setup develop table1 tables test test-fast lint docs results schema bench lock wheel image test-apptainer test-slurm mnist-small cifar10-small
 
 setup: .venv/.installed
 develop: .venv/.developed
@@ -56,12 +57,11 @@ test: develop
 test-fast: develop
 	pytest --numprocesses auto -m 'not slow'
 
-# A folder of its own, so that it stands beside what params.yaml asks for. CIFAR10=PATH: a local copy of the images.
-CIFAR10_RUN := runs/cifar10-small
-cifar10-small: setup
-	mkdir -p $(CIFAR10_RUN) && ln -sfn $(CURDIR)/config $(CIFAR10_RUN)/config
-	sed 's|source: null|source: $(or $(abspath $(CIFAR10)),null)|' examples/cifar10-small.yaml >$(CIFAR10_RUN)/params.yaml
-	$(RUN) --snakefile Snakefile --directory $(CIFAR10_RUN) --cores all results/cifar10.md
+# In a folder of its own, so that it stands beside what params.yaml asks for. SOURCE=PATH: a local copy of the images.
+mnist-small cifar10-small: setup
+	mkdir -p runs/$@ && ln -sfn $(CURDIR)/config runs/$@/config
+	sed 's|source: null|source: $(or $(abspath $(SOURCE)),null)|' examples/$@.yaml >runs/$@/params.yaml
+	$(RUN) --snakefile Snakefile --directory runs/$@ --cores all results/$(@:-small=).md
 
 lint: develop
 	ruff check .

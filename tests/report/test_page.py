@@ -11,6 +11,7 @@ import subprocess
 from dataclasses import replace
 from html import unescape
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,10 @@ class Elements(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.found, self.scripts, self.text, self._script = [], {}, [], None
         self.feed(text)
+
+    def data(self, name):
+        """What the script of an id holds: JSON, compressed."""
+        return json.loads(gzip.decompress(base64.b64decode(self.scripts[name])))
 
     def handle_starttag(self, tag, attributes):
         self.found.append((tag, dict(attributes)))
@@ -110,10 +115,9 @@ def test_names_are_text_wherever_they_come_from(page):
     assert not [attributes for tag, attributes in page.found if "onerror" in attributes]
     assert not [tag for tag, attributes in page.found if tag == "img"]
     assert HOSTILE in "".join(page.text)  # the label, escaped and read again
-    data = json.loads(page.scripts["data"])
+    data = page.data("data")
     methods = {line["method"] for panel in data["tables"]["memory"]["curves"]["panels"] for line in panel["lines"]}
     assert HOSTILE in methods
-    assert "<" not in page.scripts["data"]
 
 
 @slow
@@ -169,7 +173,7 @@ def test_numbers_are_those_of_the_table(small, page):
 def test_curves_go_through_the_numbers_of_the_table(page):
     with (RESULTS / "tables" / "memory.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["selected_on"] == "none" and row["radius"]]
-    curves = json.loads(page.scripts["data"])["tables"]["memory"]["curves"]
+    curves = page.data("data")["tables"]["memory"]["curves"]
     (panel,) = curves["panels"]
     compared = 0
     for row in rows:
@@ -188,7 +192,7 @@ def test_curves_go_through_the_numbers_of_the_table(page):
 @slow
 def test_differences_are_of_the_same_images_against_the_baseline_at_its_setting(small, page):
     experiment = small[2].experiment
-    (panel,) = json.loads(page.scripts["data"])["tables"]["memory"]["curves"]["panels"]
+    (panel,) = page.data("data")["tables"]["memory"]["curves"]["panels"]
     runs = [(run, Certified(experiment, RESULTS).run(run, "test")) for run in table_runs(experiment.params, "memory")]
     holds = {}
     for run, certified in runs:
@@ -216,9 +220,9 @@ def test_differences_are_of_the_same_images_against_the_baseline_at_its_setting(
 
 @slow
 def test_what_is_said_of_an_image_is_its_certificate(small, page):
-    galleries = json.loads(gzip.decompress(base64.b64decode(page.scripts["images"])))
+    galleries = page.data("images")
     gallery, experiment = galleries["digits"], small[2].experiment
-    data = json.loads(page.scripts["data"])["tables"]["memory"]["gallery"]
+    data = page.data("data")["tables"]["memory"]["gallery"]
     assert set(map(str, data["leading"])) <= set(map(str, data["runs"])) <= set(gallery["runs"])
     run = next(run for run in table_runs(experiment.params, "memory") if run.method == "cohen")
     frame = Certified(experiment, RESULTS).run(run, "test").frame.set_index("idx").loc[gallery["index"]]
@@ -467,6 +471,39 @@ def test_lines_are_chosen_by_guarantee_method_and_sigma(small, tmp_path):
 
 @slow
 @in_browser
+def test_images_are_filtered_by_their_sigma(small, page, tmp_path):
+    script = """
+    const details = document.querySelector("#memory .explorer");
+    details.open = true; await wait(800);
+    const set = (name, value) => { const each = details.querySelector(`[aria-label="${name}"]`);
+      each.value = value; each.dispatchEvent(new Event("change")); };
+    const list = () => { for (let more; (more = details.querySelector(".thumbs .quiet")); ) more.click();
+      return [...details.querySelectorAll(".thumb")].map((each) => Number(each.dataset.index)); };
+    told.found = {};
+    for (const { value } of details.querySelector("[aria-label=A]").options) {
+      set("A", value); told.found[value] = [];
+      for (const option of [...details.querySelector('[aria-label="σ(x) of A"]').options]) {
+        set("σ(x) of A", option.value); told.found[value].push([option.text, list()]);
+      }
+    }
+    """
+    found, console = told(tmp_path, small[1], script)
+    assert console == []
+    gallery, groups = page.data("images")["digits"], {}
+    for run, (every, *parts) in found["found"].items():
+        sigma = gallery["runs"][run]["at"]["sigma"]
+        of = dict(zip(gallery["index"], sigma * (len(gallery["index"]) if len(sigma) == 1 else 1), strict=True))
+        assert every == ["any σ(x)", every[1]]
+        assert sorted(every[1]) == sorted(gallery["index"])
+        assert sorted(index for _, part in parts for index in part) == sorted(gallery["index"])
+        limits = [(min(of[i] for i in part), max(of[i] for i in part)) for _, part in parts]
+        assert all(first[1] < second[0] for first, second in pairwise(limits))
+        groups[run] = len(parts)
+    assert set(groups.values()) == {1, 3}
+
+
+@slow
+@in_browser
 def test_images_are_filtered_by_class_and_by_who_certifies_them(small, page, tmp_path):
     script = """
     const section = document.querySelector("#memory"), details = section.querySelector(".explorer");
@@ -489,7 +526,7 @@ def test_images_are_filtered_by_class_and_by_who_certifies_them(small, page, tmp
     """
     found, console = told(tmp_path, small[1], script)
     assert console == []
-    gallery = json.loads(gzip.decompress(base64.b64decode(page.scripts["images"])))["digits"]
+    gallery = page.data("images")["digits"]
     a, b = (gallery["runs"][each]["at"] for each in found["options"][:2])
     holds = [
         [p == label and r >= 0.3 for p, r, label in zip(each["predict"], each["radius"], gallery["label"], strict=True)]

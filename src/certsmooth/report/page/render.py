@@ -1,4 +1,4 @@
-"""A page from what there is to show: its HTML by a template, and the data that its script draws from as JSON."""
+"""A page from what there is to show: its HTML by a template, and what its script draws from as compressed JSON."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def page_html(page: Page) -> str:
         style=_asset("page.css.j2"),
         script=_asset("page.js.j2"),
         library=_library(),
-        data=_json(_tables(page)),
+        data=_packed(_tables(page)),
         images=_packed(_galleries(page)),
         galleries={gallery.dataset: gallery for gallery in page.galleries},
     )
@@ -148,14 +148,8 @@ def _library() -> Markup:
     return Markup(bundle.replace("</script", r"<\/script"))
 
 
-def _json(value: Any) -> Markup:  # noqa: ANN401 - what JSON holds
-    """Return JSON that may stand in a script element: nothing in it ends that, or begins a comment."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    return Markup(text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"))
-
-
 def _packed(value: Any) -> str:  # noqa: ANN401 - what JSON holds
-    """Return JSON compressed by gzip, as base64: what is said of images is ten times as long otherwise."""
+    """Return JSON compressed by gzip, as base64: a tenth of its length, and nothing in it ends a script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
 
