@@ -1,14 +1,16 @@
 """What README and docs/results.md say of our results: every number is one of a committed result file.
 
-The files are `docs/results/digits/TABLE.csv`: the long CSV of each table that a text takes a number from, as a run of
-the shipped params.yaml made it, and the figure that README shows. ``python -m certsmooth.report.results_page`` writes
-the texts anew; ``python -m certsmooth.report.results_page results/tables`` first takes the files from there.
+The files are those of the tables of `GALLERY`, in `docs/results/digits`: Markdown, long CSV and figures, as a run of
+the shipped params.yaml made them. ``python -m certsmooth.report.results_page`` writes the texts anew; ``python -m
+certsmooth.report.results_page results/tables`` first takes the files from there.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import TextWrapper
@@ -21,8 +23,15 @@ from certsmooth.errors import CertsmoothError, ConfigError
 from certsmooth.report.render import fill, where
 
 COMMITTED = Path("docs", "results", "digits")
-CIFAR10 = Path("docs", "results", "cifar10-small")
-"""The table `cifar10` of ``make cifar10-small``, whose certificates and counts are committed too."""
+GALLERY = (
+    *("table1", "table2", "table3", "ds_variants", "adre_table1", "adre_figure2", "smoothadv_attacks", "trainings"),
+    *("policies", "policies-cones", "evaluation", "dual", "soundness"),
+)
+"""Tables whose files are there: those that a text takes a number from, and others to look at."""
+
+APART = {data: Path("docs", "results", f"{data}-small") for data in ("mnist", "cifar10")}
+"""Data set -> the table of its name that ``make mnist-small`` and ``make cifar10-small`` make; certificates and counts
+are there too."""
 MADE_BY = "made_by.json"
 """Beside them: the commit and the versions of the run."""
 
@@ -30,8 +39,7 @@ PAGE, README = Path("docs", "results.md"), Path("README.md")
 PARTS = {"table": "first_table", "findings": "findings"}
 """Part of README that is written -> its template."""
 
-FIGURE = Path("figures", "table1.svg")
-"""What README shows, in the folder of the tables."""
+_FIGURE = re.compile(r"!\[[^\]]*\]\((figures/[^)\s]+)\)")
 
 _WIDTH = 100
 """Characters in a line of README."""
@@ -111,7 +119,8 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
     content = {
         "number": results.number,
         "rows_of": results.rows,
-        "cifar10": Results(CIFAR10).number,
+        "apart": {data: Results(folder).number for data, folder in APART.items()},
+        "gallery": {name: _title(results.folder / f"{name}.md") for name in GALLERY},
         "made_by": made_by,
     }
     for part, template in PARTS.items():
@@ -122,6 +131,28 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
             raise ConfigError(f"{README}: lacks the lines {lines}; must have both, in this order")
         readme = before + first + _wrapped(fill(template, content)) + last + after
     return {PAGE: fill("results", content), README: readme}
+
+
+def gallery_files(folder: Path) -> Iterator[Path]:
+    """Yield the files of the tables of `GALLERY` in a folder of tables: Markdown, CSV, and the figures they show.
+
+    Raises:
+        CertsmoothError: a table is not there.
+    """
+    for name in GALLERY:
+        yield from (Path(f"{name}.md"), Path(f"{name}.csv"))
+        yield from map(Path, _FIGURE.findall(_markdown(folder / f"{name}.md")))
+
+
+def _markdown(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise CertsmoothError(f"{path}: cannot be read ({error}); `snakemake results/{path.name}` makes it") from None
+
+
+def _title(path: Path) -> str:
+    return _markdown(path).partition("\n")[0].removeprefix("# ")
 
 
 def _wrapped(text: str) -> str:
@@ -149,8 +180,7 @@ def main(arguments: list[str]) -> None:
     made_by = _made_by(folder, table=bool(arguments))
     written = {path: text.encode() for path, text in texts(results, made_by, README.read_text()).items()}
     if arguments:
-        written |= {COMMITTED / f"{table}.csv": (folder / f"{table}.csv").read_bytes() for table in results.frames}
-        written[COMMITTED / FIGURE.name] = (folder / FIGURE).read_bytes()
+        written |= {COMMITTED / path: (folder / path).read_bytes() for path in gallery_files(folder)}
         written[COMMITTED / MADE_BY] = (json.dumps(made_by, indent=2) + "\n").encode()
     for path, content in written.items():
         path.parent.mkdir(parents=True, exist_ok=True)

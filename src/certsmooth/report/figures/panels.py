@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 _Shown = TypeVar("_Shown")
 _ENTRY, _LETTER = 0.7, 0.068  # inches of a legend: of a line and the space around it, and of a letter beside it
 _TITLE_LETTER = 0.083
+_PATH, _LONG = re.compile(rb' d="[^"]*"'), re.compile(rb"\d+\.\d{3,}")
 # Okabe and Ito's colours, dark ones first, can be told apart with any colour vision; line styles, in grey.
 COLOURS = ("#000000", "#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = ("-", "--", "-.", ":")
@@ -50,11 +53,17 @@ def write_figure(draw: Callable[[], Figure], folder: Path, *, name: str) -> tupl
     paths = folder / f"{name}.svg", folder / f"{name}.png"
     with matplotlib.rc_context(cast("Any", _STYLE)):
         figure = draw()
-        with atomic_write(paths[0]) as file:
-            figure.savefig(file, format="svg", metadata={"Date": None})
+        with atomic_write(paths[0]) as file, io.BytesIO() as drawn:
+            figure.savefig(drawn, format="svg", metadata={"Date": None})
+            file.write(_shortened(drawn.getvalue()))
         with atomic_write(paths[1]) as file:
             figure.savefig(file, format="png", dpi=160)
     return paths
+
+
+def _shortened(svg: bytes) -> bytes:
+    """Return an SVG whose paths are given to a hundredth of a point: a quarter shorter, and it looks the same."""
+    return _PATH.sub(lambda path: _LONG.sub(lambda number: b"%.2f" % float(number[0]), path[0]), svg)
 
 
 def panels_figure(
