@@ -1,13 +1,26 @@
 """What README and docs/results.md say of our results: current, and each number of a result file."""
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from certsmooth.artefacts.certificates import read_certificates
 from certsmooth.errors import CertsmoothError, ConfigError
-from certsmooth.report.results_page import CIFAR10, COMMITTED, FIGURE, MADE_BY, README, Results, begin, end, texts
+from certsmooth.report.results_page import (
+    APART,
+    COMMITTED,
+    GALLERY,
+    MADE_BY,
+    README,
+    Results,
+    begin,
+    end,
+    gallery_files,
+    texts,
+)
 from factories import ROOT
 
 TABLE = "method,sigma,radius,value\nCohen,0.5,,0.25\nCohen,0.25,,0.375\nCohen,0.25,0.1,60\n"
@@ -25,14 +38,43 @@ def test_the_texts_and_files_are_those_of_one_run(monkeypatch):
     made_by = json.loads((COMMITTED / MADE_BY).read_text())
     for path, text in texts(results, made_by, README.read_text()).items():
         assert path.read_text() == text, "must be what `make results` writes"
-    needed = {MADE_BY, FIGURE.name, *(f"{table}.csv" for table in results.frames)}
-    assert {path.name for path in COMMITTED.iterdir()} == needed, "no text takes a number from the others"
+    assert set(results.frames) <= set(GALLERY), "what a text takes a number from is there to look at"
+    there = {path.relative_to(COMMITTED) for path in COMMITTED.rglob("*") if path.is_file()}
+    assert there == {Path(MADE_BY), *gallery_files(COMMITTED)}
+
+
+def test_the_broken_certificates_to_look_at_are_those_of_the_file():
+    text = (ROOT / COMMITTED / "soundness.md").read_text()
+    values = pd.read_csv(ROOT / COMMITTED / "soundness.csv")
+    totals = values.groupby(["method", "metric"])["value"].sum()
+    heading, _, *lines = text.partition("\n| Method")[2].partition("\n\n")[0].splitlines()
+    names = [cell.strip() for cell in heading.split("|")]
+    found = 0
+    for line in lines:
+        _, method, *cells = (cell.strip() for cell in line.split("|"))
+        shown = dict(zip(names[1:], cells, strict=True))
+        for heading, metric in (("Conflicts", "conflicts"), ("Attacked", "certificates"), ("Broken", "broken")):
+            assert int(shown[heading]) == totals[method, metric]
+            found += 1
+    assert found == 3 * values["method"].nunique()
+
+
+@pytest.mark.parametrize("name", sorted({*GALLERY} - {"soundness"}))
+def test_a_table_to_look_at_shows_the_numbers_of_its_file(name):
+    text = (ROOT / COMMITTED / f"{name}.md").read_text()
+    values = pd.read_csv(ROOT / COMMITTED / f"{name}.csv")
+    known = {f"{value:.{digits}f}" for value in values["value"].dropna() for digits in (1, 2, 3, 4)}
+    table = text.partition("\n|")[2].partition("\n\n")[0]
+    cells = [cell.strip() for line in table.splitlines()[1:] for cell in line.split("|")]
+    shown = [found[1] for cell in cells if (found := re.match(r"\**(\d+\.\d+)\**( |$)", cell))]
+    assert shown
+    assert set(shown) <= known
 
 
 def test_the_numbers_of_cifar10_are_those_of_the_certificates_beside_them():
-    values = pd.read_csv(ROOT / CIFAR10 / "cifar10.csv", dtype={"sigma": str})
+    values = pd.read_csv(ROOT / APART["cifar10"] / "cifar10.csv", dtype={"sigma": str})
     found = 0
-    for path in sorted((ROOT / CIFAR10 / "certificates").iterdir()):
+    for path in sorted((ROOT / APART["cifar10"] / "certificates").iterdir()):
         for part in read_certificates(path):
             frame, sampled = part.frame, part.spec["sampled"]
             if sampled["split"] != "test":

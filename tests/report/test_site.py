@@ -41,7 +41,7 @@ def test_the_reference_lists_all_that_is_public():
     ("page", "link", "right"),
     [
         ("index.md", "[how](docs/dual.md#a)", "[how](dual.md#a)"),
-        ("index.md", "![curve](docs/results/digits/table1.svg)", "![curve](results/digits/table1.svg)"),
+        ("index.md", "![curve](docs/results/digits/figures/table1.svg)", "![curve](results/digits/figures/table1.svg)"),
         ("dual.md", "[network](networks.md)", "[network](networks.md)"),
         ("dual.md", "[so](../CHANGELOG.md)", "[so](changelog.md)"),
         ("dual.md", "[the bound](../src/a.py)", "the bound (`src/a.py`)"),
@@ -51,7 +51,7 @@ def test_the_reference_lists_all_that_is_public():
     ],
 )
 def test_links_lead_to_pages_and_other_files_are_named(page, link, right):
-    known = {"dual.md", "networks.md", "changelog.md", "results/digits/table1.svg"}
+    known = {"dual.md", "networks.md", "changelog.md", "results/digits/figures/table1.svg"}
     files = SimpleNamespace(get_file_from_path=lambda uri: uri if uri in known else None)
     found = hooks.on_page_markdown(f"See {link}.", SimpleNamespace(file=SimpleNamespace(src_uri=page)), None, files)
     assert found == f"See {right}."

@@ -120,7 +120,6 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
         "number": results.number,
         "rows_of": results.rows,
         "apart": {data: Results(folder).number for data, folder in APART.items()},
-        "gallery": {name: _title(results.folder / f"{name}.md") for name in GALLERY},
         "made_by": made_by,
     }
     for part, template in PARTS.items():
@@ -130,6 +129,7 @@ def texts(results: Results, made_by: dict[str, Any], readme: str) -> dict[Path, 
             lines = f"{begin(part).strip()!r} and {end(part).strip()!r}"
             raise ConfigError(f"{README}: lacks the lines {lines}; must have both, in this order")
         readme = before + first + _wrapped(fill(template, content)) + last + after
+    content["gallery"] = {name: _title(results.folder / f"{name}.md") for name in GALLERY}
     return {PAGE: fill("results", content), README: readme}
 
 
