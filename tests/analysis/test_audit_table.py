@@ -15,7 +15,8 @@ from certsmooth.analysis.soundness import ORDERS, AuditedRun, soundness_table
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import ConfigError, CountsError
 from certsmooth.report.render import render, write_table
-from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
+from certsmooth.science.audit.answers import KINDS
+from certsmooth.science.audit.break_certificates import BreakPlan
 from certsmooth.science.audit.order import order_cost
 from factories import DIGEST, certified_run, column, row, rows
 

@@ -44,7 +44,8 @@ from certsmooth.experiment.specs import (
 from certsmooth.experiment.steps.certify import certificate_of, certify_batch
 from certsmooth.experiment.steps.gathered import Counted
 from certsmooth.experiment.steps.order_cost import cost_orders
-from certsmooth.science.audit.break_certificates import KINDS, BreakPlan
+from certsmooth.science.audit.answers import KINDS
+from certsmooth.science.audit.break_certificates import BreakPlan
 from certsmooth.science.certificates import Bound
 from certsmooth.science.datasets import fingerprint
 from certsmooth.science.models import ModelSpec

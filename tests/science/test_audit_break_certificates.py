@@ -13,9 +13,9 @@ from torch import nn
 from certsmooth._internal.registry import member
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import CountsError, ModelError
+from certsmooth.science.audit.answers import KINDS
 from certsmooth.science.audit.break_certificates import (
     FRACTIONS,
-    KINDS,
     Balls,
     BreakPlan,
     SmoothedTarget,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from certsmooth.science.audit.break_certificates import KINDS, Balls, BreakPlan, SmoothedTarget, break_group
+from certsmooth.science.audit.answers import KINDS
+from certsmooth.science.audit.break_certificates import Balls, BreakPlan, SmoothedTarget, break_group
 from certsmooth.science.audit.break_dual import DualTarget
 from certsmooth.science.certificates import ABSTAIN, cohen
 from certsmooth.science.sigma.fixed import FixedSigma

@@ -27,7 +27,7 @@ from certsmooth.analysis.result import TableResult, source, tidy
 from certsmooth.analysis.runs import SHARED, check_alike, check_given_once, name_of, run_columns
 from certsmooth.artefacts.audits import Broken
 from certsmooth.errors import ConfigError, CountsError
-from certsmooth.science.audit.break_certificates import KINDS
+from certsmooth.science.audit.answers import KINDS
 from certsmooth.science.audit.order import OrderCost
 from certsmooth.science.certificates import ABSTAIN, Guarantee, Norm, cohen
 

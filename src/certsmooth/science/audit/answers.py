@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
+KINDS = ("own", "start", "lowest", "highest", "up", "down", "nearest", "random", "route", "expert", "route and expert")
+"""Of candidates (`certsmooth.science.audit.break_certificates`); a result refers to them by their place here."""
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -18,7 +21,7 @@ class Answers:
         radius: float64 [N], the certified radius, likewise; > 0.
         sigma: float64 [N], sigma(x).
         candidates: int64 [N], points tried in the ball.
-        kind: int64 [N], that of the chosen one, in `certsmooth.science.audit.break_certificates.KINDS`.
+        kind: int64 [N], that of the chosen one, in `KINDS`.
         distance: float64 [N], of the chosen one from the image, below the radius and in its norm.
         sigma_there: float64 [N], sigma(x') of the chosen one, that PREDICT smoothed with.
         counts: int64 [N, k], PREDICT's class counts, of noise that the search has not seen; none where a router

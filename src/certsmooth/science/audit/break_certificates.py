@@ -46,16 +46,13 @@ from certsmooth._internal.modes import cpu_threads, evaluation
 from certsmooth._internal.registry import member
 from certsmooth.science.attacks._gradients import check_differentiable, check_finite
 from certsmooth.science.attacks._l2 import per_example, unit
-from certsmooth.science.audit.answers import Answers
+from certsmooth.science.audit.answers import KINDS, Answers
 from certsmooth.science.certificates import Norm
 from certsmooth.science.noise import NoiseStreams
 from certsmooth.science.sampling.sampler import BLOCK, GROUP, Sampler, SamplingPlan
 from certsmooth.science.sigma import SigmaPolicy
 from certsmooth.science.soft import mean_log_probabilities, noisy_logits, quantile_gap, scaled
 from certsmooth.science.theory.pixel_grid import PixelGrid
-
-KINDS = ("own", "start", "lowest", "highest", "up", "down", "nearest", "random", "route", "expert", "route and expert")
-"""Of candidates; a result refers to them by their place here."""
 
 FRACTIONS = (0.5, 1.0)
 """Of the largest distance, at which each kind of candidate is made."""
