@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -24,6 +25,7 @@ _BOOTSTRAP_SEED = 0
 """The same resamples for every interval, so that a number depends on its certificates alone."""
 
 
+@lru_cache(maxsize=4096)  # a curve asks for few numbers of images again and again
 def accuracy_interval(accuracy: float, images: int) -> tuple[float, float]:
     """Return the Clopper-Pearson interval of an accuracy, at confidence `CONFIDENCE`.
 
