@@ -71,17 +71,27 @@ def test_a_table_to_look_at_shows_the_numbers_of_its_file(name):
     assert set(shown) <= known
 
 
-def test_the_numbers_of_cifar10_are_those_of_the_certificates_beside_them():
-    values = pd.read_csv(ROOT / APART["cifar10"] / "cifar10.csv", dtype={"sigma": str})
+LABELS = {
+    "cohen": "Cohen",
+    "cohen-ds": "Cohen-DS",
+    "cohen-ds-held": "Cohen-DS, class held",
+    "smoothadv": "SmoothAdv",
+    "dual": "Dual",
+}
+
+
+@pytest.mark.parametrize(("data", "count"), [("mnist", 12), ("cifar10", 6)])
+def test_the_numbers_of_a_table_apart_are_those_of_the_certificates_beside_it(data, count):
+    folder = ROOT / APART[data]
+    values = pd.read_csv(folder / f"{data}.csv", dtype={"sigma": str})
     found = 0
-    for path in sorted((ROOT / APART["cifar10"] / "certificates").iterdir()):
+    for path in sorted((folder / "certificates").iterdir()):
         for part in read_certificates(path):
             frame, sampled = part.frame, part.spec["sampled"]
             if sampled["split"] != "test":
                 continue
-            method = {"cohen": "Cohen", "cohen-ds": "Cohen-DS", "cohen-ds-held": "Cohen-DS, class held"}[path.stem]
-            mine = values[(values["method"] == method) & (values["sigma"] == f"{sampled['base']['sigma']:g}")]
-            mine = mine[mine["selected_on"] == "none"]
+            mine = values[values["method"] == LABELS[path.stem]]
+            mine = mine[(mine["sigma"] == f"{sampled['base']['sigma']:g}") & (mine["selected_on"] == "none")]
             right = frame["correct"] == 1
             for _, row in mine[mine["metric"] == "certified_accuracy"].iterrows():
                 assert row["value"] == pytest.approx(
@@ -90,7 +100,7 @@ def test_the_numbers_of_cifar10_are_those_of_the_certificates_beside_them():
             (acr,) = mine[mine["metric"] == "acr"]["value"]
             assert acr == pytest.approx((right * frame["radius"]).mean(), abs=1e-6)
             found += 1
-    assert found == 6
+    assert found == count
 
 
 def test_a_number_is_that_of_the_one_row(results):
