@@ -124,7 +124,8 @@ def test_more_votes_for_the_selected_class_never_shrink_the_radius(name, seed):
     more[rows, loser] -= moved
     fewer_votes = member(name)(selection, estimation, smoothing, alpha=0.001).radius
     more_votes = member(name)(selection, more, smoothing, alpha=0.001).radius
-    assert (more_votes >= fewer_votes).all()
+    # The searches of all rows end together: the last bits of a radius are those of its company.
+    assert (more_votes >= fewer_votes * (1 - 1e-14)).all()
     assert (more_votes > fewer_votes).any()
 
 
