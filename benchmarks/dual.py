@@ -7,10 +7,10 @@ on the validation images, by which one would choose.
 
     python benchmarks/dual.py [--n 5000] [--leaky]
 
-``--results FOLDER`` instead prints what the table `dual` does not say: the samples that an image takes, the experts
-that images go to, and the labels that a router learns from.
+``--results FOLDER`` instead prints what a table of the method `dual` does not say: the samples that an image takes, the
+experts that images go to, and the labels that a router learns from.
 
-    python benchmarks/dual.py --results results
+    python benchmarks/dual.py --results results [--data digits]
 """
 
 from __future__ import annotations
@@ -149,18 +149,15 @@ def rows(n: int, *, leaky: bool) -> Iterator[Sequence[object]]:
                     yield label, weighing, " ".join(map(str, used)), *cells, f"{acr:.3f}"
 
 
-def of_results(results: Path) -> Iterator[Sequence[object]]:
-    """Yield the rows of what `snakemake results/dual.md` left: test images of digits, the first training seed."""
+def of_results(results: Path, data: str) -> Iterator[Sequence[object]]:
+    """Yield the rows of what a table of `dual` left: test images of some data, the first training seed."""
     for method in ("cohen", "dual"):
-        for part in read_certificates(results / "certificates" / "digits" / method / "seed=0.parquet"):
+        for part in read_certificates(results / "certificates" / data / method / "seed=0.parquet"):
             sampled, frame = part.spec["sampled"], part.frame
-            if sampled["split"] != "test":
-                continue
-            predict, radius, labels = (frame[key].to_numpy() for key in ("predict", "radius", "label"))
-            used = " ".join(f"{s:.2f}: {n}" for s, n in frame["sigma"].value_counts().items())
-            name = f"{method}, sigma {sampled['base']['sigma']}"
-            yield name, f"{frame['n'].mean():,.0f}", used, *texts(accuracy(predict, radius, labels))
-    routes = json.loads((results / "checkpoints" / "digits" / "router" / "seed=0" / "routes.json").read_text())
+            if sampled["split"] == "test":
+                used = " ".join(f"{s:.2f}: {n}" for s, n in frame["sigma"].value_counts().items())
+                yield f"{method}, sigma {sampled['base']['sigma']}", f"{frame['n'].mean():,.0f}", used
+    routes = json.loads((results / "checkpoints" / data / "router" / "seed=0" / "routes.json").read_text())
     routed, stakes = np.asarray(routes["labels"]), np.asarray(routes["stakes"])
     for expert in range(routed.max() + 1):
         mine = routed == expert
@@ -173,12 +170,15 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--leaky", action="store_true")
     parser.add_argument("--results", type=Path, metavar="FOLDER")
+    parser.add_argument("--data", default="digits", metavar="DATASET")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    about = ("samples", "sigma: images") if options.results else ("labels weigh", "abstains, routes")
-    found = of_results(options.results) if options.results else rows(options.n, leaky=options.leaky)
-    last = () if options.results else ("ACR (validation)",)
-    head("", *about, *(f"r={r}" for r in RADII), "ACR", *last)
+    if options.results:
+        found = of_results(options.results, options.data)
+        head("", "samples", "sigma: images")
+    else:
+        found = rows(options.n, leaky=options.leaky)
+        head("", "labels weigh", "abstains, routes", *(f"r={r}" for r in RADII), "ACR", "ACR (validation)")
     for cells in found:
         row(*cells)
 

@@ -1,7 +1,6 @@
 """What README and docs/results.md say of our results: current, and each number of a result file."""
 
 import json
-import re
 from pathlib import Path
 
 import pandas as pd
@@ -43,32 +42,62 @@ def test_the_texts_and_files_are_those_of_one_run(monkeypatch):
     assert there == {Path(MADE_BY), *gallery_files(COMMITTED)}
 
 
+def rows_under(path, heading):
+    """The first table of a Markdown file under a heading: column -> cell, of each row."""
+    text = (ROOT / f"{path}.md").read_text()
+    lines = text.partition(f"\n{heading}")[2].partition("\n| ")[2].partition("\n\n")[0].splitlines()
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in (lines[0], *lines[2:])]
+    return [dict(zip(cells[0], row, strict=True)) for row in cells[1:]]
+
+
+def values_of(path):
+    return pd.read_csv(ROOT / f"{path}.csv", dtype={"sigma": str})
+
+
+ACCURACY = ("ds_variants", "evaluation", "policies-cones")
+
+
 def test_the_broken_certificates_to_look_at_are_those_of_the_file():
-    text = (ROOT / COMMITTED / "soundness.md").read_text()
-    values = pd.read_csv(ROOT / COMMITTED / "soundness.csv")
+    values = values_of(COMMITTED / "soundness")
     totals = values.groupby(["method", "metric"])["value"].sum()
-    heading, _, *lines = text.partition("\n| Method")[2].partition("\n\n")[0].splitlines()
-    names = [cell.strip() for cell in heading.split("|")]
-    found = 0
-    for line in lines:
-        _, method, *cells = (cell.strip() for cell in line.split("|"))
-        shown = dict(zip(names[1:], cells, strict=True))
+    rows = rows_under(COMMITTED / "soundness", "")
+    assert {row["Method"] for row in rows} == set(values["method"])
+    for row in rows:
         for heading, metric in (("Conflicts", "conflicts"), ("Attacked", "certificates"), ("Broken", "broken")):
-            assert int(shown[heading]) == totals[method, metric]
-            found += 1
-    assert found == 3 * values["method"].nunique()
+            assert int(row[heading]) == totals[row["Method"], metric]
 
 
-@pytest.mark.parametrize("name", sorted({*GALLERY} - {"soundness"}))
-def test_a_table_to_look_at_shows_the_numbers_of_its_file(name):
-    text = (ROOT / COMMITTED / f"{name}.md").read_text()
-    values = pd.read_csv(ROOT / COMMITTED / f"{name}.csv")
-    known = {f"{value:.{digits}f}" for value in values["value"].dropna() for digits in (1, 2, 3, 4)}
-    table = text.partition("\n|")[2].partition("\n\n")[0]
-    cells = [cell.strip() for line in table.splitlines()[1:] for cell in line.split("|")]
-    shown = [found[1] for cell in cells if (found := re.match(r"\**(\d+\.\d+)\**( |$)", cell))]
-    assert shown
-    assert set(shown) <= known
+CERTIFIED = [COMMITTED / name for name in GALLERY if name not in ("soundness", *ACCURACY)]
+CERTIFIED += [folder / data for data, folder in APART.items()]
+
+
+@pytest.mark.parametrize("path", CERTIFIED, ids=lambda path: path.name)
+def test_a_table_of_certified_accuracy_to_look_at_shows_the_numbers_of_its_file(path):
+    values = values_of(path)
+    values = values[values["selected_on"] == "validation"]
+    rows = rows_under(path, "## Certified accuracy")
+    assert {row["Method"] for row in rows} == set(values["method"])
+    for row in rows:
+        mine = values[values["method"] == row["Method"]]
+        for _, each in mine.iterrows():
+            is_acr = each["metric"] == "acr"
+            shown = row["ACR" if is_acr else f"r={each['radius']:g}"]
+            ends = [f"{each[key]:.{3 if is_acr else 1}f}" for key in ("value", "lower", "upper")]
+            assert shown == "{} [{}, {}]".format(*ends)
+
+
+@pytest.mark.parametrize("name", ACCURACY)
+def test_a_table_of_accuracies_to_look_at_shows_the_numbers_of_its_file(name):
+    values = values_of(COMMITTED / name)
+    values = values[values["kind"] == "measured"]
+    several = values["dataset"].nunique() > 1
+    for heading, metric, digits in (("## Clean accuracy", "clean_accuracy", 2), ("## Average certified", "acr", 3)):
+        rows = {row["Method"]: row for row in rows_under(COMMITTED / name, heading)}
+        found = values[values["metric"] == metric]
+        assert set(rows) == set(found["row"])
+        for _, each in found.iterrows():
+            column = f"{each['dataset']}, " * several + f"σ = {float(each['sigma']):g}"
+            assert rows[each["row"]][column].split()[0] == f"{each['value']:.{digits}f}"
 
 
 LABELS = {
@@ -83,7 +112,7 @@ LABELS = {
 @pytest.mark.parametrize(("data", "count"), [("mnist", 12), ("cifar10", 6)])
 def test_the_numbers_of_a_table_apart_are_those_of_the_certificates_beside_it(data, count):
     folder = ROOT / APART[data]
-    values = pd.read_csv(folder / f"{data}.csv", dtype={"sigma": str})
+    values = values_of(folder / data)
     found = 0
     for path in sorted((folder / "certificates").iterdir()):
         for part in read_certificates(path):

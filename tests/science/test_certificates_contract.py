@@ -124,9 +124,11 @@ def test_more_votes_for_the_selected_class_never_shrink_the_radius(name, seed):
     more[rows, loser] -= moved
     fewer_votes = member(name)(selection, estimation, smoothing, alpha=0.001).radius
     more_votes = member(name)(selection, more, smoothing, alpha=0.001).radius
-    # The searches of all rows end together: the last bits of a radius are those of its company.
-    assert (more_votes >= fewer_votes * (1 - 1e-14)).all()
+    grown = moved > 0
+    assert (more_votes >= fewer_votes)[grown].all()
     assert (more_votes > fewer_votes).any()
+    # The rows of a certificate share the nodes of its quadrature: the last bits are those of their company.
+    np.testing.assert_allclose(more_votes[~grown], fewer_votes[~grown], rtol=1e-11)
 
 
 @several

@@ -201,7 +201,6 @@ def _pictures(options: argparse.Namespace, experiment: Experiment) -> None:
 
 
 def _high_dimension(options: argparse.Namespace, experiment: Experiment) -> None:
-    load_when_used("torch")  # of data and networks, which certificates need no more
     from certsmooth.experiment.steps.high_dimension import make_high_dimension
 
     make_high_dimension(experiment, results=options.results)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -237,7 +237,9 @@ def _panel(
             known = found.setdefault(f"{of}/{outcome.images}", {})
             known |= intervals(set(numbers) - known.keys(), of=of, images=outcome.images)
             setting = method.label, outcome.setting.sigma, outcome.setting.options
-            compared = _opposite(outcome, setting in chosen, baseline, chosen) if method is not baseline else {}
+            compared = {}
+            if baseline is not None and method is not baseline:
+                compared = _opposite(outcome, baseline, chosen if setting in chosen else ())
             lines.append(
                 {
                     **dict(zip(("method", "sigma", "grid"), setting, strict=True)),
@@ -251,20 +253,15 @@ def _panel(
     return {**about, "radii": [float(radius) for radius in radii], "lines": lines}
 
 
-def _opposite(
-    outcome: Outcome, is_chosen: bool, baseline: Method | None, chosen: set[tuple[str, float, str]]
-) -> dict[str, Outcome]:
+def _opposite(outcome: Outcome, baseline: Method, chosen: Collection[tuple[str, float, str]]) -> dict[str, Outcome]:
     """Return the settings of the baseline that a setting is compared with.
 
     Returns:
-        ``same``: the one of its sigma, and ``chosen``, of one that was chosen: the chosen one. Nothing for what the
-        baseline has not, or has several of.
+        ``same``: the one of its sigma; ``chosen``: the one that was chosen. Nothing for what the baseline has not, or
+        has several of.
     """
-    if baseline is None:
-        return {}
-    settings = [(each, (baseline.label, each.setting.sigma, each.setting.options)) for each in baseline.outcomes]
     found = {
-        "same": [each for each, _ in settings if each.setting.sigma == outcome.setting.sigma],
-        "chosen": [each for each, key in settings if is_chosen and key in chosen],
+        "same": [each for each in baseline.outcomes if each.setting.sigma == outcome.setting.sigma],
+        "chosen": [each for each in baseline.outcomes if _key_of(each.runs[0]) in chosen],
     }
     return {name: each[0] for name, each in found.items() if len(each) == 1}
